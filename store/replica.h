@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Replication relationships (StorageSynchronized).
+ *
+ * Thread, Ownership, Errors: as in store/table.h.
+ */
+#ifndef STORE_REPLICA_H
+#define STORE_REPLICA_H
+
+#include "store/table.h"
+
+struct sync_row {
+    struct row_head head;
+    char source_id[ID_SIZE]; /* volumes; the pair is unique */
+    char target_id[ID_SIZE];
+    uint32_t sync_type;
+    uint32_t mode;
+    uint32_t copy_type;
+    uint32_t replica_type;
+    bool remote; /* an element is on another system: the replication type says so */
+    uint32_t copy_state;
+    uint32_t requested_copy_state;
+    uint32_t progress_status;
+    bool temporary;      /* goes away when the copy has completed (CopyType 5 of the StorageConfigurationService) */
+    bool created_target; /* the target was taken from a pool for this relationship */
+    char job_id[ID_SIZE]; /* the job that works on it now, or "" */
+    uint32_t copy_priority;
+    uint32_t copy_methodology;
+    uint32_t copy_recovery_mode;
+    bool failed_copy_stops_host_io;
+    uint32_t read_only; /* 0: none */
+    uint64_t bandwidth_limit;
+    bool verify;
+    uint32_t percent_synced;
+    uint64_t when_established_ms; /* 0: never */
+    uint64_t when_activated_ms;
+    uint64_t when_synced_ms;
+    uint64_t when_synchronized_ms;
+    uint64_t when_suspended_ms;
+    uint64_t when_deactivated_ms;
+};
+extern const struct table sync_table;
+
+int sync_find_pair(struct db *db, const char *source_id, const char *target_id,
+                   struct sync_row *ret_row);
+
+#endif

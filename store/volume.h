@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Volumes and the pools they come from.
+ *
+ * Thread, Ownership, Errors: as in store/table.h.
+ */
+#ifndef STORE_VOLUME_H
+#define STORE_VOLUME_H
+
+#include "store/table.h"
+
+enum volume_kind { VOLUME_REMOTE = 1, VOLUME_HOSTED = 2 };
+enum pool_kind { POOL_REMOTE = 1, POOL_FILE = 2 };
+
+struct volume_row {
+    struct row_head head;
+    uint32_t kind; /* enum volume_kind */
+    char element_name[NAME_SIZE];
+    char system_id[ID_SIZE];
+    char pool_id[ID_SIZE];         /* "" none */
+    bool allocated;                /* taken from its pool */
+    char access_point_id[ID_SIZE]; /* remote: the portal it was found at */
+    char iqn[NAME_SIZE];
+    uint64_t lun;
+    uint64_t size_bytes;
+    uint32_t block_bytes;
+    uint32_t physical_bytes;
+    char identity[NAME_SIZE]; /* "naa.…", "eui.…", "t10.…", "serial.…" */
+    char vendor[32];
+    char product[32];
+    char revision[16];
+    char serial[NAME_SIZE];
+    bool thin;
+    bool write_protected;
+    bool persistent;
+    char problem[NAME_SIZE]; /* "" or why it cannot be used now */
+    uint64_t created_ms;
+    uint64_t last_seen_ms;
+};
+extern const struct table volume_table;
+
+struct pool_row {
+    struct row_head head;
+    uint32_t kind; /* enum pool_kind */
+    char element_name[NAME_SIZE];
+    char system_id[ID_SIZE];
+    uint64_t created_ms;
+};
+extern const struct table pool_table;
+
+/* The smallest unallocated volume of the pool ("": of any remote pool) of at least size_bytes whose block size divides
+ * into the copy (block_bytes: the source's), not source_id, not part of any synchronization; -ENOENT when none. */
+int volume_find_free(struct db *db, const char *pool_id, const char *not_system_of, uint64_t size_bytes,
+                     struct volume_row *ret_row);
+/* Σ size of all and of the unallocated members. */
+int pool_capacity(struct db *db, const char *pool_id, uint64_t *ret_total, uint64_t *ret_free);
+
+#endif
