@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Control: the one thread that owns object state and writes the records.
+ *
+ * Thread:    control_submit(), control_wait_job() and control_live_* from any thread; the rest on control's loop.
+ * Ownership: see struct call. Effects own a copy of their argument.
+ * Errors:    control_start() fills error; later failures end in the calls' answers.
+ *
+ * Calls are taken in batches: BEGIN; for each call SAVEPOINT, step, render, RELEASE (or ROLLBACK TO); COMMIT; then the effects,
+ * then the answers. A batch whose commit fails answers store_failed to all of its calls and drops their effects.
+ */
+#ifndef SERVICE_CONTROL_H
+#define SERVICE_CONTROL_H
+
+#include "base/sockaddr.h"
+#include "service/call.h"
+
+struct control_options {
+    const char *data_dir;
+    const char *system_name;    /* ElementName of /systems/local */
+    const char *initiator_name; /* IQN we log in with */
+    unsigned data_loops;        /* 0: one per core, at most 4 */
+    unsigned copies_at_once;    /* over all loops */
+    uint64_t copy_bandwidth_limit;
+    uint64_t copy_give_up_ms;   /* 0: never */
+    uint64_t probe_timeout_ms;
+    uint64_t reach_interval_ms; /* how often peers are asked whether they are there */
+    const char *portal_allow;   /* CIDR list */
+    const char *own_addresses;  /* "ADDR:PORT,…": never dialled */
+    uint64_t idempotency_keep_ms;
+    uint64_t job_keep_ms; /* TimeBeforeRemoval of new jobs */
+};
+
+int control_start(const struct control_options *options, struct control **ret_control,
+                  struct error *error);
+/* Our own addresses once they are known (port 0): never dialled. */
+void control_set_own_addresses(struct control *control, const char *addresses);
+/* In order: no new calls, copies to a last checkpoint (bounded), what waits is answered shutting_down. Then frees. */
+void control_stop(struct control *control);
+
+void control_submit(struct control *control, struct call *call); /* any thread */
+
+/* Calls fn on control once the job has ended, is gone, or the time is over (whichever first); any thread. */
+struct job_waiter {
+    char job_id[ID_SIZE];
+    uint64_t timeout_ms;
+    void (*fn)(struct job_waiter *waiter);
+    void *arg;
+    /* control's own */
+    struct loop_task task;
+    struct loop_timer timer;
+    struct control *control;
+    struct job_waiter *next;
+};
+void control_wait_job(struct control *control, struct job_waiter *waiter);
+
+/* For handlers: runs fn(control, copy of arg) after the commit of the batch; dropped when the call fails. */
+typedef void (*effect_fn)(struct control *control, void *arg);
+void control_effect(struct control *control, effect_fn fn, const void *arg, size_t arg_size);
+
+/* For events of data loops: fn runs as an internal call, in a transaction of the next batch, with call->step_state = copy of arg. */
+void control_event(struct control *control, method_fn fn, const void *arg, size_t arg_size);
+
+uint64_t control_now_ms(struct control *control); /* wall clock */
+struct loop *control_loop(struct control *control);
+struct db *control_db(struct control *control);
+const struct control_options *control_options(const struct control *control);
+struct loop *control_data_loop(struct control *control, unsigned index);
+unsigned control_data_loops(const struct control *control);
+
+/* Parts that keep state of their own hang here. */
+struct jobs;
+struct network;
+struct jobs *control_jobs(struct control *control);
+struct network *control_network(struct control *control);
+
+/* Live counters of running copies, overlaid by the read path (any thread). */
+struct live;
+struct live *control_live(struct control *control);
+
+/* Numbers for /metrics; any thread. */
+struct control_stats {
+    uint64_t calls;
+    uint64_t batches;
+    uint64_t commits;
+    uint64_t commit_ns;
+    uint64_t queued;
+};
+struct control_stats control_stats(struct control *control);
+
+#endif
