@@ -38,6 +38,7 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "base/sockaddr.h"
 #include "block/blockdev.h"
 
 enum {
@@ -45,7 +46,7 @@ enum {
     ISCSI_NAME_SIZE = 224,     /* RFC 7143 4.2.7.1: 223 bytes */
     ISCSI_CHAP_SIZE = 256,     /* what libiscsi takes, with the final zero */
     ISCSI_IDENTITY_SIZE = 160, /* "t10." and the longest designator that is kept */
-    ISCSI_ADDRESS_TEXT_SIZE = 64,
+    ISCSI_ADDRESS_SIZE = 272,  /* a name or number, a port, a portal group tag */
 };
 
 enum iscsi_digest {
@@ -61,7 +62,7 @@ struct iscsi_chap {
 
 /* 0: address may be dialled. Otherwise fills *error and returns its negative errno. Called on the loop of the
  * device for every address that a target hands back (login redirect), not for those of the spec. */
-typedef int (*iscsi_address_filter_fn)(void *arg, const struct sockaddr *address,
+typedef int (*iscsi_address_filter_fn)(void *arg, const struct sockaddr_storage *address,
                                        struct error *error);
 
 struct iscsi_spec {
@@ -121,7 +122,7 @@ struct iscsi_lun_info {
     char serial[128];
     enum iscsi_identity_kind identity_kind;
     char identity[ISCSI_IDENTITY_SIZE]; /* printable ASCII, no spaces at the ends */
-    char portal[ISCSI_ADDRESS_TEXT_SIZE]; /* where it was found, after redirects */
+    char portal[SOCKADDR_TEXT_LEN];     /* where it was found, after redirects */
 
     /* VPD B0 and B2; 0: not told. In blocks, except max_unmap_descriptors. */
     bool has_limits;
@@ -145,7 +146,7 @@ struct iscsi_lun_info {
 struct iscsi_found_target {
     char name[ISCSI_NAME_SIZE];
     unsigned n_addresses;
-    char addresses[ISCSI_MAX_PORTALS][ISCSI_ADDRESS_TEXT_SIZE];
+    char addresses[ISCSI_MAX_PORTALS][ISCSI_ADDRESS_SIZE];
 };
 
 struct iscsi_op;
@@ -188,10 +189,8 @@ struct iscsi_dev_stats {
 };
 void iscsi_dev_stats(const struct blockdev *dev, struct iscsi_dev_stats *ret_stats);
 
-/* "192.0.2.1:3260", "[2001:db8::1]:3260", with or without a ",tag" at the end; without a port 3260. Numbers only: -EINVAL
- * for anything else. */
+/* What SendTargets and redirects give: "192.0.2.1:3260,1", "[2001:db8::1]:3260,1", also without tag and port (3260).
+ * Numbers only: -EINVAL for anything else, "localhost" too. */
 int iscsi_address_parse(const char *text, struct sockaddr_storage *ret_address);
-/* The reverse; text has ISCSI_ADDRESS_TEXT_SIZE bytes. */
-void iscsi_address_format(const struct sockaddr *address, char *text);
 
 #endif
