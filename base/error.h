@@ -4,9 +4,11 @@
  *
  * Thread:    any; a struct error belongs to its caller.
  * Ownership: a plain value, no pointers.
- * Errors:    error_set() returns the negative errno of the table, so that `return error_set(...)` reads well.
+ * Errors:    error_set() returns the negative errno of the table, so that `return error_set(...)`
+ *            reads well.
  *
- * One table (base/error_table.h) gives each error its code word, SMI-S ReturnValue, HTTP status, errno and title.
+ * One table (base/error_table.h) gives each error its code word, SMI-S ReturnValue, HTTP status,
+ * errno and title.
  */
 #ifndef BASE_ERROR_H
 #define BASE_ERROR_H
@@ -21,8 +23,8 @@ enum error_code {
     ERR_COUNT
 };
 
-/* What the table says of a code. return_value is ERROR_NO_RETURN_VALUE for errors of the protocol (the method was
- * never called). */
+/* What the table says of a code. return_value is ERROR_NO_RETURN_VALUE for errors of the protocol
+ * (the method was never called). */
 #define ERROR_NO_RETURN_VALUE UINT32_MAX
 struct error_info {
     const char *word;

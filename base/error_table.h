@@ -2,7 +2,7 @@
 /*
  * The error table: one row per cause. No include guard: included with ERROR_ROW defined.
  *
- *        name                  word                      ReturnValue            HTTP  errno         title
+ * Columns: name, code word, ReturnValue, HTTP status, errno, title.
  */
 #define NO_RV ERROR_NO_RETURN_VALUE
 /* clang-format off */
