@@ -36,10 +36,12 @@ struct job_row {
 };
 extern const struct table job_table;
 
-/* The out parameters, as the api renders them: opaque text here. */
+/* The out parameters, as the api renders them: opaque text here. It goes with the job, and may be
+ * set again. -ENOENT without the job; job_get_out() adds nothing when none was set. */
 int job_set_out(struct db *db, const char *job_id, const char *text);
-int job_get_out(struct db *db, const char *job_id, struct strbuf *ret_text); /* empty when none */
+int job_get_out(struct db *db, const char *job_id, struct strbuf *ret_text);
 
+/* Copies and elements go when their job is deleted. */
 struct copy_row {
     struct row_head head;
     char job_id[ID_SIZE];
@@ -71,19 +73,22 @@ struct job_element_row {
 };
 extern const struct table job_element_table;
 
-/* Answers kept for Idempotency-Key. */
+/* Answers kept for Idempotency-Key: the first answer to a key stands (-EEXIST) until it expires. */
 struct answer {
     int status;
     char location[PATH_SIZE];
     uint64_t created_ms;
     uint8_t request_hash[32];
 };
+/* body may hold any bytes. answer_get() adds it to *ret_body; -ENOENT for an unknown key. */
 int answer_put(struct db *db, const char *key, const struct answer *answer, const char *body,
                size_t body_len);
 int answer_get(struct db *db, const char *key, struct answer *ret_answer, struct strbuf *ret_body);
+/* Forgets answers with created_ms < before_ms. */
 int answer_expire(struct db *db, uint64_t before_ms);
 
-/* One value for each name; "array_id", … */
+/* One value for each name ("array_id", …). meta_get(): -ENOENT for an unknown one, -ENAMETOOLONG
+ * when size is too small. */
 int meta_get(struct db *db, const char *key, char *ret_value, size_t size);
 int meta_set(struct db *db, const char *key, const char *value);
 

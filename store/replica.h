@@ -21,8 +21,8 @@ struct sync_row {
     uint32_t copy_state;
     uint32_t requested_copy_state;
     uint32_t progress_status;
-    bool temporary;      /* goes away when the copy has completed (CopyType 5 of the StorageConfigurationService) */
-    bool created_target; /* the target was taken from a pool for this relationship */
+    bool temporary;       /* goes when its copy is done (StorageConfigurationService, CopyType 5) */
+    bool created_target;  /* the target was taken from a pool for this relationship */
     char job_id[ID_SIZE]; /* the job that works on it now, or "" */
     uint32_t copy_priority;
     uint32_t copy_methodology;

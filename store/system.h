@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Systems (ourselves and peers), the portals by which peers are reached, and the CHAP secrets for them.
+ * Systems (ourselves and peers), the portals by which peers are reached, and the CHAP secrets for
+ * them.
  *
  * Thread, Ownership, Errors: as in store/table.h.
  */
@@ -52,7 +53,8 @@ extern const struct table secret_table;
 struct setting_row {
     struct row_head head;
     char element_name[NAME_SIZE];
-    uint32_t replication_priority;    /* StorageSetting numbers: 0 N/A, 1 Not Managed, 2 Low, 3 Same, 4 High */
+    /* Both with the numbers of StorageSetting, which are one more than the capabilities'. */
+    uint32_t replication_priority;    /* 0 N/A, 1 Not Managed, 2 Low, 3 Same, 4 High */
     uint32_t initial_synchronization; /* 0 N/A, 1 Not Managed, 2 Start, 3 Do Not Start */
     uint64_t bandwidth_limit;         /* bytes per second, 0 none */
     bool verify;

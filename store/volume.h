@@ -48,11 +48,18 @@ struct pool_row {
 };
 extern const struct table pool_table;
 
-/* The smallest unallocated volume of the pool ("": of any remote pool) of at least size_bytes whose block size divides
- * into the copy (block_bytes: the source's), not source_id, not part of any synchronization; -ENOENT when none. */
-int volume_find_free(struct db *db, const char *pool_id, const char *not_system_of, uint64_t size_bytes,
-                     struct volume_row *ret_row);
-/* Σ size of all and of the unallocated members. */
+/* The volume that a copy of size_bytes may take as its target when the client names none: the
+ * smallest that fits, the oldest of equals, -ENOENT when there is none. It fits when it
+ * - belongs to the pool (pool_id "": to any), the pool is one of remote LUNs, and it is not
+ * allocated;
+ * - has size_bytes or more, and the block size of the source (hosts could not use the copy with
+ * another one);
+ * - can be written and used (write_protected, problem);
+ * - is not not_volume_id (the source), and is an element of no synchronization. */
+int volume_find_free(struct db *db, const char *pool_id, uint64_t size_bytes, uint32_t block_bytes,
+                     const char *not_volume_id, struct volume_row *ret_row);
+/* The sum of the sizes of all members, and of those that are not allocated; 0 and 0 for a pool
+ * without members. */
 int pool_capacity(struct db *db, const char *pool_id, uint64_t *ret_total, uint64_t *ret_free);
 
 #endif
