@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "service/classes.h"
+
+#include "base/check.h"
+#include "service/enums.h"
+#include "service/param_macros.h"
+
+#define CLASS(c) const struct class_info class_##c = {#c, params_##c, ARRAY_LEN(params_##c)}
+#define SETTING_DATA                                                                               \
+    P_STRING("InstanceID"), P_STRING("ElementName"), P_STRING("ConfigurationName"),                \
+        P_U16("ChangeableType")
+
+static const struct param params_ReplicationSettingData[] = {
+    SETTING_DATA,
+    P_ENUM("Pairing", pairing),
+    P_ENUM("UnequalGroupsAction", unequal_action),
+    P_ENUM("UnequalListsAction", unequal_action),
+    P_ENUM("DesiredCopyMethodology", copy_methodology),
+    P_ENUM("TargetElementSupplier", target_supplier),
+    P_ENUM("ThinProvisioningPolicy", thin_policy),
+    P_BOOL("ConsistentPointInTime"),
+    P_DATETIME("DeltaUpdateInterval"),
+    P_U64("DeltaUpdateBlocks"),
+    P_U16("Multihop"),
+    P_ENUM("OnGroupOrListError", on_error),
+    P_ENUM("CopyPriority", copy_priority),
+    P_ENUM("CopyRecoveryMode", setting_recovery_mode),
+    P_BOOL("FailedCopyStopsHostIO"),
+    P_ENUM("ReadOnly", read_only),
+    P_ENUM("StorageCompressionPolicy", compression_policy),
+    P_BOOL("AutoDelete"),
+    P_DATETIME("TimeBeforeRemoval"),
+    P_BOOL("RRCHardwareCompressionEnabled"),
+    P_BOOL("RRCSoftwareCompressionEnabled"),
+    P_ENUM("TargetElementGoal", target_decides),
+    P_ENUM("TargetElementResourcePool", target_decides),
+    P_BOOL("ConsistencyExempt"),
+    P_BOOL("ConsistentAsyncCopy"),
+    P_DATETIME("DesiredRPO"),
+    P_U64("MaximumSkew"),
+    /* ours */
+    P_U64("BandwidthLimit"),
+    P_BOOL("Verify"),
+};
+CLASS(ReplicationSettingData);
+
+static const struct param params_StorageSetting[] = {
+    SETTING_DATA,
+    P_BOOL("NoSinglePointOfFailure"),
+    P_U16("DataRedundancyMin"),
+    P_U16("DataRedundancyGoal"),
+    P_U16("DataRedundancyMax"),
+    P_U16("PackageRedundancyMin"),
+    P_U16("PackageRedundancyGoal"),
+    P_U16("PackageRedundancyMax"),
+    P_U8("DeltaReservationMin"),
+    P_U8("DeltaReservationGoal"),
+    P_U8("DeltaReservationMax"),
+    P_BOOL("IncrementalDeltas"),
+    P_BOOL("PersistentReplica"),
+    P_U16("UseReplicationBuffer"),
+    P_ENUM("InitialSynchronization", initial_synchronization),
+    P_ENUM("ReplicationPriority", replication_priority),
+    P_U64("SpaceLimit"),
+    P_U16("SpaceLimitWarningThreshold"),
+    P_U16("LowSpaceWarningThreshold"),
+    P_U64("ThinProvisionedInitialReserve"),
+    P_U16("ThinProvisionedPoolType"),
+    P_U16("StorageExtentInitialUsage"),
+    P_U16("StoragePoolInitialUsage"),
+    P_BOOL("CompressedElement"),
+    P_U16("CompressionRate"),
+    /* ours */
+    P_U64("BandwidthLimit"),
+    P_BOOL("Verify"),
+};
+CLASS(StorageSetting);
+
+static const struct param params_ServiceAccessPoint[] = {
+    P_STRING("Name"),
+    P_STRING("ElementName"),
+    P_STRING("AccessInfo"),
+    P_ENUM("InfoFormat", info_format),
+    P_STRING("SystemName"),
+};
+CLASS(ServiceAccessPoint);
+
+static const struct param params_SharedSecret[] = {
+    P_STRING("ElementName"),
+    P_STRING("RemoteID"),
+    P_STRING("Secret"),
+    P_STRING("Algorithm"),
+    P_STRING("Protocol"),
+};
+CLASS(SharedSecret);
+
+static const struct param params_ReplicationEntity[] = {
+    P_STRING("InstanceID"),
+    P_STRING("ElementName"),
+    P_ENUM("Type", entity_type),
+    P_STRING("EntityID"),
+    P_STRING("OtherTypeDescription"),
+    P_BOOL("Persistent"),
+};
+CLASS(ReplicationEntity);

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "service/out.h"
+
+#include <stdio.h>
+
+#include "base/timefmt.h"
+
+void out_begin_object(struct out *out, const char *name)
+{
+    out->ops->begin_object(out, name);
+}
+
+void out_end_object(struct out *out)
+{
+    out->ops->end_object(out);
+}
+
+void out_begin_array(struct out *out, const char *name)
+{
+    out->ops->begin_array(out, name);
+}
+
+void out_end_array(struct out *out)
+{
+    out->ops->end_array(out);
+}
+
+void out_text(struct out *out, const char *name, const char *text)
+{
+    out->ops->text(out, name, text);
+}
+
+void out_number(struct out *out, const char *name, uint64_t number)
+{
+    out->ops->number(out, name, number);
+}
+
+void out_bool(struct out *out, const char *name, bool value)
+{
+    out->ops->boolean(out, name, value);
+}
+
+void out_null(struct out *out, const char *name)
+{
+    out->ops->text(out, name, NULL);
+}
+
+void out_raw(struct out *out, const char *name, const char *rendered)
+{
+    out->ops->raw(out, name, rendered);
+}
+
+void out_text_or_null(struct out *out, const char *name, const char *text)
+{
+    out_text(out, name, text[0] == '\0' ? NULL : text);
+}
+
+void out_enum(struct out *out, const char *name, const struct enum_map *map, uint32_t number)
+{
+    char companion[96];
+
+    snprintf(companion, sizeof(companion), "%sText", name);
+    out_number(out, name, number);
+    out_text(out, companion, enum_text(map, number));
+}
+
+void out_ref(struct out *out, const char *name, const char *collection, const char *id)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "/%s/%s", collection, id);
+    out_text(out, name, id[0] == '\0' ? NULL : path);
+}
+
+void out_time(struct out *out, const char *name, uint64_t ms)
+{
+    char text[TIMEFMT_SIZE];
+
+    if (ms == 0) {
+        out_null(out, name);
+        return;
+    }
+    timefmt_rfc3339(ms, text);
+    out_text(out, name, text);
+}
+
+void out_interval(struct out *out, const char *name, uint64_t ms)
+{
+    char text[TIMEFMT_SIZE];
+
+    timefmt_duration(ms, text);
+    out_text(out, name, text);
+}
+
+static void out_instance(struct out *out, const char *name, const struct param *param,
+                         const struct values *instance)
+{
+    out_begin_object(out, name);
+    out_text(out, "class", param->class_name);
+    for (size_t i = 0; i < instance->n_params; i++) {
+        if (instance->values[i].present) {
+            out_value(out, &instance->params[i], &instance->values[i]);
+        }
+    }
+    out_end_object(out);
+}
+
+static void out_single(struct out *out, const char *name, const struct param *param,
+                       const struct value *value)
+{
+    if (!value->present) {
+        out_null(out, name);
+        return;
+    }
+    switch (param->type) {
+    case PARAM_STRING:
+    case PARAM_DATETIME:
+    case PARAM_REF:
+        out_text(out, name, value->text);
+        break;
+    case PARAM_BOOL:
+        out_bool(out, name, value->number != 0);
+        break;
+    case PARAM_U8:
+    case PARAM_U16:
+    case PARAM_U32:
+    case PARAM_U64:
+        out_number(out, name, value->number);
+        break;
+    case PARAM_INSTANCE:
+        out_instance(out, name, param, value->instance);
+        break;
+    }
+}
+
+/* The companions of an enumeration: its names beside its numbers. */
+static void out_value_names(struct out *out, const struct param *param, const struct value *value)
+{
+    char companion[96];
+
+    snprintf(companion, sizeof(companion), "%sText", param->name);
+    if (!value->present) {
+        out_null(out, companion);
+    } else if (param->array) {
+        out_begin_array(out, companion);
+        for (size_t i = 0; i < value->n_items; i++) {
+            out_text(out, NULL, enum_text(param->map, (uint32_t)value->items[i].number));
+        }
+        out_end_array(out);
+    } else {
+        out_text(out, companion, enum_text(param->map, (uint32_t)value->number));
+    }
+}
+
+void out_value(struct out *out, const struct param *param, const struct value *value)
+{
+    if (param->array && value->present) {
+        out_begin_array(out, param->name);
+        for (size_t i = 0; i < value->n_items; i++) {
+            out_single(out, NULL, param, &value->items[i]);
+        }
+        out_end_array(out);
+    } else {
+        out_single(out, param->name, param, value);
+    }
+    if (param->map != NULL) {
+        out_value_names(out, param, value);
+    }
+}

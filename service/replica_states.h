@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The states of a relationship and what may be done in each: one table for the code, the capability methods and the
+ * texts of refusals.
+ *
+ * Thread:    constant.
+ * Ownership: constant.
+ * Errors:    none.
+ *
+ * Clone (SyncType 8); smis.md 4.3. "wait" is what a create was told to wait for.
+ *
+ *      create, wait 2 ──▶ 2 Initialized ──Activate──┐
+ *      create, wait 8 ──▶ 8 Inactive ─────Activate──┤
+ *      create ──────────────────────────────────────┤
+ *                                                   ▼
+ *      12 Aborted ◀──Abort── 3 Unsynchronized ──all copied──▶ 4 Synchronized ──Resync, Restore──▶ 3
+ *          │                  │ ▲       │ ▲ Resume                │
+ *          └──Resync──▶ 3     │ └─Resync│ └───── 9 Suspended      └──Detach, Dissolve, Return──▶ gone
+ *                      gave up▼         └Suspend──▶ 9
+ *                         5 Broken
+ */
+#ifndef SERVICE_REPLICA_STATES_H
+#define SERVICE_REPLICA_STATES_H
+
+#include "service/enums.h"
+#include "store/replica.h"
+
+enum operation_verdict {
+    VERDICT_LEGAL,
+    VERDICT_NEEDS_FORCE,
+    VERDICT_ILLEGAL,       /* 4 Failed illegal_state */
+    VERDICT_NOT_SUPPORTED, /* 1 */
+};
+
+/* May the operation be applied to a relationship of that type in that state? */
+enum operation_verdict replica_verdict(uint32_t sync_type, uint32_t copy_state, uint32_t operation,
+                                       uint32_t copy_type);
+/* The operations that are there for a sync type at all. */
+bool replica_operation_supported(uint32_t sync_type, uint32_t operation);
+bool replica_operation_removes(uint32_t operation); /* the association is gone afterwards */
+/* The states a relationship of that type can be in, ended by 0. */
+const uint32_t *replica_states(uint32_t sync_type);
+/* What WaitForCopyState takes: of a creation (operation 0) or of an operation; ended by 0. */
+const uint32_t *replica_wait_states(uint32_t sync_type, uint32_t operation);
+bool replica_wait_state_allowed(uint32_t sync_type, uint32_t operation, uint32_t copy_state);
+/* Is a relationship in that state as far as the one that was waited for, or beyond? */
+bool replica_wait_reached(uint32_t wanted, uint32_t copy_state);
+/* The legacy SyncState for a CopyState and ProgressStatus (smis.md 3.2). */
+uint32_t replica_sync_state(uint32_t copy_state, uint32_t progress_status);
+bool replica_sync_maintained(const struct sync_row *sync);
+/* Types that this version makes: SYNC_CLONE between volumes of other systems. */
+bool replica_type_supported(uint32_t sync_type, uint32_t mode, bool remote);
+
+/* "Detach, Resync Replica" for refusals: the operations legal in that state. */
+void replica_legal_text(uint32_t sync_type, uint32_t copy_state, uint32_t copy_type, char *out,
+                        size_t size);
+
+#endif
