@@ -3,16 +3,22 @@
  * The one I/O contract: what every block device of smirror promises.
  *
  * Thread:    a device lives on one loop; submit, close and all callbacks happen there.
- * Ownership: the submitter owns the request and its slices and lends them until done() is called. A device may take slice references to keep
- *            payload longer (never beyond close).
- * Errors:    req->status is 0 or negative errno: -EIO medium or protocol error, -ENOSPC no space, -EROFS write protected,
- *            -EINVAL outside the device or not a multiple of block_bytes, -ENOTCONN the link is down (may succeed after
- *            BLOCK_EVENT_UP; a write may or may not have happened), -ESTALE the device is not what it was, -EOPNOTSUPP the device cannot
- *            do that (see info), -ECANCELED closing.
+ * Ownership: the submitter owns the request and its slices and lends them until done() is called. A
+ *            device may take slice references to keep payload longer (never beyond close).
+ * Errors:    req->status is 0 or negative errno:
+ *              -EIO         medium or protocol error
+ *              -ENOSPC      no space
+ *              -EROFS       write protected
+ *              -EINVAL      outside the device or not a multiple of block_bytes
+ *              -EOPNOTSUPP  the device cannot do that (see info)
+ *              -ENOTCONN    the link is down; may succeed after BLOCK_EVENT_UP, and a write may or
+ *                           may not have happened
+ *              -ESTALE      the device is not what it was
+ *              -ECANCELED   the device is closing
  *
- * Every request completes exactly once, through done(), on the submitting loop, never before blockdev_submit() has
- * returned. Requests are not ordered: who needs an order waits. A flush covers the requests completed before it was
- * submitted.
+ * Every request completes exactly once, through done(), on the device's loop, never before
+ * blockdev_submit() has returned. Requests are not ordered: who needs an order waits. A flush
+ * covers the requests completed before it was submitted.
  */
 #ifndef BLOCK_BLOCKDEV_H
 #define BLOCK_BLOCKDEV_H
@@ -27,11 +33,12 @@
 enum block_op {
     BLOCK_READ,    /* fills slices */
     BLOCK_WRITE,   /* from slices */
-    BLOCK_ZERO,    /* the range reads as zeros afterwards, on stable terms like a write */
-    BLOCK_DISCARD, /* advice: the content is not needed; afterwards it reads as anything unless info.discard_zeroes */
+    BLOCK_ZERO,    /* a write of zeros, with the same promises */
+    BLOCK_DISCARD, /* afterwards reads as anything, or as zeros if info.discard_zeroes */
     BLOCK_FLUSH,
     BLOCK_MAP, /* fills extents, for a prefix of the range */
 };
+enum { BLOCK_OP_COUNT = BLOCK_MAP + 1 };
 const char *block_op_name(enum block_op op);
 
 enum {
@@ -39,12 +46,17 @@ enum {
     BLOCK_MAY_UNMAP = 2, /* BLOCK_ZERO may give the space back */
 };
 
-enum block_extent_kind { BLOCK_EXTENT_DATA, BLOCK_EXTENT_ZERO, BLOCK_EXTENT_UNKNOWN };
+enum block_extent_kind {
+    BLOCK_EXTENT_DATA,
+    BLOCK_EXTENT_ZERO, /* reads as zeros and occupies no space */
+    BLOCK_EXTENT_UNKNOWN,
+};
+const char *block_extent_kind_name(enum block_extent_kind kind);
 
 struct block_extent {
     uint64_t offset;
     uint64_t len;
-    enum block_extent_kind kind; /* ZERO: reads as zeros and occupies no space */
+    enum block_extent_kind kind;
 };
 
 struct block_req;
@@ -57,13 +69,16 @@ struct block_req {
     uint64_t len;    /* bytes; for READ and WRITE the sum of the slices */
     struct slice *slices;
     unsigned n_slices;
-    struct block_extent *extents; /* MAP: room for max_extents; n_extents >= 1 on success, in order, without gaps, */
-    unsigned max_extents;         /*      the first begins at offset; the last may reach beyond offset + len       */
+    /* MAP: room for max_extents; the device fills n_extents >= 1, in order and without gaps. The
+     * first begins at offset, the last may end before or beyond offset + len. */
+    struct block_extent *extents;
+    unsigned max_extents;
     unsigned n_extents;
     block_done_fn done;
     void *arg;
     int status;
-    /* The device's own while submitted. */
+    /* The device's own while submitted. Zero before the first submit; done() may free the request
+     * or submit it again. */
     struct blockdev *dev;
     struct block_req *next, *prev;
     struct loop_task task;
@@ -72,15 +87,15 @@ struct block_req {
 
 struct block_info {
     uint64_t size_bytes;
-    uint32_t block_bytes;      /* logical block: unit of offset and len */
-    uint32_t physical_bytes;   /* power of two >= block_bytes */
-    uint32_t optimal_bytes;    /* preferred transfer, 0 unknown */
-    uint32_t max_bytes;        /* longest READ or WRITE that is passed on unsplit (longer ones are split by the device) */
-    uint32_t max_inflight;     /* requests worth having in flight now (a device may change it) */
+    uint32_t block_bytes;    /* logical block: unit of offset and len */
+    uint32_t physical_bytes; /* power of two >= block_bytes */
+    uint32_t optimal_bytes;  /* preferred transfer, 0 unknown */
+    uint32_t max_bytes;      /* READ and WRITE beyond this are split by the device; never 0 */
+    uint32_t max_inflight;   /* requests worth having in flight now (a device may change it) */
     bool read_only;
     bool can_map;
     bool can_discard;
-    bool discard_zeroes;       /* discarded and unmapped ranges read as zeros (LBPRZ) */
+    bool discard_zeroes; /* discarded and unmapped ranges read as zeros (LBPRZ) */
     bool thin;
 };
 
@@ -88,7 +103,8 @@ enum block_event {
     BLOCK_EVENT_DOWN,    /* the link is gone; outstanding requests complete with -ENOTCONN */
     BLOCK_EVENT_RETRY,   /* an attempt to get it back failed; detail says why */
     BLOCK_EVENT_UP,      /* it is back, and the device is what it was */
-    BLOCK_EVENT_CHANGED, /* the device is there but not what it was (identity, size, block size): final, -ESTALE from now on */
+    BLOCK_EVENT_CHANGED, /* it is back, but not what it was (identity, size, block size): final,
+                            -ESTALE from now on */
 };
 const char *block_event_name(enum block_event event);
 /* attempts: tries since the link was last up. detail: one sentence. */
@@ -110,15 +126,32 @@ struct blockdev {
     struct block_info info;
     block_event_fn on_event; /* owner's, may be NULL */
     void *event_arg;
-    unsigned inflight; /* kept by blockdev_submit() and blockdev_complete() */
+
+    /* Kept by blockdev.c. */
+    unsigned inflight; /* submitted, done() not yet called */
+    unsigned submitting;
+    bool closing;
+    bool idle_wanted;
+    struct loop_task idle_task;
 };
 
-/* Checks the range against info (a bad one completes with -EINVAL), zero length completes with 0, hands the rest to the device. */
+/* Checks the request against info (-EINVAL, -EROFS, -EOPNOTSUPP), completes one of length zero, and
+ * hands the rest to the device. Not after blockdev_close(). */
 void blockdev_submit(struct blockdev *dev, struct block_req *req);
+/* Drains, then calls done. Outstanding requests complete before that, perhaps with -ECANCELED. */
 void blockdev_close(struct blockdev *dev, block_close_fn done, void *arg);
-/* For devices: completes req, on the loop, never inside submit when later is false was asked: always through loop_defer(). */
+
+/* For devices. */
+
+/* Completes req through loop_defer(): allowed anywhere, inside submit too. */
 void blockdev_complete(struct block_req *req, int status);
-/* For devices that complete from an I/O event (not inside submit): calls done() at once. */
+/* Calls done() before it returns: for I/O events and timers, never inside submit. */
 void blockdev_complete_now(struct block_req *req, int status);
+/* Calls fn(arg) from the loop once no request is outstanding; for close, so once per device. fn may
+ * free dev. */
+void blockdev_when_idle(struct blockdev *dev, loop_fn fn, void *arg);
+/* Calls the owner's on_event, if there is one. */
+void blockdev_emit(struct blockdev *dev, enum block_event event, unsigned attempts,
+                   const char *detail);
 
 #endif
