@@ -96,8 +96,9 @@ def check_call(name, operation):
     if list(request.get("properties", {})) != [p["name"] for p in inputs]:
         fault(name, "the request's properties are not the input parameters")
     for parameter in inputs:
-        value = request["properties"][parameter["name"]]
-        check_parameter(f"{name}.{parameter['name']}", parameter, request, value)
+        value = request.get("properties", {}).get(parameter["name"])
+        if value is not None:
+            check_parameter(f"{name}.{parameter['name']}", parameter, request, value)
     if operation["requestBody"].get("required", False) != any(p["required"] for p in inputs):
         fault(name, "requestBody.required")
     for status in ("200", "202"):
@@ -109,8 +110,9 @@ def check_call(name, operation):
         want = ["ReturnValue"]
         for parameter in outputs:
             want += [parameter["name"]] + ([parameter["name"] + "Text"] if "enum" in parameter else [])
-            value = answer["properties"][parameter["name"]]
-            check_parameter(f"{name}.{parameter['name']}", parameter, None, value)
+            value = answer["properties"].get(parameter["name"])
+            if value is not None:
+                check_parameter(f"{name}.{parameter['name']}", parameter, None, value)
         want.append("Job")
         if list(answer["properties"]) != want or answer["required"] != want:
             fault(name, f"the {status} answer's properties are not the output parameters")
