@@ -54,6 +54,9 @@ struct job_waiter {
 };
 void control_wait_job(struct control *control, struct job_waiter *waiter);
 
+/* Wakes those who wait for the job. */
+void control_job_ended(struct control *control, const char *job_id);
+
 /* For handlers: runs fn(control, copy of arg) after the commit of the batch; dropped when the call fails. */
 typedef void (*effect_fn)(struct control *control, void *arg);
 void control_effect(struct control *control, effect_fn fn, const void *arg, size_t arg_size);

@@ -1,0 +1,875 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The batch. Calls and events that have arrived in one round of the loop share one transaction and one commit:
+ *
+ *     BEGIN
+ *       per call: SAVEPOINT, step, render (and the Idempotency-Key record), RELEASE or ROLLBACK TO
+ *     COMMIT
+ *     effects, in the order in which they were asked for
+ *     answers
+ *
+ * Invariants: an effect runs only if the call that asked for it is committed. A client's answer leaves only after the
+ * commit. An event of a data loop is never lost: if its batch cannot be committed (full disk) it is taken again,
+ * half a second later, until it can.
+ *
+ * A call whose step answers CALL_PENDING leaves the batch with what it has written so far undone; it comes
+ * back through call_resume(). Meanwhile calls with the same Idempotency-Key are parked.
+ */
+#include "service/control.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/map.h"
+#include "service/jobs.h"
+#include "service/live.h"
+#include "service/network.h"
+#include "store/job.h"
+#include "store/system.h"
+
+enum {
+    DATA_LOOPS_MAX = 4,
+    BATCH_MAX = 256,
+    EXPIRE_INTERVAL_S = 60,
+    EVENT_RETRY_MS = 500,
+};
+
+struct effect {
+    struct effect *next;
+    effect_fn fn;
+    _Alignas(max_align_t) unsigned char arg[];
+};
+
+struct control {
+    struct control_options options;
+    char *data_dir;
+    char *system_name;
+    char *initiator_name;
+    char *portal_allow;
+    struct db *db;
+    struct loop *loop;
+    struct loop *data_loops[DATA_LOOPS_MAX];
+    unsigned n_data_loops;
+    bool threads_running;
+
+    struct call *queue;
+    struct call **queue_tail;
+    unsigned queue_len;
+    bool batch_deferred;
+    struct loop_task batch_task;
+    struct loop_timer retry_timer;
+    struct loop_timer expire_timer;
+
+    struct effect *effects;
+    struct effect **effects_tail;
+    bool in_batch;
+
+    struct map in_progress; /* Idempotency-Key -> struct call that has it now */
+    struct call *parked;
+    struct call *pending; /* calls between two steps */
+
+    struct job_waiter *waiters;
+
+    struct jobs *jobs;
+    struct network *network;
+    struct live *live;
+
+    bool stopping;
+    struct loop_task stop_task;
+    pthread_mutex_t stop_lock;
+    pthread_cond_t stop_cond;
+    bool stopped;
+
+    atomic_uint_fast64_t calls;
+    atomic_uint_fast64_t batches;
+    atomic_uint_fast64_t commits;
+    atomic_uint_fast64_t commit_ns;
+    atomic_uint_fast64_t queued;
+};
+
+static void control_run_batch(void *arg);
+
+struct loop *control_loop(struct control *control)
+{
+    return control->loop;
+}
+
+struct db *control_db(struct control *control)
+{
+    return control->db;
+}
+
+const struct control_options *control_options(const struct control *control)
+{
+    return &control->options;
+}
+
+struct loop *control_data_loop(struct control *control, unsigned index)
+{
+    return control->data_loops[index % control->n_data_loops];
+}
+
+unsigned control_data_loops(const struct control *control)
+{
+    return control->n_data_loops;
+}
+
+struct jobs *control_jobs(struct control *control)
+{
+    return control->jobs;
+}
+
+struct network *control_network(struct control *control)
+{
+    return control->network;
+}
+
+struct live *control_live(struct control *control)
+{
+    return control->live;
+}
+
+uint64_t control_now_ms(struct control *control)
+{
+    return loop_wall_ms(control->loop);
+}
+
+struct control_stats control_stats(struct control *control)
+{
+    return (struct control_stats){
+        .calls = atomic_load(&control->calls),
+        .batches = atomic_load(&control->batches),
+        .commits = atomic_load(&control->commits),
+        .commit_ns = atomic_load(&control->commit_ns),
+        .queued = atomic_load(&control->queued),
+    };
+}
+
+/* ---- effects ---- */
+
+void control_effect(struct control *control, effect_fn fn, const void *arg, size_t arg_size)
+{
+    struct effect *effect = malloc(sizeof(*effect) + arg_size);
+
+    CHECK(control->in_batch && effect != NULL);
+    effect->next = NULL;
+    effect->fn = fn;
+    if (arg_size > 0) {
+        memcpy(effect->arg, arg, arg_size);
+    }
+    *control->effects_tail = effect;
+    control->effects_tail = &effect->next;
+}
+
+/* Forgets the effects from mark on. */
+static void effects_drop(struct control *control, struct effect **mark)
+{
+    struct effect *next;
+
+    for (struct effect *effect = *mark; effect != NULL; effect = next) {
+        next = effect->next;
+        free(effect);
+    }
+    *mark = NULL;
+    control->effects_tail = mark;
+}
+
+static void effects_run(struct control *control, struct effect *effects)
+{
+    struct effect *next;
+
+    for (struct effect *effect = effects; effect != NULL; effect = next) {
+        next = effect->next;
+        effect->fn(control, effect->arg);
+        free(effect);
+    }
+}
+
+/* ---- the queue ---- */
+
+static void queue_push(struct control *control, struct call *call)
+{
+    call->next = NULL;
+    *control->queue_tail = call;
+    control->queue_tail = &call->next;
+    control->queue_len++;
+    atomic_fetch_add(&control->queued, 1);
+    if (!control->batch_deferred) {
+        control->batch_deferred = true;
+        loop_defer(control->loop, &control->batch_task);
+    }
+}
+
+static struct call *queue_pop(struct control *control)
+{
+    struct call *call = control->queue;
+
+    if (call != NULL) {
+        control->queue = call->next;
+        if (control->queue == NULL) {
+            control->queue_tail = &control->queue;
+        }
+        control->queue_len--;
+        atomic_fetch_sub(&control->queued, 1);
+        call->next = NULL;
+    }
+    return call;
+}
+
+static void list_push(struct call **list, struct call *call)
+{
+    call->next = *list;
+    *list = call;
+}
+
+static void list_drop(struct call **list, struct call *call)
+{
+    for (struct call **at = list; *at != NULL; at = &(*at)->next) {
+        if (*at == call) {
+            *at = call->next;
+            call->next = NULL;
+            return;
+        }
+    }
+    CHECK(!"call is in its list");
+}
+
+static void call_arrived(void *arg)
+{
+    struct call *call = arg;
+    struct control *control = call->control;
+
+    if (control->stopping) {
+        call_fail(call, ERR_SHUTTING_DOWN,
+                  "The service is stopping; try again when it is back. Nothing was changed.");
+        call->result = -ESHUTDOWN;
+        call->render(call);
+        call->answered(call);
+        return;
+    }
+    queue_push(control, call);
+}
+
+void control_submit(struct control *control, struct call *call)
+{
+    call->control = control;
+    call->task = (struct loop_task){.fn = call_arrived, .arg = call};
+    loop_post(control->loop, &call->task);
+}
+
+void call_resume(struct call *call, method_fn step)
+{
+    struct control *control = call->control;
+
+    CHECK(loop_is_current(control->loop));
+    list_drop(&control->pending, call);
+    call->step = step;
+    queue_push(control, call);
+}
+
+void control_event(struct control *control, method_fn fn, const void *arg, size_t arg_size)
+{
+    struct call *call = call_new();
+
+    CHECK(loop_is_current(control->loop));
+    call->control = control;
+    call->internal = true;
+    call->started = true;
+    call->step = fn;
+    call->step_state = arena_alloc(&call->arena, arg_size == 0 ? 1 : arg_size);
+    if (arg_size > 0) {
+        memcpy(call->step_state, arg, arg_size);
+    }
+    queue_push(control, call);
+}
+
+/* ---- Idempotency-Key ---- */
+
+enum key_verdict { KEY_RUN, KEY_ANSWERED, KEY_PARKED };
+
+static void key_reused(struct call *call)
+{
+    call->result = call_fail(call, ERR_IDEMPOTENCY_REUSED,
+                             "This Idempotency-Key was used for another request (method, path or "
+                             "body differ). Use a new key for a new request.");
+    call->render(call);
+}
+
+/* A call that begins: has its key been seen? */
+static enum key_verdict key_check(struct control *control, struct call *call)
+{
+    struct call *first = map_get(&control->in_progress, call->idempotency_key);
+    struct answer answer;
+
+    if (first != NULL) {
+        if (memcmp(first->request_hash, call->request_hash, sizeof(call->request_hash)) != 0) {
+            key_reused(call);
+            return KEY_ANSWERED;
+        }
+        list_push(&control->parked, call);
+        return KEY_PARKED;
+    }
+    strbuf_reset(&call->answer.body);
+    int r = answer_get(control->db, call->idempotency_key, &answer, &call->answer.body);
+
+    if (r == -ENOENT) {
+        return KEY_RUN;
+    }
+    if (r < 0) {
+        call->result = call_fail_store(call, r);
+        call->render(call);
+    } else if (memcmp(answer.request_hash, call->request_hash, sizeof(call->request_hash)) != 0) {
+        strbuf_reset(&call->answer.body);
+        key_reused(call);
+    } else {
+        call->answer.status = answer.status;
+        memcpy(call->answer.location, answer.location, sizeof(call->answer.location));
+    }
+    return KEY_ANSWERED;
+}
+
+/* An answer that says nothing about the request, only about our state now, is not kept. */
+static bool key_keeps(const struct call *call)
+{
+    switch (call->error.code) {
+    case ERR_INTERNAL:
+    case ERR_STORE_FAILED:
+    case ERR_NO_MEMORY:
+    case ERR_SHUTTING_DOWN:
+    case ERR_OVERLOADED:
+        return false;
+    default:
+        return true;
+    }
+}
+
+static int key_record(struct control *control, struct call *call)
+{
+    struct answer answer = {.status = call->answer.status, .created_ms = control_now_ms(control)};
+
+    memcpy(answer.location, call->answer.location, sizeof(answer.location));
+    memcpy(answer.request_hash, call->request_hash, sizeof(answer.request_hash));
+    return answer_put(control->db, call->idempotency_key, &answer, strbuf_str(&call->answer.body),
+                      call->answer.body.len);
+}
+
+/* The call that had the key is through: those that waited for it look again. */
+static void key_release(struct control *control, const char *key)
+{
+    map_remove(&control->in_progress, key);
+    for (struct call **at = &control->parked; *at != NULL;) {
+        struct call *call = *at;
+
+        if (strcmp(call->idempotency_key, key) == 0) {
+            *at = call->next;
+            queue_push(control, call);
+        } else {
+            at = &call->next;
+        }
+    }
+}
+
+/* ---- one call of the batch ---- */
+
+static void call_set_up(struct control *control, struct call *call)
+{
+    call->db = control->db;
+    call->error = (struct error){0};
+    call->return_value = 0;
+    call->location[0] = '\0';
+    if (!call->internal) {
+        call->outs = values_new(&call->arena, call->method->params, call->method->n_params);
+    }
+}
+
+/* Makes its answer from error or outs, in a savepoint of its own when there is something to keep. */
+static int call_render(struct control *control, struct call *call)
+{
+    int r = 0;
+
+    if (call->internal) {
+        return 0;
+    }
+    strbuf_reset(&call->answer.body);
+    call->render(call);
+    if (call->idempotency_key[0] != '\0' && key_keeps(call)) {
+        r = key_record(control, call);
+    }
+    return r;
+}
+
+/* True when the call is through (well or not), false when it is parked or pending. */
+static bool call_run(struct control *control, struct call *call)
+{
+    struct effect **mark = control->effects_tail;
+
+    if (!call->started) {
+        if (call->idempotency_key[0] != '\0') {
+            switch (key_check(control, call)) {
+            case KEY_ANSWERED:
+                return true;
+            case KEY_PARKED:
+                return false;
+            case KEY_RUN:
+                break;
+            }
+            CHECK(map_put(&control->in_progress, call->idempotency_key, call) == 0);
+        }
+        call->started = true;
+        call->step = call->method->handler;
+        atomic_fetch_add(&control->calls, 1);
+    }
+    call_set_up(control, call);
+    int r = db_savepoint(control->db);
+
+    if (r < 0) {
+        call->result = call_fail_store(call, r);
+        call_render(control, call);
+        return true;
+    }
+    if (call->step == NULL) {
+        call->result = call_fail(call, ERR_NOT_SUPPORTED, "%s is not supported by this version.",
+                                 call->method->name);
+    } else {
+        call->result = call->step(call);
+    }
+    if (call->result == CALL_PENDING) {
+        db_rollback_to(control->db);
+        list_push(&control->pending, call);
+        return false;
+    }
+    if (call->result < 0) {
+        CHECK(call->error.code != ERR_NONE);
+        effects_drop(control, mark);
+        db_rollback_to(control->db);
+        r = db_savepoint(control->db);
+        if (r < 0) {
+            call_render(control, call);
+            return true;
+        }
+    }
+    r = call_render(control, call);
+    if (r < 0) {
+        /* The answer could not be kept, so the call did not happen. */
+        effects_drop(control, mark);
+        db_rollback_to(control->db);
+        call->result = call_fail_store(call, r);
+        if (!call->internal) {
+            strbuf_reset(&call->answer.body);
+            call->render(call);
+        }
+        return true;
+    }
+    r = db_release(control->db);
+    if (r < 0) {
+        effects_drop(control, mark);
+        call->result = call_fail_store(call, r);
+        if (!call->internal) {
+            strbuf_reset(&call->answer.body);
+            call->render(call);
+        }
+    }
+    return true;
+}
+
+static bool event_again(const struct call *call)
+{
+    return call->internal && call->result < 0 &&
+           (call->error.code == ERR_STORE_FAILED || call->error.code == ERR_NO_SPACE);
+}
+
+/* After the commit (or its failure): hand the call back. */
+static void call_finish(struct control *control, struct call *call)
+{
+    if (call->internal) {
+        if (event_again(call)) {
+            list_push(&control->pending, call);
+            if (!loop_timer_pending(&control->retry_timer)) {
+                log_error("control: an event could not be recorded, trying again: %s",
+                          call->error.detail);
+                loop_timer_start(&control->retry_timer, EVENT_RETRY_MS * MS_NS);
+            }
+            return;
+        }
+        if (call->result < 0) {
+            log_error("control: an event failed: %s", call->error.detail);
+        }
+        call_free(call);
+        return;
+    }
+    if (call->idempotency_key[0] != '\0' &&
+        map_get(&control->in_progress, call->idempotency_key) == call) {
+        key_release(control, call->idempotency_key);
+    }
+    call->answered(call);
+}
+
+static void events_retry(void *arg)
+{
+    struct control *control = arg;
+    struct call *again = NULL;
+
+    for (struct call **at = &control->pending; *at != NULL;) {
+        struct call *call = *at;
+
+        if (event_again(call)) {
+            *at = call->next;
+            list_push(&again, call); /* turns the order round, and pending had turned it once */
+        } else {
+            at = &call->next;
+        }
+    }
+    while (again != NULL) {
+        struct call *call = again;
+
+        again = call->next;
+        queue_push(control, call);
+    }
+}
+
+static void control_run_batch(void *arg)
+{
+    struct control *control = arg;
+    struct call *done[BATCH_MAX];
+    unsigned n_done = 0;
+    struct call *call;
+
+    control->batch_deferred = false;
+    int r = db_begin(control->db);
+
+    control->in_batch = true;
+    for (unsigned i = 0; i < BATCH_MAX && (call = queue_pop(control)) != NULL; i++) {
+        bool through;
+
+        if (r < 0) {
+            call_set_up(control, call);
+            through = true;
+        } else {
+            through = call_run(control, call);
+        }
+        if (through) {
+            done[n_done++] = call;
+        }
+    }
+    control->in_batch = false;
+    if (r == 0) {
+        r = db_commit(control->db);
+    }
+    struct effect *effects = control->effects;
+
+    control->effects = NULL;
+    control->effects_tail = &control->effects;
+    if (r < 0) {
+        effects_drop(control, &effects);
+        control->effects_tail = &control->effects;
+        for (unsigned i = 0; i < n_done; i++) {
+            done[i]->result = call_fail_store(done[i], r);
+            if (!done[i]->internal) {
+                strbuf_reset(&done[i]->answer.body);
+                done[i]->location[0] = '\0';
+                done[i]->render(done[i]);
+            }
+        }
+    }
+    struct db_stats stats = db_stats(control->db);
+
+    atomic_fetch_add(&control->batches, 1);
+    atomic_store(&control->commits, stats.commits);
+    atomic_store(&control->commit_ns, stats.commit_ns);
+    effects_run(control, effects);
+    for (unsigned i = 0; i < n_done; i++) {
+        call_finish(control, done[i]);
+    }
+    if (control->queue != NULL && !control->batch_deferred) {
+        control->batch_deferred = true;
+        loop_defer(control->loop, &control->batch_task);
+    }
+}
+
+/* ---- waiting for jobs ---- */
+
+static void waiter_fire(struct control *control, struct job_waiter *waiter)
+{
+    for (struct job_waiter **at = &control->waiters; *at != NULL; at = &(*at)->next) {
+        if (*at == waiter) {
+            *at = waiter->next;
+            break;
+        }
+    }
+    loop_timer_stop(&waiter->timer);
+    waiter->fn(waiter);
+}
+
+static void waiter_timeout(void *arg)
+{
+    struct job_waiter *waiter = arg;
+
+    waiter_fire(waiter->control, waiter);
+}
+
+static void waiter_arrived(void *arg)
+{
+    struct job_waiter *waiter = arg;
+    struct control *control = waiter->control;
+    struct job_row job;
+
+    loop_timer_init(&waiter->timer, control->loop, waiter_timeout, waiter);
+    if (control->stopping || table_get(control->db, &job_table, waiter->job_id, &job) < 0 ||
+        job_state_ended(job.state)) {
+        waiter->fn(waiter);
+        return;
+    }
+    waiter->next = control->waiters;
+    control->waiters = waiter;
+    loop_timer_start(&waiter->timer, waiter->timeout_ms * MS_NS);
+}
+
+void control_wait_job(struct control *control, struct job_waiter *waiter)
+{
+    waiter->control = control;
+    waiter->task = (struct loop_task){.fn = waiter_arrived, .arg = waiter};
+    loop_post(control->loop, &waiter->task);
+}
+
+void control_job_ended(struct control *control, const char *job_id)
+{
+    struct job_waiter *next;
+
+    for (struct job_waiter *waiter = control->waiters; waiter != NULL; waiter = next) {
+        next = waiter->next;
+        if (strcmp(waiter->job_id, job_id) == 0) {
+            waiter_fire(control, waiter);
+        }
+    }
+}
+
+/* ---- beginning and end ---- */
+
+static int expire_event(struct call *call)
+{
+    struct control *control = call->control;
+    uint64_t now = control_now_ms(control);
+    uint64_t keep = control->options.idempotency_keep_ms;
+    int r = answer_expire(call->db, now > keep ? now - keep : 0);
+
+    if (r == 0) {
+        r = jobs_expire(call, now);
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+static void expire_tick(void *arg)
+{
+    struct control *control = arg;
+
+    control_event(control, expire_event, NULL, 0);
+    loop_timer_start(&control->expire_timer, EXPIRE_INTERVAL_S * SEC_NS);
+}
+
+static void control_threads_end(struct control *control)
+{
+    for (unsigned i = 0; i < control->n_data_loops; i++) {
+        loop_thread_join(control->data_loops[i]);
+    }
+    loop_thread_join(control->loop);
+    control->threads_running = false;
+}
+
+static void control_free(struct control *control)
+{
+    network_free(control->network);
+    jobs_free(control->jobs);
+    live_free(control->live);
+    for (unsigned i = 0; i < control->n_data_loops; i++) {
+        loop_free(control->data_loops[i]);
+    }
+    if (control->loop != NULL) {
+        loop_timer_stop(&control->retry_timer);
+        loop_timer_stop(&control->expire_timer);
+        loop_free(control->loop);
+    }
+    map_fini(&control->in_progress);
+    db_close(control->db);
+    pthread_cond_destroy(&control->stop_cond);
+    pthread_mutex_destroy(&control->stop_lock);
+    free(control->data_dir);
+    free(control->system_name);
+    free(control->initiator_name);
+    free(control->portal_allow);
+    free(control);
+}
+
+static unsigned data_loop_count(unsigned wanted)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    unsigned n = wanted != 0 ? wanted : (unsigned)(cores < 1 ? 1 : cores);
+
+    return n > DATA_LOOPS_MAX ? DATA_LOOPS_MAX : n;
+}
+
+/* The name of /systems/local is what the options say. */
+static int local_system_name(struct control *control)
+{
+    struct system_row local;
+    int r = table_get(control->db, &system_table, SYSTEM_LOCAL, &local);
+
+    if (r < 0 || strlen(control->system_name) >= sizeof(local.element_name) ||
+        strcmp(local.element_name, control->system_name) == 0) {
+        return r;
+    }
+    strcpy(local.element_name, control->system_name);
+    return table_update(control->db, &system_table, &local);
+}
+
+int control_start(const struct control_options *options, struct control **ret_control,
+                  struct error *error)
+{
+    struct control *control = calloc(1, sizeof(*control));
+    int r;
+
+    CHECK(control != NULL);
+    control->options = *options;
+    control->data_dir = strdup(options->data_dir);
+    control->system_name = strdup(options->system_name);
+    control->initiator_name = strdup(options->initiator_name);
+    control->portal_allow = strdup(options->portal_allow);
+    CHECK(control->data_dir != NULL && control->system_name != NULL &&
+          control->initiator_name != NULL && control->portal_allow != NULL);
+    control->options.data_dir = control->data_dir;
+    control->options.system_name = control->system_name;
+    control->options.initiator_name = control->initiator_name;
+    control->options.portal_allow = control->portal_allow;
+    control->queue_tail = &control->queue;
+    control->effects_tail = &control->effects;
+    control->batch_task = (struct loop_task){.fn = control_run_batch, .arg = control};
+    map_init(&control->in_progress);
+    pthread_mutex_init(&control->stop_lock, NULL);
+    pthread_cond_init(&control->stop_cond, NULL);
+
+    r = store_open(options->data_dir, &control->db, error);
+    if (r < 0) {
+        goto failed;
+    }
+    r = local_system_name(control);
+    if (r < 0) {
+        error_set(error, ERR_STORE_FAILED, "The records could not be read: %s", strerror(-r));
+        goto failed;
+    }
+    control->live = live_new();
+    r = loop_new("control", &control->loop);
+    if (r < 0) {
+        error_set(error, ERR_INTERNAL, "No event loop: %s", strerror(-r));
+        goto failed;
+    }
+    loop_timer_init(&control->retry_timer, control->loop, events_retry, control);
+    loop_timer_init(&control->expire_timer, control->loop, expire_tick, control);
+    for (unsigned i = 0; i < data_loop_count(options->data_loops); i++) {
+        char name[16];
+
+        snprintf(name, sizeof(name), "data%u", i);
+        r = loop_new(name, &control->data_loops[i]);
+        if (r < 0) {
+            error_set(error, ERR_INTERNAL, "No event loop: %s", strerror(-r));
+            goto failed;
+        }
+        control->n_data_loops++;
+    }
+    r = network_new(control, &control->network, error);
+    if (r < 0) {
+        goto failed;
+    }
+    r = jobs_new(control, &control->jobs, error);
+    if (r < 0) {
+        goto failed;
+    }
+    loop_timer_start(&control->expire_timer, SEC_NS);
+    for (unsigned i = 0; i < control->n_data_loops; i++) {
+        CHECK(loop_thread_start(control->data_loops[i]) == 0);
+    }
+    CHECK(loop_thread_start(control->loop) == 0);
+    control->threads_running = true;
+    *ret_control = control;
+    return 0;
+
+failed:
+    control_free(control);
+    return r;
+}
+
+/* Control's part of the end: nothing new, what waits is answered, copies come to a checkpoint. */
+static void calls_refuse(struct control *control, struct call **list)
+{
+    struct call *next;
+
+    for (struct call *call = *list; call != NULL; call = next) {
+        next = call->next;
+        if (call->internal) {
+            continue; /* events that wait for the disk: their copies go on from the last checkpoint */
+        }
+        call_set_up(control, call);
+        call->result = call_fail(call, ERR_SHUTTING_DOWN,
+                                 "The service is stopping; try again when it is back.");
+        strbuf_reset(&call->answer.body);
+        call->render(call);
+        call->answered(call);
+    }
+    *list = NULL;
+}
+
+static void control_all_stopped(void *arg)
+{
+    struct control *control = arg;
+
+    pthread_mutex_lock(&control->stop_lock);
+    control->stopped = true;
+    pthread_cond_signal(&control->stop_cond);
+    pthread_mutex_unlock(&control->stop_lock);
+}
+
+static void control_jobs_stopped(void *arg)
+{
+    struct control *control = arg;
+
+    /* What the last checkpoints brought is committed now. */
+    control_run_batch(control);
+    calls_refuse(control, &control->pending);
+    calls_refuse(control, &control->parked);
+    loop_timer_stop(&control->retry_timer);
+    loop_timer_stop(&control->expire_timer);
+    network_stop(control->network, control_all_stopped, control);
+}
+
+static void control_stop_begin(void *arg)
+{
+    struct control *control = arg;
+
+    control->stopping = true;
+    while (control->waiters != NULL) {
+        waiter_fire(control, control->waiters);
+    }
+    jobs_stop(control->jobs, control_jobs_stopped, control);
+}
+
+void control_stop(struct control *control)
+{
+    control->stop_task = (struct loop_task){.fn = control_stop_begin, .arg = control};
+    loop_post(control->loop, &control->stop_task);
+    pthread_mutex_lock(&control->stop_lock);
+    while (!control->stopped) {
+        pthread_cond_wait(&control->stop_cond, &control->stop_lock);
+    }
+    pthread_mutex_unlock(&control->stop_lock);
+    control_threads_end(control);
+    control_free(control);
+}
+
+void control_set_own_addresses(struct control *control, const char *addresses)
+{
+    network_set_own_addresses(control->network, addresses);
+}

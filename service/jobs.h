@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Jobs: what was promised with 4096, and the copies that keep the promise.
+ *
+ * Thread:    control.
+ * Ownership: rows are values; running copies are kept in struct jobs until they have ended.
+ * Errors:    call->error, as handlers do.
+ *
+ * A copy belongs to a relationship and was started by a job. The job ends when each of its relationships has
+ * reached the state that was waited for (without WaitForCopyState: the end of the copy); copies go on by themselves when
+ * that was an early state. Rows are changed in the transaction of a call or an event, running copies only in effects.
+ *
+ *     job:  2 New ──▶ 4 Running ◀──▶ 5 Suspended
+ *              │          │  └──▶ 6 Shutting Down ──▶ 8 Terminated, 9 Killed
+ *              └──────────┴──▶ 7 Completed, 10 Exception
+ */
+#ifndef SERVICE_JOBS_H
+#define SERVICE_JOBS_H
+
+#include "service/control.h"
+#include "service/enums.h"
+#include "store/job.h"
+#include "store/replica.h"
+#include "store/volume.h"
+
+bool job_state_ended(uint32_t state);
+
+int jobs_new(struct control *control, struct jobs **ret_jobs, struct error *error);
+void jobs_free(struct jobs *jobs);
+/* Brings all copies to a last checkpoint, then calls done; bounded in time. */
+void jobs_stop(struct jobs *jobs, loop_fn done, void *arg);
+/* Removes jobs that ended long ago; in a transaction. 0 or what the store said. */
+int jobs_expire(struct call *call, uint64_t now_ms);
+
+struct job_new {
+    const char *name;         /* the method */
+    const char *owner;        /* the service */
+    const char *element_name; /* what the client called it, or "" */
+    uint32_t copy_priority;
+    uint64_t bandwidth_limit;
+    uint32_t wait_for_copy_state; /* 0: none */
+    uint32_t operation;           /* 0: a creation */
+    bool continue_on_error;
+};
+/* A job in state New; it starts after the commit. */
+int job_create(struct call *call, const struct job_new *wanted, struct job_row *ret_job);
+/* A copy for it: all of from onto to (the other way round for Restore). Sets sync->job_id; the caller updates the row. */
+int job_add_copy(struct call *call, const struct job_row *job, uint32_t position,
+                 struct sync_row *sync, const struct volume_row *from, const struct volume_row *to);
+int job_add_element(struct call *call, const struct job_row *job, const char *collection, const char *id,
+                    uint32_t effect);
+/* The last step: out parameter Job, ReturnValue 4096, Location; what the job will show as JobOutParameters is taken from
+ * call->outs. */
+int job_started(struct call *call, const struct job_row *job);
+
+/* The copy that works on the relationship now: -ENOENT when none. */
+int sync_running_copy(struct db *db, const char *sync_id, struct copy_row *ret_copy);
+
+/* What operations do to the copy of a relationship; the state follows when it happened (events). */
+int sync_copy_suspend(struct call *call, struct sync_row *sync);
+int sync_copy_resume(struct call *call, struct sync_row *sync);
+/* Ends it; then the relationship goes to the state end_state, or is deleted when that is STATE_NOT_APPLICABLE. *ret_running is false when
+ * nothing ran and the row is the caller's to change at once. */
+int sync_copy_abort(struct call *call, struct sync_row *sync, uint32_t end_state, bool *ret_running);
+
+#endif

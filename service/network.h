@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The way to foreign LUNs: which addresses may be dialled, how a volume is opened, what a portal has to say.
+ *
+ * Thread:    control, unless said otherwise. Questions to the network run on a data loop and answer on control.
+ * Ownership: see each function.
+ * Errors:    struct error; details never contain a secret.
+ *
+ * Every address goes through one check (network_address_allowed()): our own listeners, link-local and metadata addresses are refused always,
+ * others must be in the allow list. Names are resolved first; the address that was checked is the one that is dialled. What
+ * a discovery or a login redirect hands back goes through the same check.
+ */
+#ifndef SERVICE_NETWORK_H
+#define SERVICE_NETWORK_H
+
+#include <sys/socket.h>
+
+#include "replication/copy.h"
+#include "service/control.h"
+#include "store/volume.h"
+
+int network_new(struct control *control, struct network **ret_network, struct error *error);
+void network_free(struct network *network); /* NULL is fine; after network_stop() when it ran */
+/* Ends the questions that are under way (their calls stay pending and are control's to answer), then calls done on control. */
+void network_stop(struct network *network, loop_fn done, void *arg);
+/* "ADDR:PORT,ADDR:PORT": our own listeners; any thread. */
+void network_set_own_addresses(struct network *network, const char *addresses);
+/* Any thread. */
+int network_address_allowed(struct network *network, const struct sockaddr *address, struct error *error);
+
+/* How a copy gets at a volume: an opener that resolves, checks, dials, logs in (secrets of the access point), and insists on identity,
+ * size and block size of the row. isid names the session (see block/iscsi_dev.h). */
+int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
+                   uint64_t isid, struct block_opener **ret_opener, struct error *error);
+
+#endif
