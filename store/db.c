@@ -62,6 +62,7 @@ struct db {
     unsigned savepoints;
     int broken_err; /* why SQLite has rolled the transaction back, or 0 */
     struct db_stats stats;
+    char message[256]; /* what SQLite said of the last failure */
     struct statement *buckets[STATEMENT_BUCKETS];
 };
 
@@ -74,10 +75,33 @@ static uint64_t now_ns(void)
 
 /* What SQLite said */
 
-static bool disk_is_full(sqlite3 *handle)
+static bool is_full(int error_number)
 {
-    int system_errno = sqlite3_system_errno(handle);
-    return system_errno == ENOSPC || system_errno == EDQUOT || system_errno == EFBIG;
+    return error_number == ENOSPC || error_number == EDQUOT || error_number == EFBIG;
+}
+
+/* ENOSPC has a result of its own (SQLITE_FULL); a quota and a limit on file sizes are told only by
+ * what the file or its WAL remembers of the system call. */
+static bool disk_is_full(sqlite3 *handle, int rc)
+{
+    int error_number = 0;
+    sqlite3_file *wal = NULL;
+    if (rc != SQLITE_IOERR_WRITE && rc != SQLITE_IOERR_FSYNC && rc != SQLITE_IOERR_SHMSIZE &&
+        (rc & 0xff) != SQLITE_CANTOPEN) {
+        return false;
+    }
+    if (is_full(sqlite3_system_errno(handle))) {
+        return true;
+    }
+    sqlite3_file_control(handle, "main", SQLITE_FCNTL_LAST_ERRNO, &error_number);
+    if (is_full(error_number)) {
+        return true;
+    }
+    sqlite3_file_control(handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+    if (wal != NULL && wal->pMethods != NULL) {
+        wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &error_number);
+    }
+    return is_full(error_number);
 }
 
 static int errno_of(sqlite3 *handle, int rc)
@@ -106,7 +130,7 @@ static int errno_of(sqlite3 *handle, int rc)
         return -E2BIG;
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN:
-        return disk_is_full(handle) ? -ENOSPC : -EIO;
+        return disk_is_full(handle, rc) ? -ENOSPC : -EIO;
     default:
         return -EIO;
     }
@@ -117,8 +141,9 @@ static int errno_of(sqlite3 *handle, int rc)
 static int db_failed(struct db *db, int rc, const char *what)
 {
     int err = errno_of(db->handle, rc);
+    snprintf(db->message, sizeof(db->message), "%s", sqlite3_errmsg(db->handle));
     if ((rc & 0xff) != SQLITE_CONSTRAINT) {
-        log_error("store: %s: %s (SQLite %d)", what, sqlite3_errmsg(db->handle), rc);
+        log_error("store: %.100s: %s (SQLite %d)", what, db->message, rc);
     }
     if (db->in_transaction && db->broken_err == 0 && sqlite3_get_autocommit(db->handle)) {
         db->broken_err = err;
@@ -128,7 +153,7 @@ static int db_failed(struct db *db, int rc, const char *what)
 
 const char *db_message(struct db *db)
 {
-    return sqlite3_errmsg(db->handle);
+    return db->message;
 }
 
 /* Statements */
@@ -587,29 +612,43 @@ static int check_file(struct db *db, const char *path, int64_t *ret_version, str
     return 0;
 }
 
-static int check_integrity(struct db *db, const char *path, struct error *error)
+/* Runs a PRAGMA that answers with one text and compares it. *ret_text gets the answer, perhaps cut.
+ * */
+static int pragma_says(struct db *db, const char *pragma, const char *expected, bool *ret_same,
+                       char ret_text[200])
 {
     struct statement *statement;
-    int err = statement_sql(db, "PRAGMA quick_check(1)", &statement);
+    int err = statement_sql(db, pragma, &statement);
     if (err < 0) {
-        error_set(error, ERR_STORE_FAILED, "%s cannot be read: %s.", path, db_message(db));
         return err;
     }
     err = statement_step(statement);
-    if (err > 0) {
+    if (err >= 0) {
         size_t len;
-        const char *text = statement_text(statement, 0, &len);
+        const char *text = err > 0 ? statement_text(statement, 0, &len) : NULL;
+        snprintf(ret_text, 200, "%s", text != NULL ? text : "no answer");
+        *ret_same = strcmp(ret_text, expected) == 0;
         err = 0;
-        if (text == NULL || strcmp(text, "ok") != 0) {
-            text = text != NULL ? text : "out of memory";
-            err = error_set(error, ERR_STORE_FAILED,
-                            "%s is damaged (%.200s): restore it from a backup.", path, text);
-        }
-    } else if (err < 0) {
-        error_set(error, ERR_STORE_FAILED, "%s cannot be read: %s.", path, db_message(db));
     }
     statement_done(statement);
     return err;
+}
+
+static int check_integrity(struct db *db, const char *path, struct error *error)
+{
+    bool good;
+    char text[200];
+    int err = pragma_says(db, "PRAGMA quick_check(1)", "ok", &good, text);
+    if (err < 0) {
+        error_set(error, ERR_STORE_FAILED, "%s is damaged (%s): restore it from a backup.", path,
+                  db_message(db));
+        return err;
+    }
+    if (!good) {
+        return error_set(error, ERR_STORE_FAILED, "%s is damaged (%s): restore it from a backup.",
+                         path, text);
+    }
+    return 0;
 }
 
 /* The connection itself; nothing of the file is read or written yet. */
@@ -648,13 +687,23 @@ static int set_up_writer(struct db *db, const char *path, struct error *error)
             return err;
         }
     }
-    err = db_exec(db, "PRAGMA journal_mode = WAL;"
-                      "PRAGMA synchronous = FULL;"
-                      "PRAGMA foreign_keys = ON;"
-                      "PRAGMA secure_delete = ON;"
-                      "PRAGMA wal_autocheckpoint = " STRINGIFY(
-                          WAL_PAGES) ";"
-                                     "PRAGMA journal_size_limit = " STRINGIFY(WAL_KEEP_BYTES));
+    bool is_wal;
+    char text[200];
+    err = pragma_says(db, "PRAGMA journal_mode = WAL", "wal", &is_wal, text);
+    if (err == 0 && !is_wal) {
+        return error_set(error, ERR_STORE_FAILED,
+                         "%s cannot have a write-ahead log (its journal is \"%s\"): use a data "
+                         "directory on a local file system.",
+                         path, text);
+    }
+    if (err == 0) {
+        err = db_exec(db, "PRAGMA synchronous = FULL;"
+                          "PRAGMA foreign_keys = ON;"
+                          "PRAGMA secure_delete = ON;"
+                          "PRAGMA wal_autocheckpoint = " STRINGIFY(
+                              WAL_PAGES) ";"
+                                         "PRAGMA journal_size_limit = " STRINGIFY(WAL_KEEP_BYTES));
+    }
     if (err < 0) {
         error_set(error, err == -ENOSPC ? ERR_NO_SPACE : ERR_STORE_FAILED,
                   "%s cannot be written: %s.", path, db_message(db));

@@ -220,7 +220,7 @@ int table_insert(struct db *db, const struct table *table, void *row)
     if (err < 0) {
         return err;
     }
-    char id[ID_SIZE];
+    char id[ID_SIZE] = {0}; /* a row that is read back is the same to the last byte */
     if (head->id[0] != '\0') {
         memcpy(id, head->id, sizeof(id));
     } else {
