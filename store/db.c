@@ -38,12 +38,10 @@
 #include "base/random.h"
 #include "store/migrations.h"
 
-#define BUSY_TIMEOUT_MS    5000
-#define STATEMENT_BUCKETS  128      /* a power of two */
-#define WAL_PAGES          1000     /* 4 MiB between checkpoints */
-#define WAL_KEEP_BYTES     16777216 /* a WAL that a long reader made grow is cut back to this */
-#define STRINGIFY_(number) #number
-#define STRINGIFY(number)  STRINGIFY_(number)
+#define BUSY_TIMEOUT_MS   5000
+#define STATEMENT_BUCKETS 128        /* a power of two */
+#define WAL_PAGES         "1000"     /* 4 MiB between checkpoints */
+#define WAL_KEEP_BYTES    "16777216" /* a WAL that a long reader made grow is cut back to this */
 
 struct statement {
     struct db *db;
@@ -700,9 +698,8 @@ static int set_up_writer(struct db *db, const char *path, struct error *error)
         err = db_exec(db, "PRAGMA synchronous = FULL;"
                           "PRAGMA foreign_keys = ON;"
                           "PRAGMA secure_delete = ON;"
-                          "PRAGMA wal_autocheckpoint = " STRINGIFY(
-                              WAL_PAGES) ";"
-                                         "PRAGMA journal_size_limit = " STRINGIFY(WAL_KEEP_BYTES));
+                          "PRAGMA wal_autocheckpoint = " WAL_PAGES ";"
+                          "PRAGMA journal_size_limit = " WAL_KEEP_BYTES);
     }
     if (err < 0) {
         error_set(error, err == -ENOSPC ? ERR_NO_SPACE : ERR_STORE_FAILED,
