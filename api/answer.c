@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/answer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "api/json_out.h"
+
+enum { RETURN_JOB_STARTED = 4096 };
+
+int answer_problem(const struct error *error, bool of_method, struct strbuf *body)
+{
+    const struct error_info *info = error_info(error->code);
+    char type[96];
+    struct json_out json;
+    json_out_init(&json, body);
+    snprintf(type, sizeof(type), "urn:smirror:problem:%s", info->word);
+
+    out_begin_object(&json.out, NULL);
+    out_text(&json.out, "type", type);
+    out_text(&json.out, "title", info->title);
+    out_number(&json.out, "status", (uint64_t)info->http_status);
+    out_text(&json.out, "detail", error->detail[0] != '\0' ? error->detail : info->title);
+    if (of_method && info->return_value != ERROR_NO_RETURN_VALUE) {
+        out_number(&json.out, "ReturnValue", info->return_value);
+    }
+    out_text(&json.out, "Code", info->word);
+    if (error->parameter[0] != '\0') {
+        out_text(&json.out, "Parameter", error->parameter);
+    }
+    if (error->blocked_on[0] != '\0') {
+        out_text(&json.out, "BlockedOn", error->blocked_on);
+    }
+    out_end_object(&json.out);
+    return info->http_status;
+}
+
+static void render_result(struct call *call)
+{
+    struct json_out json;
+    json_out_init(&json, &call->answer.body);
+    out_begin_object(&json.out, NULL);
+    out_number(&json.out, "ReturnValue", call->return_value);
+    for (size_t i = 0; i < call->method->n_params; i++) {
+        const struct param *param = &call->method->params[i];
+        static const struct value absent;
+        if ((param->direction & PARAM_OUT) != 0) {
+            out_value(&json.out, param, call->outs != NULL ? &call->outs->values[i] : &absent);
+        }
+    }
+    out_end_object(&json.out);
+}
+
+void answer_render_call(struct call *call)
+{
+    struct call_answer *answer = &call->answer;
+    strbuf_reset(&answer->body);
+    answer->location[0] = '\0';
+    if (call->error.code != ERR_NONE) {
+        answer->status = answer_problem(&call->error, true, &answer->body);
+    } else if (strcmp(call->method->name, "DeleteInstance") == 0) {
+        answer->status = 204;
+    } else {
+        answer->status = call->return_value == RETURN_JOB_STARTED ? 202 : 200;
+        snprintf(answer->location, sizeof(answer->location), "%s", call->location);
+        render_result(call);
+    }
+    if (strbuf_error(&answer->body) != 0) {
+        /* Never half an answer: the sender makes a problem of an empty body with this status. */
+        strbuf_reset(&answer->body);
+        answer->location[0] = '\0';
+        answer->status = error_info(ERR_NO_MEMORY)->http_status;
+    }
+}

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/reads.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "api/describe.h"
+#include "api/json_out.h"
+#include "base/timefmt.h"
+
+static int read_failed(struct error *error, int err)
+{
+    return error_set(error, ERR_STORE_FAILED, "The records could not be read (%s).",
+                     strerror(-err));
+}
+
+static int check_memory(const struct strbuf *body, struct error *error)
+{
+    return strbuf_error(body) == 0
+               ? 0
+               : error_set(error, ERR_NO_MEMORY, "There is not enough memory for the answer.");
+}
+
+/* A reader that sees one state of the records. */
+static int begin(struct edge *edge, struct db **ret_db, struct error *error)
+{
+    struct db *db = edge_reader_take(edge);
+    int err = db_read_begin(db);
+    if (err != 0) {
+        edge_reader_give(edge, db);
+        return read_failed(error, err);
+    }
+    *ret_db = db;
+    return 0;
+}
+
+static void end(struct edge *edge, struct db *db)
+{
+    db_read_end(db);
+    edge_reader_give(edge, db);
+}
+
+int read_object(struct edge *edge, const struct route *route, struct strbuf *body,
+                struct error *error)
+{
+    struct db *db;
+    struct json_out json;
+    bool service = route->kind == ROUTE_SERVICE;
+    enum collection collection = service ? COLLECTION_SERVICES : route->collection;
+    const char *id = service ? route->service->name : route->id;
+    int err = begin(edge, &db, error);
+    if (err != 0) {
+        return err;
+    }
+    json_out_init(&json, body);
+    err = view_object(db, edge->control, collection, id, &json.out);
+    end(edge, db);
+    if (err == -ENOENT) {
+        return error_set(error, ERR_NOT_FOUND, "There is no /%s/%s.",
+                         view_collections[collection].path, id);
+    }
+    return err != 0 ? read_failed(error, err) : check_memory(body, error);
+}
+
+static int bad_query(struct error *error, const char *name, const char *text)
+{
+    return error_param(error, ERR_BAD_QUERY, name, "%.80s %s", name, text);
+}
+
+/* Only digits, 1 to max. */
+static bool parse_number(const char *text, uint64_t max, uint64_t *ret_number)
+{
+    uint64_t number = 0;
+    for (const char *p = text; *p != '\0'; p++) {
+        if (*p < '0' || *p > '9' || p - text >= 18) {
+            return false;
+        }
+        number = number * 10 + (uint64_t)(*p - '0');
+    }
+    *ret_number = number;
+    return number >= 1 && number <= max;
+}
+
+/* Cursors are opaque to clients: "c" and the sequence number in hexadecimal digits. */
+static bool parse_cursor(const char *text, int64_t *ret_seq)
+{
+    uint64_t seq = 0;
+    size_t len = strlen(text);
+    if (text[0] != 'c' || len < 2 || len > 16) {
+        return false;
+    }
+    for (const char *p = text + 1; *p != '\0'; p++) {
+        if (*p >= '0' && *p <= '9') {
+            seq = seq * 16 + (uint64_t)(*p - '0');
+        } else if (*p >= 'a' && *p <= 'f') {
+            seq = seq * 16 + (uint64_t)(*p - 'a') + 10;
+        } else {
+            return false;
+        }
+    }
+    *ret_seq = (int64_t)seq;
+    return true;
+}
+
+static int parse_list_query(const struct uri *uri, struct view_query *query, struct error *error)
+{
+    *query = (struct view_query){.limit = VIEW_LIMIT_DEFAULT};
+    for (unsigned i = 0; i < uri->n_params; i++) {
+        const struct uri_param *param = &uri->params[i];
+        if (strcmp(param->name, "limit") == 0) {
+            if (!parse_number(param->value, VIEW_LIMIT_MAX, &query->limit)) {
+                return bad_query(error, param->name, "has to be a number from 1 to 1000.");
+            }
+        } else if (strcmp(param->name, "cursor") == 0) {
+            if (!parse_cursor(param->value, &query->after_seq)) {
+                return bad_query(error, param->name,
+                                 "has to be taken from the Link header of the page before.");
+            }
+        } else if (query->n_filters == VIEW_FILTERS_MAX) {
+            return error_set(error, ERR_BAD_QUERY, "There are more than %d filters.",
+                             VIEW_FILTERS_MAX);
+        } else {
+            query->filters[query->n_filters].name = param->name;
+            query->filters[query->n_filters].value = param->value;
+            query->n_filters++;
+        }
+    }
+    return 0;
+}
+
+static void add_link(struct strbuf *link, const char *path, const struct view_query *query,
+                     int64_t last_seq)
+{
+    strbuf_printf(link, "</%s?limit=%" PRIu64 "&cursor=c%" PRIx64, path, query->limit,
+                  (uint64_t)last_seq);
+    for (unsigned i = 0; i < query->n_filters; i++) {
+        strbuf_putc(link, '&');
+        uri_encode(link, query->filters[i].name);
+        strbuf_putc(link, '=');
+        uri_encode(link, query->filters[i].value);
+    }
+    strbuf_puts(link, ">; rel=\"next\"");
+}
+
+int read_list(struct edge *edge, const struct route *route, const struct uri *uri,
+              struct strbuf *body, struct strbuf *link, struct error *error)
+{
+    struct view_query query;
+    struct view_page page = {0};
+    struct db *db;
+    struct json_out json;
+    enum collection collection =
+        route->kind == ROUTE_SERVICES ? COLLECTION_SERVICES : route->collection;
+    int err = parse_list_query(uri, &query, error);
+    if (err == 0) {
+        err = begin(edge, &db, error);
+    }
+    if (err != 0) {
+        return err;
+    }
+    json_out_init(&json, body);
+    out_begin_object(&json.out, NULL);
+    out_begin_array(&json.out, "Members");
+    err = view_list(db, edge->control, collection, &query, &json.out, &page, error);
+    end(edge, db);
+    if (err != 0) {
+        return error->code != ERR_NONE ? err : read_failed(error, err);
+    }
+    out_end_array(&json.out);
+    out_number(&json.out, "Total", page.total);
+    out_end_object(&json.out);
+    if (page.more) {
+        add_link(link, view_collections[collection].path, &query, page.last_seq);
+    }
+    return check_memory(body, error);
+}
+
+int read_ready(struct edge *edge, struct error *error)
+{
+    struct route local = {.kind = ROUTE_OBJECT, .collection = COLLECTION_SYSTEMS, .id = "local"};
+    struct strbuf body = STRBUF_INIT;
+    int err = read_object(edge, &local, &body, error);
+    strbuf_fini(&body);
+    return err;
+}
+
+static void print_jobs(struct db *db, struct control *control, struct strbuf *body)
+{
+    static const struct {
+        const char *number;
+        const char *text;
+    } states[] = {{"2", "New"},        {"3", "Starting"},      {"4", "Running"},
+                  {"5", "Suspended"},  {"6", "Shutting Down"}, {"7", "Completed"},
+                  {"8", "Terminated"}, {"9", "Killed"},        {"10", "Exception"}};
+    metrics_print_head(body, "smirror_jobs", "gauge", "Jobs that are kept, by JobState.");
+    for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++) {
+        struct view_query query = {.limit = 1, .n_filters = 1};
+        struct view_page page = {0};
+        struct strbuf ignored = STRBUF_INIT;
+        struct json_out json;
+        query.filters[0].name = "JobState";
+        query.filters[0].value = states[i].number;
+        json_out_init(&json, &ignored);
+        if (view_list(db, control, COLLECTION_JOBS, &query, &json.out, &page, NULL) == 0) {
+            strbuf_printf(body, "smirror_jobs{state=\"%s\"} %" PRIu64 "\n", states[i].text,
+                          page.total);
+        }
+        strbuf_fini(&ignored);
+    }
+}
+
+int read_metrics(struct edge *edge, struct strbuf *body, struct error *error)
+{
+    struct db *db;
+    int err = begin(edge, &db, error);
+    if (err != 0) {
+        return err;
+    }
+    print_jobs(db, edge->control, body);
+    end(edge, db);
+
+    struct control_stats stats = control_stats(edge->control);
+    metrics_print_head(body, "smirror_info", "gauge", "The version that runs.");
+    strbuf_printf(body, "smirror_info{version=\"%s\"} 1\n", SMIRROR_VERSION);
+    metrics_print_value(body, "smirror_control_calls_total", "counter",
+                        "Calls that control has taken.", (double)stats.calls);
+    metrics_print_value(body, "smirror_control_batches_total", "counter",
+                        "Batches of calls, one transaction each.", (double)stats.batches);
+    metrics_print_value(body, "smirror_control_queued", "gauge", "Calls that wait for control.",
+                        (double)stats.queued);
+    metrics_print_value(body, "smirror_store_commits_total", "counter", "Commits of the records.",
+                        (double)stats.commits);
+    metrics_print_value(body, "smirror_store_commit_seconds_total", "counter",
+                        "Time spent in commits.", (double)stats.commit_ns / 1e9);
+    metrics_print(&edge->metrics, body);
+    return check_memory(body, error);
+}
+
+/* "30", "30s", "500ms", "5m", "PT30S". */
+static bool parse_wait(const char *text, uint64_t *ret_ms)
+{
+    uint64_t ms;
+    if (parse_number(text, UINT64_MAX / 1000, &ms)) {
+        ms *= 1000;
+    } else if (strcmp(text, "0") == 0) {
+        ms = 0;
+    } else if (timefmt_parse_duration(text, &ms) != 0) {
+        return false;
+    }
+    *ret_ms = ms < READ_WAIT_MAX_MS ? ms : READ_WAIT_MAX_MS;
+    return true;
+}
+
+int read_check_query(const struct uri *uri, bool takes_wait, uint64_t *ret_wait_ms,
+                     struct error *error)
+{
+    uint64_t wait_ms = 0;
+    for (unsigned i = 0; i < uri->n_params; i++) {
+        const struct uri_param *param = &uri->params[i];
+        if (!takes_wait || strcmp(param->name, "wait") != 0) {
+            return bad_query(error, param->name, "is not a query parameter of this resource.");
+        }
+        if (!parse_wait(param->value, &wait_ms)) {
+            return bad_query(error, param->name, "has to be a duration like 30s, 500ms or 5m.");
+        }
+    }
+    *ret_wait_ms = wait_ms;
+    return 0;
+}
+
+int read_job_running(struct edge *edge, const char *job_id, bool *ret_running, struct error *error)
+{
+    struct db *db;
+    bool ended = true;
+    int err = begin(edge, &db, error);
+    if (err != 0) {
+        return err;
+    }
+    err = view_job_ended(db, job_id, &ended);
+    end(edge, db);
+    if (err != 0 && err != -ENOENT) {
+        return read_failed(error, err);
+    }
+    *ret_running = err == 0 && !ended;
+    return 0;
+}

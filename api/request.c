@@ -1,0 +1,576 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "api/request.h"
+
+#include <errno.h>
+#include <gnutls/crypto.h>
+#include <gnutls/gnutls.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "api/answer.h"
+#include "api/headers.h"
+#include "api/json_args.h"
+#include "api/reads.h"
+#include "base/check.h"
+#include "base/log.h"
+
+enum phase {
+    PHASE_HEADERS,
+    PHASE_BODY,
+    PHASE_CALLING,  /* suspended: control has the call */
+    PHASE_JOB_WAIT, /* suspended: control has the waiter */
+    PHASE_ANSWERED,
+};
+
+struct request {
+    struct edge *edge;
+    struct MHD_Connection *connection;
+    enum phase phase;
+    uint64_t begun_ns;
+    char *raw_uri;
+    struct arena arena;
+    struct uri uri;
+    struct route route;
+    enum verb verb;
+    char idempotency_key[IDEMPOTENCY_KEY_MAX + 1];
+    struct error error; /* what the checks found */
+    struct strbuf body;
+    uint64_t received;
+    struct call *call;
+    struct job_waiter waiter;
+    int status;
+};
+
+struct reply {
+    int status;
+    const char *content_type;
+    struct strbuf body;
+    const char *static_body; /* instead of body: a text that stays */
+    size_t static_len;
+    char location[PATH_SIZE];
+    struct strbuf link;
+};
+
+static uint64_t now_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+struct request *request_new(struct edge *edge, const char *raw_uri)
+{
+    struct request *request = calloc(1, sizeof(*request));
+    char *uri = strdup(raw_uri);
+    if (request == NULL || uri == NULL) {
+        free(request);
+        free(uri);
+        return NULL;
+    }
+    request->edge = edge;
+    request->raw_uri = uri;
+    request->begun_ns = now_ns();
+    arena_init(&request->arena);
+    strbuf_init(&request->body);
+    atomic_fetch_add_explicit(&edge->metrics.in_flight, 1, memory_order_relaxed);
+    return request;
+}
+
+void request_done(struct request *request)
+{
+    struct edge *edge = request->edge;
+    if (request->status != 0) {
+        uint64_t ns = now_ns() - request->begun_ns;
+        metrics_count(&edge->metrics, route_template(&request->route), request->status, ns);
+        log_debug("http[%s %.200s] %d in %" PRIu64 " us", verb_name(request->verb),
+                  request->raw_uri, request->status, ns / 1000);
+    }
+    if (request->phase == PHASE_CALLING || request->phase == PHASE_JOB_WAIT) {
+        /* Resumed, but the client had gone. */
+        atomic_fetch_sub_explicit(&edge->metrics.waiting, 1, memory_order_relaxed);
+    }
+    call_free(request->call);
+    strbuf_fini(&request->body);
+    arena_fini(&request->arena);
+    free(request->raw_uri);
+    free(request);
+    atomic_fetch_sub_explicit(&edge->metrics.in_flight, 1, memory_order_release);
+}
+
+/* ---- the answer */
+
+static void add_header(struct MHD_Response *response, const char *name, const char *value)
+{
+    MHD_add_response_header(response, name, value);
+}
+
+static void add_headers(struct request *request, const struct reply *reply,
+                        struct MHD_Response *response)
+{
+    add_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
+    add_header(response, "X-Content-Type-Options", "nosniff");
+    if (reply->content_type != NULL) {
+        add_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply->content_type);
+    }
+    if (reply->location[0] != '\0') {
+        add_header(response, MHD_HTTP_HEADER_LOCATION, reply->location);
+    }
+    if (reply->link.len > 0) {
+        add_header(response, MHD_HTTP_HEADER_LINK, strbuf_str(&reply->link));
+    }
+    if (reply->status == MHD_HTTP_UNAUTHORIZED) {
+        add_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
+    } else if (reply->status == MHD_HTTP_METHOD_NOT_ALLOWED) {
+        add_header(response, MHD_HTTP_HEADER_ALLOW, request->route.allow);
+    } else if (reply->status == MHD_HTTP_SERVICE_UNAVAILABLE) {
+        add_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    }
+}
+
+/* Sends the reply and takes its buffers. */
+static enum MHD_Result send_reply(struct request *request, struct reply *reply)
+{
+    struct MHD_Response *response = NULL;
+    strbuf_fini(&request->body);
+    if (reply->static_body != NULL) {
+        response = MHD_create_response_from_buffer(reply->static_len, (void *)reply->static_body,
+                                                   MHD_RESPMEM_PERSISTENT);
+    } else if (reply->body.len > 0) {
+        size_t len = reply->body.len;
+        char *text = strbuf_steal(&reply->body);
+        if (text != NULL) {
+            response = MHD_create_response_from_buffer(len, text, MHD_RESPMEM_MUST_FREE);
+            if (response == NULL) {
+                free(text);
+            }
+        }
+    } else {
+        response = MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT);
+    }
+    enum MHD_Result result = MHD_NO;
+    if (response != NULL) {
+        add_headers(request, reply, response);
+        request->status = reply->status;
+        request->phase = PHASE_ANSWERED;
+        result = MHD_queue_response(request->connection, (unsigned)reply->status, response);
+        MHD_destroy_response(response);
+    }
+    strbuf_fini(&reply->body);
+    strbuf_fini(&reply->link);
+    return result;
+}
+
+static enum MHD_Result send_problem(struct request *request, const struct error *error)
+{
+    struct reply reply = {.content_type = ANSWER_PROBLEM};
+    bool of_method =
+        request->route.kind == ROUTE_SERVICE_METHOD || request->route.kind == ROUTE_OBJECT_METHOD;
+    reply.status = answer_problem(error, of_method, &reply.body);
+    return send_reply(request, &reply);
+}
+
+/* ---- checks of the headers */
+
+static bool near_end(struct MHD_Connection *connection, struct sockaddr_storage *ret_addr)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    socklen_t len = sizeof(*ret_addr);
+    return info != NULL && getsockname(info->connect_fd, (struct sockaddr *)ret_addr, &len) == 0;
+}
+
+static bool client_certificate_good(struct MHD_Connection *connection)
+{
+    unsigned status;
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    return info != NULL && info->tls_session != NULL &&
+           gnutls_certificate_verify_peers2(info->tls_session, &status) == 0 && status == 0;
+}
+
+static int check_host(struct request *request, const struct headers *headers)
+{
+    const struct access *access = &request->edge->access;
+    struct sockaddr_storage near;
+    const struct sockaddr_storage *local = NULL;
+    if (headers->host == NULL) {
+        return error_set(&request->error, ERR_FORBIDDEN_HOST, "The Host header is missing.");
+    }
+    bool host = access_host_allowed(access, headers->host, NULL);
+    if (!host && near_end(request->connection, &near)) {
+        local = &near;
+        host = access_host_allowed(access, headers->host, local);
+    }
+    if (!host) {
+        return error_set(&request->error, ERR_FORBIDDEN_HOST,
+                         "The service is not known under this Host. Call it by its address, or "
+                         "name the host with "
+                         "--http-hosts.");
+    }
+    if (headers->origin != NULL && !access_origin_allowed(access, headers->origin, local)) {
+        return error_set(&request->error, ERR_FORBIDDEN_HOST,
+                         "Pages of this Origin may not call the service.");
+    }
+    return 0;
+}
+
+static int check_body_headers(struct request *request, const struct headers *headers, bool has_body,
+                              uint64_t announced)
+{
+    if (!has_body) {
+        return 0;
+    }
+    if (headers->content_type == NULL || !content_type_is_json(headers->content_type)) {
+        return error_set(
+            &request->error, ERR_UNSUPPORTED_MEDIA,
+            "The body has to be application/json, and the Content-Type header has to say so.");
+    }
+    if (announced != UINT64_MAX && announced > REQUEST_BODY_MAX) {
+        return error_set(&request->error, ERR_TOO_LARGE, "A body has at most %d bytes.",
+                         REQUEST_BODY_MAX);
+    }
+    return 0;
+}
+
+static int check_idempotency_key(struct request *request, const struct headers *headers)
+{
+    if (headers->idempotency_key == NULL) {
+        return 0;
+    }
+    if (!idempotency_key_valid(headers->idempotency_key)) {
+        return error_set(&request->error, ERR_BAD_REQUEST,
+                         "An Idempotency-Key is 1 to %d visible ASCII characters.",
+                         IDEMPOTENCY_KEY_MAX);
+    }
+    snprintf(request->idempotency_key, sizeof(request->idempotency_key), "%s",
+             headers->idempotency_key);
+    return 0;
+}
+
+static int check_headers(struct request *request, const struct headers *headers, bool has_body,
+                         uint64_t announced)
+{
+    struct edge *edge = request->edge;
+    struct error path_error = {0};
+    struct error *error = &request->error;
+    if (edge->client_certificates && !client_certificate_good(request->connection)) {
+        return error_set(error, ERR_UNAUTHORIZED,
+                         "A client certificate of the configured authority is needed.");
+    }
+    int err = check_host(request, headers);
+    if (err != 0) {
+        return err;
+    }
+    int path_err = uri_parse(&request->arena, request->raw_uri, &request->uri, &path_error);
+    if (path_err == 0) {
+        path_err = route_match(&request->uri, &request->route, &path_error);
+    }
+    if ((path_err != 0 || !route_is_open(&request->route)) &&
+        !access_token_matches(&edge->access, headers->authorization)) {
+        return error_set(error, ERR_UNAUTHORIZED,
+                         "This needs the header 'Authorization: Bearer TOKEN'; the token is in the "
+                         "data directory, "
+                         "ready for curl -H @DATA/auth-header.");
+    }
+    if (path_err != 0) {
+        *error = path_error;
+        return path_err;
+    }
+    err = route_check_verb(&request->route, request->verb, error);
+    if (err == 0 && request->verb == VERB_POST) {
+        err = check_body_headers(request, headers, has_body, announced);
+    }
+    if (err == 0 && (request->verb == VERB_POST || request->verb == VERB_DELETE)) {
+        err = check_idempotency_key(request, headers);
+    }
+    return err;
+}
+
+static enum MHD_Result step_headers(struct request *request, const char *verb)
+{
+    struct headers headers;
+    uint64_t announced = 0;
+    request->verb = verb_parse(verb);
+    int err = headers_read(request->connection, &headers, &request->error);
+    bool has_body = headers_body(&headers, &announced);
+    if (err == 0) {
+        err = check_headers(request, &headers, has_body, announced);
+    }
+    request->phase = PHASE_BODY;
+    if (err != 0 && has_body &&
+        (headers.expect != NULL || (announced != UINT64_MAX && announced > REQUEST_DRAIN_MAX))) {
+        /* The client waits for our word, or it would take too long to hear it out. */
+        return send_problem(request, &request->error);
+    }
+    return MHD_YES;
+}
+
+/* ---- the body */
+
+static enum MHD_Result step_upload(struct request *request, const char *upload, size_t *upload_size)
+{
+    request->received += *upload_size;
+    if (request->error.code == ERR_NONE && request->verb == VERB_POST) {
+        if (request->received > REQUEST_BODY_MAX) {
+            error_set(&request->error, ERR_TOO_LARGE, "A body has at most %d bytes.",
+                      REQUEST_BODY_MAX);
+            strbuf_fini(&request->body);
+            strbuf_init(&request->body);
+        } else {
+            strbuf_add(&request->body, upload, *upload_size);
+        }
+    }
+    *upload_size = 0;
+    return request->received <= REQUEST_DRAIN_MAX ? MHD_YES : MHD_NO;
+}
+
+/* ---- calls */
+
+static void call_answered(struct call *call)
+{
+    struct request *request = call->maker;
+    MHD_resume_connection(request->connection);
+}
+
+/* Same verb, same path, same content: SHA-256. Blanks between the values of the body do not count.
+ */
+static int hash_request(const struct request *request, const struct strbuf *canonical,
+                        uint8_t ret_hash[32])
+{
+    gnutls_hash_hd_t hash;
+    if (gnutls_hash_init(&hash, GNUTLS_DIG_SHA256) != 0) {
+        return -ENOMEM;
+    }
+    int err = gnutls_hash(hash, verb_name(request->verb), strlen(verb_name(request->verb)));
+    for (unsigned i = 0; i < request->uri.n_segments; i++) {
+        err |= gnutls_hash(hash, "\n", 1);
+        err |= gnutls_hash(hash, request->uri.segments[i], strlen(request->uri.segments[i]));
+    }
+    err |= gnutls_hash(hash, "\n\n", 2);
+    err |= gnutls_hash(hash, strbuf_str(canonical), canonical->len);
+    gnutls_hash_deinit(hash, ret_hash);
+    return err == 0 ? 0 : -EIO;
+}
+
+static int make_call(struct request *request, const struct json_doc *doc, struct call *call)
+{
+    const struct route *route = &request->route;
+    const struct method *method = route->method;
+    if (method->handler == NULL) {
+        return error_set(&request->error, ERR_NOT_SUPPORTED, "%s.%s is not supported yet.",
+                         route->service->class_name, method->name);
+    }
+    int err = json_args(doc, &call->arena, method->params, method->n_params, &call->args,
+                        &request->error);
+    if (err != 0) {
+        return err;
+    }
+    if (method->n_params == 0) {
+        call->args = NULL;
+    }
+    if (hash_request(request, &doc->canonical, call->request_hash) != 0) {
+        return error_set(&request->error, ERR_INTERNAL, "The request could not be hashed.");
+    }
+    call->service = route->service;
+    call->method = method;
+    if (route->id != NULL) {
+        snprintf(call->object_id, sizeof(call->object_id), "%s", route->id);
+    }
+    snprintf(call->idempotency_key, sizeof(call->idempotency_key), "%s", request->idempotency_key);
+    call->render = answer_render_call;
+    call->answered = call_answered;
+    call->maker = request;
+    return 0;
+}
+
+static bool too_many_waiting(struct edge *edge)
+{
+    return atomic_load_explicit(&edge->metrics.waiting, memory_order_relaxed) >= edge->waiting_max;
+}
+
+/* From here on nothing of ours is touched until libmicrohttpd calls again. */
+static void suspend(struct request *request, enum phase phase)
+{
+    request->phase = phase;
+    atomic_fetch_add_explicit(&request->edge->metrics.waiting, 1, memory_order_relaxed);
+    MHD_suspend_connection(request->connection);
+}
+
+static enum MHD_Result begin_call(struct request *request)
+{
+    struct edge *edge = request->edge;
+    struct json_doc doc;
+    if (strbuf_error(&request->body) != 0) {
+        error_set(&request->error, ERR_NO_MEMORY, "There is not enough memory for the body.");
+        return send_problem(request, &request->error);
+    }
+    if (json_doc_parse(&doc, strbuf_str(&request->body), request->body.len, &request->error) != 0) {
+        return send_problem(request, &request->error);
+    }
+    request->call = call_new();
+    int err = make_call(request, &doc, request->call);
+    json_doc_free(&doc);
+    strbuf_fini(&request->body);
+    strbuf_init(&request->body);
+    if (err == 0 && too_many_waiting(edge)) {
+        err = error_set(&request->error, ERR_OVERLOADED,
+                        "More than %u requests are waiting; try again.", edge->waiting_max);
+    }
+    if (err == 0 && !edge_enter(edge)) {
+        err = error_set(&request->error, ERR_SHUTTING_DOWN, "The service is stopping.");
+    }
+    if (err != 0) {
+        return send_problem(request, &request->error);
+    }
+    suspend(request, PHASE_CALLING);
+    control_submit(edge->control, request->call);
+    edge_leave(edge);
+    return MHD_YES;
+}
+
+static enum MHD_Result end_call(struct request *request)
+{
+    struct call_answer *answer = &request->call->answer;
+    struct reply reply = {.status = answer->status};
+    if (strbuf_error(&answer->body) != 0 ||
+        (answer->body.len == 0 && answer->status != MHD_HTTP_NO_CONTENT)) {
+        struct error error = {0};
+        error_set(&error, ERR_NO_MEMORY, "There is not enough memory for the answer.");
+        return send_problem(request, &error);
+    }
+    if (answer->body.len > 0) {
+        reply.content_type = answer->status >= 400 ? ANSWER_PROBLEM : ANSWER_JSON;
+    }
+    snprintf(reply.location, sizeof(reply.location), "%s", answer->location);
+    reply.body = answer->body;
+    strbuf_init(&answer->body);
+    return send_reply(request, &reply);
+}
+
+/* ---- reads */
+
+static void job_waited(struct job_waiter *waiter)
+{
+    struct request *request = waiter->arg;
+    MHD_resume_connection(request->connection);
+}
+
+static int read_into(struct request *request, struct reply *reply)
+{
+    struct edge *edge = request->edge;
+    const struct route *route = &request->route;
+    struct error *error = &request->error;
+    switch (route->kind) {
+    case ROUTE_READYZ:
+        strbuf_puts(&reply->body, "{\"Status\":\"ready\"}");
+        return read_ready(edge, error);
+    case ROUTE_METRICS:
+        reply->content_type = "text/plain; version=0.0.4; charset=utf-8";
+        return read_metrics(edge, &reply->body, error);
+    case ROUTE_SERVICES:
+    case ROUTE_LIST:
+        return read_list(edge, route, &request->uri, &reply->body, &reply->link, error);
+    default:
+        return read_object(edge, route, &reply->body, error);
+    }
+}
+
+/* Inside the gate. True: the request has been suspended until the job ends. */
+static bool wait_for_job(struct request *request, uint64_t wait_ms)
+{
+    struct edge *edge = request->edge;
+    bool running = false;
+    if (wait_ms == 0 || too_many_waiting(edge)) {
+        return false;
+    }
+    if (read_job_running(edge, request->route.id, &running, &request->error) != 0 || !running) {
+        return false;
+    }
+    request->waiter = (struct job_waiter){
+        .timeout_ms = wait_ms,
+        .fn = job_waited,
+        .arg = request,
+    };
+    snprintf(request->waiter.job_id, sizeof(request->waiter.job_id), "%s", request->route.id);
+    suspend(request, PHASE_JOB_WAIT);
+    control_wait_job(edge->control, &request->waiter);
+    return true;
+}
+
+/* resumed: what was to be waited for is over. */
+static enum MHD_Result answer_read(struct request *request, bool resumed)
+{
+    struct reply reply = {.status = MHD_HTTP_OK, .content_type = ANSWER_JSON};
+    struct edge *edge = request->edge;
+    const struct route *route = &request->route;
+    bool is_list = route->kind == ROUTE_LIST || route->kind == ROUTE_SERVICES;
+    bool is_job = route->kind == ROUTE_OBJECT && route->collection == COLLECTION_JOBS;
+    uint64_t wait_ms = 0;
+    if (!is_list && read_check_query(&request->uri, is_job, &wait_ms, &request->error) != 0) {
+        return send_problem(request, &request->error);
+    }
+    if (route->kind == ROUTE_HEALTHZ) {
+        strbuf_puts(&reply.body, "{\"Status\":\"ok\"}");
+        return send_reply(request, &reply);
+    }
+    if (route->kind == ROUTE_OPENAPI) {
+        reply.content_type = "application/yaml; charset=utf-8";
+        reply.static_body = read_openapi(&reply.static_len);
+        return send_reply(request, &reply);
+    }
+    int err;
+    if (!edge_enter(edge)) {
+        err = error_set(&request->error, ERR_SHUTTING_DOWN, "The service is stopping.");
+    } else {
+        if (is_job && !resumed && wait_for_job(request, wait_ms)) {
+            edge_leave(edge);
+            return MHD_YES;
+        }
+        err = request->error.code != ERR_NONE ? -EIO : read_into(request, &reply);
+        edge_leave(edge);
+    }
+    if (err != 0) {
+        strbuf_fini(&reply.body);
+        strbuf_fini(&reply.link);
+        if (route->kind == ROUTE_READYZ) {
+            error_set(&request->error, ERR_SHUTTING_DOWN, "The records do not answer now.");
+        }
+        return send_problem(request, &request->error);
+    }
+    return send_reply(request, &reply);
+}
+
+/* ---- the steps */
+
+enum MHD_Result request_step(struct request *request, struct MHD_Connection *connection,
+                             const char *verb, const char *upload, size_t *upload_size)
+{
+    request->connection = connection;
+    switch (request->phase) {
+    case PHASE_HEADERS:
+        return step_headers(request, verb);
+    case PHASE_BODY:
+        if (*upload_size > 0) {
+            return step_upload(request, upload, upload_size);
+        }
+        if (request->error.code != ERR_NONE) {
+            return send_problem(request, &request->error);
+        }
+        return request->verb == VERB_POST || request->verb == VERB_DELETE
+                   ? begin_call(request)
+                   : answer_read(request, false);
+    case PHASE_CALLING:
+        atomic_fetch_sub_explicit(&request->edge->metrics.waiting, 1, memory_order_relaxed);
+        return end_call(request);
+    case PHASE_JOB_WAIT:
+        atomic_fetch_sub_explicit(&request->edge->metrics.waiting, 1, memory_order_relaxed);
+        return answer_read(request, true);
+    case PHASE_ANSWERED:
+        break;
+    }
+    return MHD_YES;
+}
