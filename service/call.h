@@ -37,6 +37,8 @@ struct call {
     uint8_t request_hash[32];
     /* On control, inside the savepoint: fills *answer from return_value, outs, error. */
     void (*render)(struct call *call);
+    /* On control: ReturnValue 0 and the out parameters without Job, as the job will show them when it is done. May be NULL. */
+    void (*render_outs)(struct call *call, struct strbuf *text);
     /* On control, after the commit. */
     void (*answered)(struct call *call);
     void *maker;

@@ -79,16 +79,15 @@ CLASS(StorageSetting);
 static const struct param params_ServiceAccessPoint[] = {
     P_STRING("Name"),
     P_STRING("ElementName"),
-    P_STRING("AccessInfo"),
+    P_STRING_R("AccessInfo"),
     P_ENUM("InfoFormat", info_format),
     P_STRING("SystemName"),
 };
 CLASS(ServiceAccessPoint);
 
 static const struct param params_SharedSecret[] = {
-    P_STRING("ElementName"),
-    P_STRING("RemoteID"),
-    P_STRING("Secret"),
+    P_STRING_R("RemoteID"),
+    P_STRING_R("Secret"),
     P_STRING("Algorithm"),
     P_STRING("Protocol"),
 };
@@ -97,9 +96,18 @@ CLASS(SharedSecret);
 static const struct param params_ReplicationEntity[] = {
     P_STRING("InstanceID"),
     P_STRING("ElementName"),
-    P_ENUM("Type", entity_type),
-    P_STRING("EntityID"),
+    P_ENUM_R("Type", entity_type),
     P_STRING("OtherTypeDescription"),
-    P_BOOL("Persistent"),
+    P_STRING_R("EntityID"),
 };
 CLASS(ReplicationEntity);
+
+static const struct param params_Error[] = {
+    P_ENUM("ErrorType", error_type),
+    P_ENUM("PerceivedSeverity", perceived_severity),
+    P_ENUM("CIMStatusCode", cim_status_code),
+    P_STRING("MessageID"),
+    P_STRING("Message"),
+    P_REF("ErrorSource", "ManagedElement"),
+};
+CLASS(Error);

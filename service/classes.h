@@ -17,4 +17,7 @@ extern const struct class_info class_ServiceAccessPoint;
 extern const struct class_info class_SharedSecret;
 extern const struct class_info class_ReplicationEntity;
 
+/* Of answers only. */
+extern const struct class_info class_Error;
+
 #endif

@@ -20,6 +20,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -440,8 +441,14 @@ static bool call_run(struct control *control, struct call *call)
         call->result = call->step(call);
     }
     if (call->result == CALL_PENDING) {
+        /* Nothing of it is to be committed, so what it asked for need not wait. */
+        struct effect *effects = *mark;
+
+        *mark = NULL;
+        control->effects_tail = mark;
         db_rollback_to(control->db);
         list_push(&control->pending, call);
+        effects_run(control, effects);
         return false;
     }
     if (call->result < 0) {

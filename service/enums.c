@@ -694,6 +694,44 @@ static const struct enum_value values_replication_priority[] = {
 };
 MAP(replication_priority, "ReplicationPriority");
 
+static const struct enum_value values_error_type[] = {
+    {0, "Unknown"},
+    {1, "Other"},
+    {2, "Communications Error"},
+    {3, "Quality of Service Error"},
+    {4, "Software Error"},
+    {5, "Hardware Error"},
+    {6, "Environmental Error"},
+    {7, "Security Error"},
+    {8, "Oversubscription Error"},
+    {9, "Unavailable Resource Error"},
+    {10, "Unsupported Operation Error"},
+};
+MAP(error_type, "ErrorType");
+
+static const struct enum_value values_perceived_severity[] = {
+    {0, "Unknown"},
+    {1, "Other"},
+    {2, "Information"},
+    {3, "Degraded/Warning"},
+    {4, "Minor"},
+    {5, "Major"},
+    {6, "Critical"},
+    {7, "Fatal/NonRecoverable"},
+};
+MAP(perceived_severity, "PerceivedSeverity");
+
+static const struct enum_value values_cim_status_code[] = {
+    {1, "CIM_ERR_FAILED"},
+    {2, "CIM_ERR_ACCESS_DENIED"},
+    {4, "CIM_ERR_INVALID_PARAMETER"},
+    {6, "CIM_ERR_NOT_FOUND"},
+    {7, "CIM_ERR_NOT_SUPPORTED"},
+    {27, "CIM_ERR_SERVER_LIMITS_EXCEEDED"},
+    {28, "CIM_ERR_SERVER_IS_SHUTTING_DOWN"},
+};
+MAP(cim_status_code, "CIMStatusCode");
+
 static const struct enum_value values_returns_k[] = {
     {0, "Completed with No Error"},
     {1, "Not Supported"},

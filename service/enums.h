@@ -86,7 +86,7 @@ enum job_state {
     JOB_KILLED = 9,
     JOB_EXCEPTION = 10,
 };
-enum { ELEMENT_EFFECT_UNKNOWN = 0, ELEMENT_EFFECT_OTHER = 1, ELEMENT_EFFECT_INTEGRITY = 4, ELEMENT_EFFECT_CREATE = 5 };
+enum { ELEMENT_EFFECT_PERFORMANCE = 3, ELEMENT_EFFECT_INTEGRITY = 4, ELEMENT_EFFECT_CREATE = 5 };
 enum { ON_ERROR_CONTINUE = 2, ON_ERROR_STOP = 3 };
 enum { UNEQUAL_ERROR = 2, UNEQUAL_SOURCE_LARGER = 3, UNEQUAL_TARGET_LARGER = 4 };
 
@@ -148,6 +148,9 @@ extern const struct enum_map map_compression_policy;
 extern const struct enum_map map_target_decides; /* TargetElementGoal, TargetElementResourcePool */
 extern const struct enum_map map_initial_synchronization;
 extern const struct enum_map map_replication_priority; /* StorageSetting */
+extern const struct enum_map map_error_type;
+extern const struct enum_map map_perceived_severity;
+extern const struct enum_map map_cim_status_code;
 /* Return values: B plus what the method adds (smis.md 1.0). */
 extern const struct enum_map map_returns_k;  /* 2 Unknown, no 6 */
 extern const struct enum_map map_returns_k6;

@@ -25,6 +25,17 @@
 
 bool job_state_ended(uint32_t state);
 
+/* copy_row.state */
+enum copy_row_state {
+    COPY_ROW_QUEUED = 1, /* waits for its turn, also again after a restart */
+    COPY_ROW_RUNNING = 2,
+    COPY_ROW_SUSPENDED = 3,
+    COPY_ROW_DONE = 4,
+    COPY_ROW_CANCELLED = 5,
+    COPY_ROW_BROKEN = 6,
+};
+bool copy_row_active(uint32_t state); /* queued, running or suspended */
+
 int jobs_new(struct control *control, struct jobs **ret_jobs, struct error *error);
 void jobs_free(struct jobs *jobs);
 /* Brings all copies to a last checkpoint, then calls done; bounded in time. */
@@ -56,11 +67,19 @@ int job_started(struct call *call, const struct job_row *job);
 /* The copy that works on the relationship now: -ENOENT when none. */
 int sync_running_copy(struct db *db, const char *sync_id, struct copy_row *ret_copy);
 
-/* What operations do to the copy of a relationship; the state follows when it happened (events). */
-int sync_copy_suspend(struct call *call, struct sync_row *sync);
-int sync_copy_resume(struct call *call, struct sync_row *sync);
-/* Ends it; then the relationship goes to the state end_state, or is deleted when that is STATE_NOT_APPLICABLE. *ret_running is false when
- * nothing ran and the row is the caller's to change at once. */
-int sync_copy_abort(struct call *call, struct sync_row *sync, uint32_t end_state, bool *ret_running);
+/*
+ * What operations do to the copy of a relationship. CALL_PENDING: it is under way, and the call comes back with step once
+ * the copy rests (suspended at a checkpoint; stopped: devices closed, row and relationship recorded). 0: nothing runs; the
+ * copy's row has been changed in the call's transaction.
+ */
+int sync_copy_suspend(struct call *call, struct copy_row *copy, method_fn step);
+int sync_copy_resume(struct call *call, struct copy_row *copy);
+int sync_copy_stop(struct call *call, const char *sync_id, method_fn step);
+/* After a copy of it was stopped: the job sees what became of it. */
+int job_review(struct call *call, const char *job_id);
+
+/* Of the running copy of a relationship, if there is one; in effects. */
+void jobs_set_limits(struct jobs *jobs, const char *sync_id, uint32_t priority,
+                     uint64_t bandwidth_limit);
 
 #endif

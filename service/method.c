@@ -220,6 +220,11 @@ void outs_instance(struct values *values, const char *name, struct values *insta
     value->instance = instance;
 }
 
+void outs_add_instance(struct values *values, const char *name, struct values *instance)
+{
+    outs_append(values, name)->instance = instance;
+}
+
 static const struct service *const services[] = {
     &storage_configuration_service,
     &replication_service,

@@ -110,6 +110,7 @@ void outs_add_number(struct values *values, const char *name, uint64_t number);
 /* Makes an array parameter present even when nothing is appended. */
 void outs_array(struct values *values, const char *name);
 void outs_instance(struct values *values, const char *name, struct values *instance);
+void outs_add_instance(struct values *values, const char *name, struct values *instance);
 
 struct call;
 /* 0: done (call->return_value, outs); negative: failed, call->error says why; CALL_PENDING: call_resume() follows. */

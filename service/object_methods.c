@@ -16,7 +16,7 @@ static const struct param job_request_state_change[] = {
     P_DATETIME("TimeoutPeriod"),
 };
 static const struct param job_get_errors[] = {
-    {.name = "Errors", .type = PARAM_STRING, .direction = PARAM_OUT, .array = true},
+    P_OUT_INSTANCES("Errors", Error),
 };
 static const struct method job_method_table[] = {
     METHOD("RequestStateChange", job_request_state_change, method_job_request_state_change,

@@ -8,6 +8,8 @@
 #define SERVICE_PARAM_MACROS_H
 
 #define P_STRING(n)        {.name = n, .type = PARAM_STRING, .direction = PARAM_IN}
+#define P_STRING_R(n)                                                                              \
+    {.name = n, .type = PARAM_STRING, .direction = PARAM_IN, .required = true}
 #define P_BOOL(n)          {.name = n, .type = PARAM_BOOL, .direction = PARAM_IN}
 #define P_U16(n)           {.name = n, .type = PARAM_U16, .direction = PARAM_IN}
 #define P_U8(n)            {.name = n, .type = PARAM_U8, .direction = PARAM_IN}

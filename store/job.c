@@ -29,6 +29,7 @@ static const struct column job_columns[] = {
     COLUMN(struct job_row, U32, wait_for_copy_state),
     COLUMN(struct job_row, U32, operation),
     COLUMN(struct job_row, BOOL, continue_on_error),
+    COLUMN(struct job_row, U32, end_wanted),
 };
 const struct table job_table = {"jobs", sizeof(struct job_row), job_columns,
                                 ARRAY_LEN(job_columns)};

@@ -33,6 +33,7 @@ struct job_row {
     uint32_t wait_for_copy_state; /* 0: none */
     uint32_t operation;           /* of ModifyReplicaSynchronization, 0 else */
     bool continue_on_error;
+    uint32_t end_wanted; /* JobState it is being ended in (8, 9), 0 none */
 };
 extern const struct table job_table;
 
@@ -49,7 +50,7 @@ struct copy_row {
     uint32_t position; /* in the job's list */
     char source_id[ID_SIZE];
     char target_id[ID_SIZE];
-    uint32_t state; /* enum copy_state of service/jobs.h */
+    uint32_t state; /* enum copy_row_state of service/jobs.h */
     uint64_t bytes_total;
     uint64_t checkpoint_bytes; /* everything below is on the target's stable storage */
     bool verifying;            /* checkpoint_bytes counts the verification pass */

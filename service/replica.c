@@ -1,0 +1,398 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "service/replica.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/timefmt.h"
+#include "service/paths.h"
+#include "service/replica_states.h"
+
+/* ---- terms ---- */
+
+static struct replica_terms default_terms(void)
+{
+    return (struct replica_terms){
+        .sync_type = SYNC_CLONE,
+        .mode = MODE_SYNCHRONOUS,
+        .copy_type = COPY_UNSYNC_UNASSOC,
+        .replica_type = REPLICA_FULL_COPY,
+        .copy_methodology = 3, /* Full-Copy */
+        .copy_recovery_mode = 2,
+        .start = true,
+        .unequal_lists = UNEQUAL_ERROR,
+    };
+}
+
+int replica_terms_of_copy_type(struct call *call, uint32_t copy_type, struct replica_terms *ret_terms)
+{
+    struct replica_terms terms = default_terms();
+
+    if (copy_type == COPY_ASYNC || copy_type == COPY_SYNC) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "CopyType",
+                               "Mirrors (CopyType 2 and 3) are not supported by this version; "
+                               "4 and 5 make full copies.");
+    }
+    terms.copy_type = copy_type;
+    terms.mode = copy_type == COPY_UNSYNC_ASSOC ? MODE_ASYNCHRONOUS : MODE_SYNCHRONOUS;
+    terms.temporary = copy_type == COPY_UNSYNC_UNASSOC;
+    *ret_terms = terms;
+    return 0;
+}
+
+int replica_terms_of_sync_type(struct call *call, uint32_t sync_type, uint32_t mode,
+                               struct replica_terms *ret_terms)
+{
+    struct replica_terms terms = default_terms();
+
+    if (sync_type != SYNC_CLONE) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "SyncType",
+                               "%s (%u) is not supported by this version; Clone (8) makes a full "
+                               "copy.",
+                               enum_text(&map_sync_type, sync_type), sync_type);
+    }
+    if (mode != 0) {
+        terms.mode = mode;
+    }
+    *ret_terms = terms;
+    return 0;
+}
+
+static int not_honoured(struct call *call, const char *parameter, const char *property,
+                        const char *what)
+{
+    char name[96];
+
+    snprintf(name, sizeof(name), "%s.%s", parameter, property);
+    return call_fail_param(call, ERR_NOT_SUPPORTED, name, "%s: %s", name, what);
+}
+
+/* A property with the values that can be honoured, as bits; 0 to 31. */
+struct honoured_enum {
+    const char *name;
+    uint32_t values;
+    const char *what;
+};
+
+#define V(n) (1u << (n))
+static const struct honoured_enum setting_data_enums[] = {
+    {"Pairing", V(2) | V(3), "pairs are made by position (2 or 3)."},
+    {"DesiredCopyMethodology", V(2) | V(3), "copies onto LUNs of other systems are full copies (2 or 3)."},
+    {"ThinProvisioningPolicy", V(6) | V(7), "the target LUN decides about its provisioning (6 or 7)."},
+    {"Multihop", V(0) | V(1), "one hop only."},
+    {"CopyRecoveryMode", V(0) | V(2) | V(4), "a copy goes on by itself when its LUN is back (2 or 4)."},
+    {"ReadOnly", 0, "LUNs of other systems cannot be made read-only from here."},
+    {"StorageCompressionPolicy", V(5) | V(6) | V(7), "the target LUN decides about compression (5 to 7)."},
+};
+
+/* Properties that ask for what is not there when they are true or not zero. */
+static const char *const setting_data_absent[] = {
+    "ConsistentPointInTime", "FailedCopyStopsHostIO", "AutoDelete", "RRCHardwareCompressionEnabled",
+    "RRCSoftwareCompressionEnabled", "ConsistencyExempt", "ConsistentAsyncCopy", "DeltaUpdateBlocks",
+    "MaximumSkew"};
+static const char *const setting_data_intervals[] = {"DeltaUpdateInterval", "TimeBeforeRemoval",
+                                                     "DesiredRPO"};
+
+static int check_interval(struct call *call, const char *parameter, const struct values *setting,
+                          const char *property)
+{
+    const char *text = args_text(setting, property);
+    uint64_t ms;
+
+    if (text == NULL) {
+        return 0;
+    }
+    if (timefmt_parse_duration(text, &ms) < 0) {
+        char name[96];
+
+        snprintf(name, sizeof(name), "%s.%s", parameter, property);
+        return call_fail_param(call, ERR_BAD_VALUE, name,
+                               "%s is no interval; write PT30S or 00000000000030.000000:000.", name);
+    }
+    return ms == 0 ? 0 : not_honoured(call, parameter, property, "only mirrors have such a limit.");
+}
+
+int replica_terms_setting_data(struct call *call, const char *parameter, struct replica_terms *terms)
+{
+    const struct values *setting = args_instance(call->args, parameter);
+    int r;
+
+    if (setting == NULL) {
+        return 0;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(setting_data_enums); i++) {
+        const struct honoured_enum *honoured = &setting_data_enums[i];
+        uint64_t value = args_number(setting, honoured->name, 0);
+
+        if (args_present(setting, honoured->name) &&
+            (value > 31 || !(honoured->values & V(value)))) {
+            return not_honoured(call, parameter, honoured->name, honoured->what);
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(setting_data_absent); i++) {
+        if (args_number(setting, setting_data_absent[i], 0) != 0) {
+            return not_honoured(call, parameter, setting_data_absent[i],
+                                "there is no such thing for full copies.");
+        }
+    }
+    for (size_t i = 0; i < ARRAY_LEN(setting_data_intervals); i++) {
+        r = check_interval(call, parameter, setting, setting_data_intervals[i]);
+        if (r < 0) {
+            return r;
+        }
+    }
+    uint64_t supplier = args_number(setting, "TargetElementSupplier", 4);
+
+    terms->client_must_supply = supplier == 5;
+    terms->must_create = supplier == 2;
+    terms->pool_of_source = args_number(setting, "TargetElementResourcePool", 2) == 3;
+    terms->copy_priority = (uint32_t)args_number(setting, "CopyPriority", 0);
+    terms->bandwidth_limit = args_number(setting, "BandwidthLimit", 0);
+    terms->verify = args_bool(setting, "Verify", false);
+    terms->continue_on_error =
+        args_number(setting, "OnGroupOrListError", ON_ERROR_STOP) == ON_ERROR_CONTINUE;
+    terms->unequal_lists = (uint32_t)args_number(setting, "UnequalListsAction", UNEQUAL_ERROR);
+    return 0;
+}
+
+/* StorageSetting counts from 1 Not Managed, CopyPriority from 0. */
+static uint32_t priority_of_setting(uint64_t replication_priority)
+{
+    return replication_priority == 0 ? 0 : (uint32_t)replication_priority - 1;
+}
+
+int replica_terms_goal(struct call *call, const char *parameter, struct replica_terms *terms)
+{
+    static const char *const taken[] = {"InstanceID",     "ElementName",
+                                        "ConfigurationName", "ChangeableType",
+                                        "PersistentReplica", "InitialSynchronization",
+                                        "ReplicationPriority", "BandwidthLimit",
+                                        "Verify",         "CompressionRate"};
+    const struct values *goal = args_instance(call->args, parameter);
+
+    if (goal == NULL) {
+        return 0;
+    }
+    for (size_t i = 0; i < goal->n_params; i++) {
+        bool known = false;
+
+        for (size_t k = 0; k < ARRAY_LEN(taken); k++) {
+            known = known || strcmp(taken[k], goal->params[i].name) == 0;
+        }
+        if (!known && goal->values[i].present && goal->values[i].number != 0) {
+            return not_honoured(call, parameter, goal->params[i].name,
+                                "the LUN of another system is what it is; this cannot be set from "
+                                "here.");
+        }
+    }
+    if (args_number(goal, "CompressionRate", 1) > 1 && args_number(goal, "CompressionRate", 1) != 5) {
+        return not_honoured(call, parameter, "CompressionRate", "there is no compression.");
+    }
+    if (args_present(goal, "ReplicationPriority")) {
+        terms->copy_priority = priority_of_setting(args_number(goal, "ReplicationPriority", 0));
+    }
+    if (args_present(goal, "BandwidthLimit")) {
+        terms->bandwidth_limit = args_number(goal, "BandwidthLimit", 0);
+    }
+    if (args_present(goal, "Verify")) {
+        terms->verify = args_bool(goal, "Verify", false);
+    }
+    if (args_number(goal, "InitialSynchronization", 0) == 3) {
+        terms->start = false;
+    }
+    return 0;
+}
+
+int replica_terms_setting(struct call *call, const char *parameter, struct replica_terms *terms)
+{
+    const char *path = args_text(call->args, parameter);
+    struct setting_row setting;
+
+    if (path == NULL) {
+        return 0;
+    }
+    int r = path_setting(call, parameter, path, &setting);
+
+    if (r < 0) {
+        return r;
+    }
+    terms->copy_priority = priority_of_setting(setting.replication_priority);
+    terms->bandwidth_limit = setting.bandwidth_limit;
+    terms->verify = setting.verify;
+    if (setting.initial_synchronization == 3) {
+        terms->start = false;
+    }
+    return 0;
+}
+
+int replica_terms_wait(struct call *call, uint32_t operation, struct replica_terms *terms)
+{
+    uint32_t state = (uint32_t)args_number(call->args, "WaitForCopyState", 0);
+
+    if (!args_present(call->args, "WaitForCopyState")) {
+        return 0;
+    }
+    if (!replica_wait_state_allowed(terms->sync_type, operation, state)) {
+        char allowed[160] = "";
+        size_t len = 0;
+
+        for (const uint32_t *s = replica_wait_states(terms->sync_type, operation);
+             *s != 0 && len < sizeof(allowed); s++) {
+            len += (size_t)snprintf(allowed + len, sizeof(allowed) - len, "%s%u %s",
+                                    len == 0 ? "" : ", ", *s, enum_text(&map_copy_state, *s));
+        }
+        return call_fail_param(call, ERR_BAD_VALUE, "WaitForCopyState",
+                               "CopyState %u (%s) cannot be waited for here; %s%s.", state,
+                               enum_text(&map_copy_state, state),
+                               allowed[0] == '\0' ? "leave WaitForCopyState out" : "there are ",
+                               allowed);
+    }
+    terms->wait_for_copy_state = state;
+    if (operation == 0 && (state == STATE_INITIALIZED || state == STATE_INACTIVE)) {
+        terms->start = false;
+    }
+    return 0;
+}
+
+/* ---- who may be copied onto whom ---- */
+
+int replica_check_access_point(struct call *call, const char *parameter,
+                               const struct volume_row *volume)
+{
+    const char *path = args_text(call->args, parameter);
+    struct access_point_row access_point;
+
+    if (path == NULL) {
+        return 0;
+    }
+    int r = path_access_point(call, parameter, path, &access_point);
+
+    if (r < 0) {
+        return r;
+    }
+    if (strcmp(access_point.system_id, volume->system_id) != 0) {
+        return call_fail_param(call, ERR_BAD_VALUE, parameter,
+                               "%s belongs to /systems/%s, the volume /volumes/%s to /systems/%s.",
+                               path, access_point.system_id, volume->head.id, volume->system_id);
+    }
+    return 0;
+}
+
+static int check_usable(struct call *call, const char *parameter, const struct volume_row *volume)
+{
+    if (volume->problem[0] != '\0') {
+        return call_fail_param(call, ERR_LUN_CHANGED, parameter,
+                               "/volumes/%s cannot be used: %.250s. Put the LUN right, then look at it "
+                               "again with ScsiScan.",
+                               volume->head.id, volume->problem);
+    }
+    return 0;
+}
+
+static int in_use(struct call *call, const struct sync_row *sync, const char *what,
+                  const struct volume_row *volume)
+{
+    char path[PATH_SIZE];
+
+    snprintf(path, sizeof(path), "/synchronizations/%s", sync->head.id);
+    return call_fail_blocked(call, ERR_IN_USE, path,
+                             "/volumes/%s is %s in %s. End that relationship first (Detach).",
+                             volume->head.id, what, path);
+}
+
+struct busy_check {
+    const char *except_id;
+    bool only_moving;
+    struct sync_row found;
+};
+
+static int busy_row(void *arg, const void *row)
+{
+    struct busy_check *check = arg;
+    const struct sync_row *sync = row;
+
+    if (check->except_id != NULL && strcmp(sync->head.id, check->except_id) == 0) {
+        return 0;
+    }
+    if (check->only_moving && sync->job_id[0] == '\0') {
+        return 0;
+    }
+    check->found = *sync;
+    return 1;
+}
+
+/* 1: found, 0: none. */
+static int find_busy(struct call *call, const char *column, const char *volume_id,
+                     struct busy_check *check)
+{
+    struct condition where[] = {WHERE_TEXT(column, volume_id), WHERE_END};
+    int r = table_each(call->db, &sync_table, where, 0, 0, busy_row, check);
+
+    return r < 0 ? call_fail_store(call, r) : r;
+}
+
+int replica_check_source(struct call *call, const char *parameter, const struct volume_row *source)
+{
+    struct busy_check check = {.only_moving = true};
+    int r = check_usable(call, parameter, source);
+
+    if (r == 0) {
+        r = find_busy(call, "target_id", source->head.id, &check);
+    }
+    return r == 1 ? in_use(call, &check.found, "still being written as the target", source) : r;
+}
+
+int replica_check_pair(struct call *call, const char *source_parameter,
+                       const struct volume_row *source, const char *target_parameter,
+                       const struct volume_row *target, const struct sync_row *except)
+{
+    const char *except_id = except != NULL ? except->head.id : NULL;
+    struct busy_check check = {.except_id = except_id};
+    int r;
+
+    if (strcmp(source->head.id, target->head.id) == 0) {
+        return call_fail_param(call, ERR_BAD_VALUE, target_parameter,
+                               "Source and target are the same volume, /volumes/%s.",
+                               source->head.id);
+    }
+    if (source->identity[0] != '\0' && strcmp(source->identity, target->identity) == 0 &&
+        strcmp(source->system_id, target->system_id) == 0) {
+        return call_fail_param(call, ERR_BAD_VALUE, target_parameter,
+                               "/volumes/%s and /volumes/%s are two ways to the same LUN (%.100s).",
+                               source->head.id, target->head.id, source->identity);
+    }
+    r = check_usable(call, target_parameter, target);
+    if (r < 0) {
+        return r;
+    }
+    r = find_busy(call, "target_id", target->head.id, &check);
+    if (r == 1) {
+        return in_use(call, &check.found, "the target", target);
+    }
+    if (r == 0) {
+        r = find_busy(call, "source_id", target->head.id, &check);
+        if (r == 1) {
+            return in_use(call, &check.found, "the source", target);
+        }
+    }
+    if (r == 0) {
+        r = replica_check_source(call, source_parameter, source);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (target->write_protected) {
+        return call_fail_param(call, ERR_INCOMPATIBLE, target_parameter,
+                               "/volumes/%s is write protected by its system.", target->head.id);
+    }
+    if (target->size_bytes < source->size_bytes) {
+        return call_fail_param(call, ERR_TARGET_TOO_SMALL, target_parameter,
+                               "/volumes/%s has %llu bytes, the source %llu; the target must not be "
+                               "smaller.",
+                               target->head.id, (unsigned long long)target->size_bytes,
+                               (unsigned long long)source->size_bytes);
+    }
+    return 0;
+}

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the methods that make and change replicas share: the terms of a replica, and who may be copied onto whom.
+ *
+ * Thread:    control.
+ * Ownership: plain values; texts belong to the call.
+ * Errors:    call->error.
+ */
+#ifndef SERVICE_REPLICA_H
+#define SERVICE_REPLICA_H
+
+#include "service/jobs.h"
+#include "store/system.h"
+
+/* How a replica is to be made: of CopyType or SyncType and Mode, setting data, goals and waits. */
+struct replica_terms {
+    uint32_t sync_type;
+    uint32_t mode;
+    uint32_t copy_type;
+    uint32_t replica_type;
+    bool temporary;
+    uint32_t copy_methodology;
+    uint32_t copy_priority;
+    uint32_t copy_recovery_mode;
+    uint64_t bandwidth_limit;
+    bool verify;
+    bool start;                   /* false: associated only, Activate starts */
+    uint32_t wait_for_copy_state; /* 0: none */
+    bool continue_on_error;
+    uint32_t unequal_lists;
+    bool pool_of_source;
+    bool client_must_supply;
+    bool must_create;
+};
+
+/* The terms that CopyType (StorageConfigurationService) or SyncType and Mode (ReplicationService) say; the rest are defaults.
+ * What this version does not make is 1 Not Supported. */
+int replica_terms_of_copy_type(struct call *call, uint32_t copy_type, struct replica_terms *ret_terms);
+int replica_terms_of_sync_type(struct call *call, uint32_t sync_type, uint32_t mode,
+                               struct replica_terms *ret_terms);
+/* An embedded ReplicationSettingData, a StorageSetting, and a StorageSetting by reference; a value that cannot be honoured
+ * is 1 Not Supported and names the property. parameter is the parameter's name. */
+int replica_terms_setting_data(struct call *call, const char *parameter, struct replica_terms *terms);
+int replica_terms_goal(struct call *call, const char *parameter, struct replica_terms *terms);
+int replica_terms_setting(struct call *call, const char *parameter, struct replica_terms *terms);
+/* WaitForCopyState of a creation (operation 0) or an operation: rule W3. */
+int replica_terms_wait(struct call *call, uint32_t operation, struct replica_terms *terms);
+
+/* SourceAccessPoint, TargetAccessPoint: NULL, or one of the system that has the volume (G19). */
+int replica_check_access_point(struct call *call, const char *parameter,
+                               const struct volume_row *volume);
+/* May source be read now (not while it is written as a target)? */
+int replica_check_source(struct call *call, const char *parameter, const struct volume_row *source);
+/* May source be copied onto target (A4, A13, A14, C10)? except: the relationship that is theirs already, or NULL. */
+int replica_check_pair(struct call *call, const char *source_parameter,
+                       const struct volume_row *source, const char *target_parameter,
+                       const struct volume_row *target, const struct sync_row *except);
+
+#endif

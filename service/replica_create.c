@@ -1,0 +1,660 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The methods that make replicas. All are the same three steps for one or several pairs:
+ *
+ *     terms     what is asked for: CopyType or SyncType, setting data, waits
+ *     pairs     which source onto which target: given, or taken from a pool; everything is checked before anything is made
+ *     creation  relationships, and, unless nothing is to flow yet, one job with a copy for each
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "service/handlers.h"
+#include "service/paths.h"
+#include "service/pools.h"
+#include "service/replica.h"
+#include "service/replica_states.h"
+
+enum { PAIRS_MAX = 1024, ELEMENT_NAME_MAX = 256 };
+
+struct pair {
+    struct volume_row source;
+    struct volume_row target;
+    bool allocate;            /* the target is to be taken from a pool */
+    const char *element_name; /* for it; NULL: ours */
+    char source_parameter[48];
+    char target_parameter[48];
+    struct sync_row sync;
+};
+
+static int check_name(struct call *call, const char *parameter, const char *name)
+{
+    if (name != NULL && (name[0] == '\0' || strlen(name) > ELEMENT_NAME_MAX)) {
+        return call_fail_param(call, ERR_BAD_VALUE, parameter,
+                               "%s must have 1 to %d bytes, or be left out for a name of ours.",
+                               parameter, ELEMENT_NAME_MAX);
+    }
+    return 0;
+}
+
+/* ---- creation ---- */
+
+static int insert_sync(struct call *call, const struct replica_terms *terms, struct pair *pair)
+{
+    uint64_t now = control_now_ms(call->control);
+    struct sync_row sync = {
+        .sync_type = terms->sync_type,
+        .mode = terms->mode,
+        .copy_type = terms->copy_type,
+        .replica_type = terms->replica_type,
+        .remote = pair->source.kind == VOLUME_REMOTE || pair->target.kind == VOLUME_REMOTE,
+        .copy_state = terms->wait_for_copy_state == STATE_INACTIVE ? STATE_INACTIVE
+                                                                   : STATE_INITIALIZED,
+        .requested_copy_state = STATE_NOT_APPLICABLE,
+        .progress_status = terms->wait_for_copy_state == STATE_INACTIVE ? PROGRESS_DORMANT
+                                                                        : PROGRESS_COMPLETED,
+        .temporary = terms->temporary,
+        .created_target = pair->allocate,
+        .copy_priority = terms->copy_priority,
+        .copy_methodology = terms->copy_methodology,
+        .copy_recovery_mode = terms->copy_recovery_mode,
+        .bandwidth_limit = terms->bandwidth_limit,
+        .verify = terms->verify,
+        .when_established_ms = now,
+    };
+
+    if (terms->start) {
+        sync.requested_copy_state =
+            terms->wait_for_copy_state != 0 ? terms->wait_for_copy_state : STATE_SYNCHRONIZED;
+        sync.progress_status = PROGRESS_INITIALIZING;
+    }
+    strcpy(sync.source_id, pair->source.head.id);
+    strcpy(sync.target_id, pair->target.head.id);
+    int r = table_insert(call->db, &sync_table, &sync);
+
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    pair->sync = sync;
+    return 0;
+}
+
+static int start_copies(struct call *call, const struct replica_terms *terms, struct pair *pairs,
+                        size_t n, const char *element_name)
+{
+    struct job_new wanted = {
+        .name = call->method->name,
+        .owner = call->service->name,
+        .element_name = element_name != NULL ? element_name : "",
+        .copy_priority = terms->copy_priority,
+        .bandwidth_limit = terms->bandwidth_limit,
+        .wait_for_copy_state = terms->wait_for_copy_state,
+        .continue_on_error = terms->continue_on_error,
+    };
+    struct job_row job;
+    int r = job_create(call, &wanted, &job);
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = job_add_copy(call, &job, (uint32_t)i, &pairs[i].sync, &pairs[i].source,
+                         &pairs[i].target);
+        if (r == 0) {
+            r = table_update(call->db, &sync_table, &pairs[i].sync);
+            r = r < 0 ? call_fail_store(call, r) : 0;
+        }
+    }
+    /* Targets first: clients take the first volume for what was made. */
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = job_add_element(call, &job, "volumes", pairs[i].target.head.id,
+                            pairs[i].allocate ? ELEMENT_EFFECT_CREATE : ELEMENT_EFFECT_INTEGRITY);
+    }
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = job_add_element(call, &job, "volumes", pairs[i].source.head.id,
+                            ELEMENT_EFFECT_PERFORMANCE);
+    }
+    return r < 0 ? r : job_started(call, &job);
+}
+
+/* Takes the targets that are to be allocated, then makes everything. All pairs are checked by then. */
+static int create_pairs(struct call *call, const struct replica_terms *terms,
+                        const struct pool_row *pool, struct pair *pairs, size_t n)
+{
+    const struct volume_row **taken = arena_alloc(&call->arena, n * sizeof(*taken));
+    size_t n_taken = 0;
+    int r;
+
+    /* Targets that the client named are not to be taken for others. */
+    for (size_t i = 0; i < n; i++) {
+        if (!pairs[i].allocate) {
+            taken[n_taken++] = &pairs[i].target;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (pairs[i].allocate) {
+            struct pool_row of_source;
+            const struct pool_row *from = pool;
+
+            if (from == NULL && terms->pool_of_source) {
+                r = table_get(call->db, &pool_table, pairs[i].source.pool_id, &of_source);
+                if (r == -ENOENT) {
+                    return call_fail_param(call, ERR_BAD_VALUE,
+                                           "ReplicationSettingData.TargetElementResourcePool",
+                                           "/volumes/%s is in no pool that a target could be taken "
+                                           "from.",
+                                           pairs[i].source.head.id);
+                }
+                if (r < 0) {
+                    return call_fail_store(call, r);
+                }
+                from = &of_source;
+            }
+            r = pool_take(call, "TargetPool", from, &pairs[i].source, pairs[i].element_name, taken,
+                          n_taken, &pairs[i].target);
+            if (r < 0) {
+                return r;
+            }
+            taken[n_taken++] = &pairs[i].target;
+        } else if (pairs[i].target.pool_id[0] != '\0' && !pairs[i].target.allocated) {
+            pairs[i].target.allocated = true;
+            r = table_update(call->db, &volume_table, &pairs[i].target);
+            if (r < 0) {
+                return call_fail_store(call, r);
+            }
+        }
+        r = insert_sync(call, terms, &pairs[i]);
+        if (r < 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+/* ---- StorageConfigurationService ---- */
+
+int method_create_replica(struct call *call)
+{
+    struct replica_terms terms;
+    struct pool_row pool;
+    struct pair pair = {
+        .allocate = true,
+        .element_name = args_text(call->args, "ElementName"),
+        .source_parameter = "SourceElement",
+    };
+    const char *pool_path = args_text(call->args, "TargetPool");
+    int r = replica_terms_of_copy_type(
+        call, (uint32_t)args_number(call->args, "CopyType", 0), &terms);
+
+    if (r == 0) {
+        r = replica_terms_setting(call, "TargetSettingGoal", &terms);
+    }
+    if (r == 0) {
+        r = path_volume(call, "SourceElement", args_text(call->args, "SourceElement"),
+                        &pair.source);
+    }
+    if (r == 0 && pool_path != NULL) {
+        r = path_pool(call, "TargetPool", pool_path, &pool);
+    }
+    if (r == 0) {
+        r = check_name(call, "ElementName", pair.element_name);
+    }
+    if (r == 0) {
+        r = replica_check_source(call, "SourceElement", &pair.source);
+    }
+    if (r == 0) {
+        r = create_pairs(call, &terms, pool_path != NULL ? &pool : NULL, &pair, 1);
+    }
+    if (r < 0) {
+        return r;
+    }
+    outs_path(call->outs, "TargetElement", "/volumes/%s", pair.target.head.id);
+    return terms.start ? start_copies(call, &terms, &pair, 1, pair.element_name) : 0;
+}
+
+/* What AttachReplica and the creating half of AttachOrModifyReplica share. */
+static int attach(struct call *call, const struct replica_terms *terms, struct pair *pair)
+{
+    int r = replica_check_pair(call, "SourceElement", &pair->source, "TargetElement", &pair->target,
+                               NULL);
+
+    if (r == 0) {
+        r = create_pairs(call, terms, NULL, pair, 1);
+    }
+    if (r < 0) {
+        return r;
+    }
+    return terms->start ? start_copies(call, terms, pair, 1, NULL) : 0;
+}
+
+static int attach_elements(struct call *call, struct pair *pair)
+{
+    int r = path_volume(call, "SourceElement", args_text(call->args, "SourceElement"),
+                        &pair->source);
+
+    return r < 0 ? r
+                 : path_volume(call, "TargetElement", args_text(call->args, "TargetElement"),
+                               &pair->target);
+}
+
+int method_attach_replica(struct call *call)
+{
+    struct replica_terms terms;
+    struct pair pair = {0};
+    int r = replica_terms_of_copy_type(
+        call, (uint32_t)args_number(call->args, "CopyType", 0), &terms);
+
+    if (r == 0) {
+        r = attach_elements(call, &pair);
+    }
+    return r < 0 ? r : attach(call, &terms, &pair);
+}
+
+struct limits_effect {
+    char sync_id[ID_SIZE];
+    uint32_t priority;
+    uint64_t bandwidth_limit;
+};
+
+static void limits_effect(struct control *control, void *arg)
+{
+    const struct limits_effect *limits = arg;
+
+    jobs_set_limits(control_jobs(control), limits->sync_id, limits->priority,
+                    limits->bandwidth_limit);
+}
+
+/* A11, A12: the pair is related already. */
+static int modify_attached(struct call *call, const struct replica_terms *terms,
+                           struct sync_row *sync)
+{
+    struct limits_effect limits;
+    struct copy_row copy;
+    struct job_row job;
+
+    if (sync->copy_type != terms->copy_type) {
+        return call_fail_param(call, ERR_BAD_VALUE, "CopyType",
+                               "/synchronizations/%s has CopyType %u (%s); only 2 and 3 can be "
+                               "changed into each other.",
+                               sync->head.id, sync->copy_type,
+                               enum_text(&map_copy_type, sync->copy_type));
+    }
+    if (!args_present(call->args, "Goal") ||
+        (sync->copy_priority == terms->copy_priority &&
+         sync->bandwidth_limit == terms->bandwidth_limit && sync->verify == terms->verify)) {
+        return 0;
+    }
+    sync->copy_priority = terms->copy_priority;
+    sync->bandwidth_limit = terms->bandwidth_limit;
+    sync->verify = terms->verify;
+    int r = table_update(call->db, &sync_table, sync);
+
+    if (r == 0 && sync_running_copy(call->db, sync->head.id, &copy) == 0 &&
+        table_get(call->db, &job_table, copy.job_id, &job) == 0) {
+        job.copy_priority = terms->copy_priority;
+        job.bandwidth_limit = terms->bandwidth_limit;
+        r = table_update(call->db, &job_table, &job);
+    }
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    memcpy(limits.sync_id, sync->head.id, ID_SIZE);
+    limits.priority = terms->copy_priority;
+    limits.bandwidth_limit = terms->bandwidth_limit;
+    control_effect(call->control, limits_effect, &limits, sizeof(limits));
+    return 0;
+}
+
+int method_attach_or_modify_replica(struct call *call)
+{
+    struct replica_terms terms;
+    struct pair pair = {0};
+    struct sync_row sync;
+    uint32_t copy_type = (uint32_t)args_number(call->args, "CopyType", 0);
+    int r;
+
+    if (args_present(call->args, "ReplicationPipe") && copy_type >= COPY_UNSYNC_ASSOC) {
+        return call_fail_param(call, ERR_BAD_VALUE, "CopyType",
+                               "CopyType %u (%s) makes a copy, not a remote mirror; it takes no "
+                               "ReplicationPipe.",
+                               copy_type, enum_text(&map_copy_type, copy_type));
+    }
+    r = replica_terms_of_copy_type(call, copy_type, &terms);
+    if (r == 0) {
+        r = replica_terms_goal(call, "Goal", &terms);
+    }
+    if (r == 0) {
+        r = attach_elements(call, &pair);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = sync_find_pair(call->db, pair.source.head.id, pair.target.head.id, &sync);
+    if (r == -ENOENT) {
+        return attach(call, &terms, &pair);
+    }
+    return r < 0 ? call_fail_store(call, r) : modify_attached(call, &terms, &sync);
+}
+
+/* ---- ReplicationService ---- */
+
+/* Parameters that only have one right value so far. */
+static int refuse_collections(struct call *call)
+{
+    static const char *const names[] = {"ConnectivityCollection", "Collections"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        if (args_present(call->args, names[i])) {
+            return call_fail_param(call, ERR_NO_SUCH_OBJECT, names[i],
+                                   "There are no collections; leave %s out.", names[i]);
+        }
+    }
+    return 0;
+}
+
+static int service_terms(struct call *call, struct replica_terms *terms)
+{
+    int r = replica_terms_of_sync_type(call, (uint32_t)args_number(call->args, "SyncType", 0),
+                                       (uint32_t)args_number(call->args, "Mode", 0), terms);
+
+    if (r == 0) {
+        r = replica_terms_setting(call, "TargetSettingGoal", terms);
+    }
+    if (r == 0) {
+        r = replica_terms_setting_data(call, "ReplicationSettingData", terms);
+    }
+    if (r == 0) {
+        r = replica_terms_wait(call, 0, terms);
+    }
+    return r < 0 ? r : refuse_collections(call);
+}
+
+/* Rules G10, L8: with targets given, nothing may say how to make them. */
+static int refuse_with_targets(struct call *call, const char *given, const char *name)
+{
+    if (args_present(call->args, name)) {
+        return call_fail_param(call, ERR_BAD_VALUE, name,
+                               "%s is for targets that are chosen here; with %s it must be left out.",
+                               name, given);
+    }
+    return 0;
+}
+
+static int check_supplier(struct call *call, const struct replica_terms *terms, bool targets_given,
+                          const char *parameter)
+{
+    if (terms->client_must_supply && !targets_given) {
+        return call_fail_param(call, ERR_MISSING_PARAMETER, parameter,
+                               "TargetElementSupplier 5 says that the client supplies the targets; "
+                               "%s is missing.",
+                               parameter);
+    }
+    if (terms->must_create && targets_given) {
+        return call_fail_param(call, ERR_BAD_VALUE, parameter,
+                               "TargetElementSupplier 2 says that targets are created; %s must be "
+                               "left out.",
+                               parameter);
+    }
+    return 0;
+}
+
+static int optional_pool(struct call *call, struct pool_row *ret_pool, const struct pool_row **ret)
+{
+    const char *path = args_text(call->args, "TargetPool");
+
+    *ret = NULL;
+    if (path == NULL) {
+        return 0;
+    }
+    *ret = ret_pool;
+    return path_pool(call, "TargetPool", path, ret_pool);
+}
+
+/* Checks that need all rows: everything is known to be right before anything is made. */
+static int check_pairs(struct call *call, struct pair *pairs, size_t n)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = replica_check_access_point(call, "SourceAccessPoint", &pairs[i].source);
+        if (r == 0 && !pairs[i].allocate) {
+            r = replica_check_access_point(call, "TargetAccessPoint", &pairs[i].target);
+        }
+        if (r == 0) {
+            r = pairs[i].allocate
+                    ? replica_check_source(call, pairs[i].source_parameter, &pairs[i].source)
+                    : replica_check_pair(call, pairs[i].source_parameter, &pairs[i].source,
+                                         pairs[i].target_parameter, &pairs[i].target, NULL);
+        }
+    }
+    return r;
+}
+
+/* A pool is named, and so is the access point: they must belong together (the target is known only then). */
+static int check_taken(struct call *call, struct pair *pairs, size_t n)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if (pairs[i].allocate) {
+            r = replica_check_access_point(call, "TargetAccessPoint", &pairs[i].target);
+        }
+    }
+    return r;
+}
+
+int method_create_element_replica(struct call *call)
+{
+    struct replica_terms terms;
+    struct pool_row pool_row;
+    const struct pool_row *pool = NULL;
+    const char *target = args_text(call->args, "TargetElement");
+    struct pair pair = {
+        .allocate = target == NULL,
+        .element_name = args_text(call->args, "ElementName"),
+        .source_parameter = "SourceElement",
+        .target_parameter = "TargetElement",
+    };
+    int r = service_terms(call, &terms);
+
+    if (r == 0 && target != NULL) {
+        r = refuse_with_targets(call, "TargetElement", "TargetSettingGoal");
+    }
+    if (r == 0 && target != NULL) {
+        r = refuse_with_targets(call, "TargetElement", "TargetPool");
+    }
+    if (r == 0) {
+        r = check_supplier(call, &terms, target != NULL, "TargetElement");
+    }
+    if (r == 0) {
+        r = check_name(call, "ElementName", pair.element_name);
+    }
+    if (r == 0) {
+        r = path_volume(call, "SourceElement", args_text(call->args, "SourceElement"),
+                        &pair.source);
+    }
+    if (r == 0 && target != NULL) {
+        r = path_volume(call, "TargetElement", target, &pair.target);
+    }
+    if (r == 0) {
+        r = optional_pool(call, &pool_row, &pool);
+    }
+    if (r == 0) {
+        r = check_pairs(call, &pair, 1);
+    }
+    if (r == 0) {
+        r = create_pairs(call, &terms, pool, &pair, 1);
+    }
+    if (r == 0) {
+        r = check_taken(call, &pair, 1);
+    }
+    if (r < 0) {
+        return r;
+    }
+    outs_path(call->outs, "TargetElement", "/volumes/%s", pair.target.head.id);
+    outs_path(call->outs, "Synchronization", "/synchronizations/%s", pair.sync.head.id);
+    return terms.start ? start_copies(call, &terms, &pair, 1, pair.element_name) : 0;
+}
+
+static int list_counts(struct call *call, const struct replica_terms *terms, size_t *ret_n)
+{
+    const struct value *sources = values_get(call->args, "SourceElements");
+    const struct value *targets = values_get(call->args, "TargetElements");
+    const struct value *names = values_get(call->args, "ElementNames");
+    size_t n = sources->n_items;
+
+    if (n == 0) {
+        return call_fail_param(call, ERR_BAD_VALUE, "SourceElements",
+                               "SourceElements must name at least one volume.");
+    }
+    if (n > PAIRS_MAX) {
+        return call_fail_param(call, ERR_BAD_VALUE, "SourceElements",
+                               "A list has at most %d elements.", PAIRS_MAX);
+    }
+    if (names->present && names->n_items > n) {
+        return call_fail_param(call, ERR_BAD_VALUE, "ElementNames",
+                               "There are %zu names for %zu sources.", names->n_items, n);
+    }
+    if (targets->present && targets->n_items != n) {
+        bool allowed = targets->n_items > 0 &&
+                       ((terms->unequal_lists == UNEQUAL_SOURCE_LARGER && n > targets->n_items) ||
+                        (terms->unequal_lists == UNEQUAL_TARGET_LARGER && n < targets->n_items));
+
+        if (!allowed) {
+            return call_fail_param(call, ERR_BAD_VALUE, "TargetElements",
+                                   "There are %zu targets for %zu sources; "
+                                   "ReplicationSettingData.UnequalListsAction can allow more sources "
+                                   "(3) or more targets (4).",
+                                   targets->n_items, n);
+        }
+        n = n < targets->n_items ? n : targets->n_items;
+    }
+    *ret_n = n;
+    return 0;
+}
+
+/* The i-th entry, or NULL. */
+static const char *item_text(const struct value *value, size_t i)
+{
+    return value->present && i < value->n_items && value->items[i].present ? value->items[i].text
+                                                                            : NULL;
+}
+
+static int list_pair(struct call *call, size_t i, struct pair *pair)
+{
+    const char *source = item_text(values_get(call->args, "SourceElements"), i);
+    const struct value *targets = values_get(call->args, "TargetElements");
+    const char *name = item_text(values_get(call->args, "ElementNames"), i);
+    int r;
+
+    snprintf(pair->source_parameter, sizeof(pair->source_parameter), "SourceElements[%zu]", i);
+    snprintf(pair->target_parameter, sizeof(pair->target_parameter), "TargetElements[%zu]", i);
+    if (source == NULL) {
+        return call_fail_param(call, ERR_MISSING_PARAMETER, pair->source_parameter,
+                               "%s is null; each entry must name a volume.", pair->source_parameter);
+    }
+    r = path_volume(call, pair->source_parameter, source, &pair->source);
+    if (r < 0) {
+        return r;
+    }
+    pair->allocate = !targets->present;
+    if (targets->present) {
+        const char *target = item_text(targets, i);
+
+        if (target == NULL) {
+            return call_fail_param(call, ERR_MISSING_PARAMETER, pair->target_parameter,
+                                   "%s is null; each entry must name a volume.",
+                                   pair->target_parameter);
+        }
+        return path_volume(call, pair->target_parameter, target, &pair->target);
+    }
+    if (name != NULL && name[0] != '\0') {
+        char parameter[48];
+
+        snprintf(parameter, sizeof(parameter), "ElementNames[%zu]", i);
+        pair->element_name = name;
+        return check_name(call, parameter, name);
+    }
+    return 0;
+}
+
+static int check_same_target_twice(struct call *call, const struct pair *pairs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t k = 0; k < n && !pairs[i].allocate; k++) {
+            if (k != i && strcmp(pairs[i].target.head.id, pairs[k].source.head.id) == 0) {
+                return call_fail_param(call, ERR_BAD_VALUE, pairs[i].target_parameter,
+                                       "/volumes/%s is a source and a target of the same list.",
+                                       pairs[i].target.head.id);
+            }
+            if (k < i && strcmp(pairs[i].target.head.id, pairs[k].target.head.id) == 0) {
+                return call_fail_param(call, ERR_BAD_VALUE, pairs[i].target_parameter,
+                                       "/volumes/%s is named twice as a target.",
+                                       pairs[i].target.head.id);
+            }
+        }
+    }
+    return 0;
+}
+
+int method_create_list_replica(struct call *call)
+{
+    struct replica_terms terms;
+    struct pool_row pool_row;
+    const struct pool_row *pool = NULL;
+    bool targets_given = args_present(call->args, "TargetElements");
+    size_t n;
+    int r = service_terms(call, &terms);
+
+    if (r == 0 && args_number(call->args, "Consistency", 2) == 3) {
+        r = call_fail_param(call, ERR_NOT_SUPPORTED, "Consistency",
+                            "LUNs of other systems cannot be held at one moment; Consistency must be "
+                            "2 or left out.");
+    }
+    if (r == 0 && targets_given) {
+        static const char *const names[] = {"TargetSettingGoal", "TargetPool", "ElementNames"};
+
+        for (size_t i = 0; i < ARRAY_LEN(names) && r == 0; i++) {
+            r = refuse_with_targets(call, "TargetElements", names[i]);
+        }
+    }
+    if (r == 0) {
+        r = check_supplier(call, &terms, targets_given, "TargetElements");
+    }
+    if (r == 0) {
+        r = list_counts(call, &terms, &n);
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct pair *pairs = arena_alloc(&call->arena, n * sizeof(*pairs));
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = list_pair(call, i, &pairs[i]);
+    }
+    if (r == 0) {
+        r = check_same_target_twice(call, pairs, n);
+    }
+    if (r == 0) {
+        r = optional_pool(call, &pool_row, &pool);
+    }
+    if (r == 0) {
+        r = check_pairs(call, pairs, n);
+    }
+    if (r == 0) {
+        r = create_pairs(call, &terms, pool, pairs, n);
+    }
+    if (r == 0) {
+        r = check_taken(call, pairs, n);
+    }
+    if (r < 0) {
+        return r;
+    }
+    values_get(call->outs, "TargetElements")->n_items = 0;
+    for (size_t i = 0; i < n; i++) {
+        outs_add_text(call->outs, "TargetElements",
+                      arena_printf(&call->arena, "/volumes/%s", pairs[i].target.head.id));
+        outs_add_text(call->outs, "Synchronizations",
+                      arena_printf(&call->arena, "/synchronizations/%s", pairs[i].sync.head.id));
+    }
+    return terms.start ? start_copies(call, &terms, pairs, n, NULL) : 0;
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Operations on relationships. replica_states.c says what is legal in which state; here is what each one does.
+ *
+ * An operation that must stop or suspend a copy first has two halves: sync_copy_stop() answers CALL_PENDING and the
+ * call comes back, in a transaction of its own, when the copy rests. It then looks at the relationship afresh: the copy
+ * may have been quicker.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "service/handlers.h"
+#include "service/paths.h"
+#include "service/pools.h"
+#include "service/replica.h"
+#include "service/replica_states.h"
+
+struct modification {
+    uint32_t operation;
+    bool force;
+    struct replica_terms terms;
+    struct sync_row sync;
+};
+
+static int refuse_state(struct call *call, const struct modification *mod, bool with_force)
+{
+    char legal[320];
+    const struct sync_row *sync = &mod->sync;
+
+    replica_legal_text(sync->sync_type, sync->copy_state, sync->copy_type, legal, sizeof(legal));
+    return call_fail_param(call, ERR_ILLEGAL_STATE, "Operation",
+                           "%s (%u) is not possible while CopyState is %s (%u)%s. Legal now: %s.",
+                           enum_text(&map_operation, mod->operation), mod->operation,
+                           enum_text(&map_copy_state, sync->copy_state), sync->copy_state,
+                           with_force ? " without Force" : "", legal);
+}
+
+static int store_sync(struct call *call, const struct sync_row *sync)
+{
+    int r = table_update(call->db, &sync_table, sync);
+
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+static int reload(struct call *call, struct modification *mod)
+{
+    int r = table_get(call->db, &sync_table, mod->sync.head.id, &mod->sync);
+
+    if (r == -ENOENT) {
+        return call_fail_param(call, ERR_ILLEGAL_STATE, "Operation",
+                               "The relationship ended by itself before the operation could be done.");
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+static int volumes_of(struct call *call, const struct sync_row *sync, struct volume_row *ret_source,
+                      struct volume_row *ret_target)
+{
+    int r = table_get(call->db, &volume_table, sync->source_id, ret_source);
+
+    if (r == 0) {
+        r = table_get(call->db, &volume_table, sync->target_id, ret_target);
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+/* Activate, Resync and Restore: a job with one copy, from one side to the other. */
+static int start_copy(struct call *call, struct modification *mod, bool restore)
+{
+    struct sync_row *sync = &mod->sync;
+    struct volume_row source;
+    struct volume_row target;
+    struct job_row job;
+    struct job_new wanted = {
+        .name = call->method->name,
+        .owner = call->service->name,
+        .element_name = "",
+        .copy_priority = sync->copy_priority,
+        .bandwidth_limit = sync->bandwidth_limit,
+        .wait_for_copy_state = mod->terms.wait_for_copy_state,
+        .operation = mod->operation,
+    };
+    int r = volumes_of(call, sync, &source, &target);
+
+    if (r == 0 && restore) {
+        /* The target is larger or equal; what is given back is the source's size. */
+        struct volume_row from = target;
+
+        from.size_bytes = source.size_bytes;
+        r = replica_check_pair(call, "Synchronization", &from, "Synchronization", &source, sync);
+    } else if (r == 0) {
+        r = replica_check_pair(call, "Synchronization", &source, "Synchronization", &target, sync);
+    }
+    if (r == 0) {
+        r = job_create(call, &wanted, &job);
+    }
+    if (r == 0) {
+        r = job_add_copy(call, &job, 0, sync, restore ? &target : &source,
+                         restore ? &source : &target);
+    }
+    if (r == 0) {
+        sync->requested_copy_state = mod->terms.wait_for_copy_state != 0
+                                         ? mod->terms.wait_for_copy_state
+                                         : STATE_SYNCHRONIZED;
+        sync->percent_synced = 0;
+        r = store_sync(call, sync);
+    }
+    if (r == 0) {
+        r = job_add_element(call, &job, "volumes", restore ? sync->source_id : sync->target_id,
+                            ELEMENT_EFFECT_INTEGRITY);
+    }
+    if (r == 0) {
+        r = job_add_element(call, &job, "volumes", restore ? sync->target_id : sync->source_id,
+                            ELEMENT_EFFECT_PERFORMANCE);
+    }
+    return r < 0 ? r : job_started(call, &job);
+}
+
+static int end_relationship(struct call *call, struct modification *mod)
+{
+    int r = table_delete(call->db, &sync_table, mod->sync.head.id);
+
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    if (mod->operation == OPERATION_RETURN_TO_POOL) {
+        struct volume_row target;
+
+        r = table_get(call->db, &volume_table, mod->sync.target_id, &target);
+        if (r < 0) {
+            return call_fail_store(call, r);
+        }
+        return pool_give_back(call, &target);
+    }
+    return 0;
+}
+
+static int abort_done(struct call *call)
+{
+    struct modification *mod = call->step_state;
+    int r = reload(call, mod);
+
+    if (r == 0 && mod->sync.copy_state != STATE_ABORTED) {
+        r = refuse_state(call, mod, false);
+    }
+    return r;
+}
+
+static int operation_abort(struct call *call, struct modification *mod)
+{
+    struct copy_row copy;
+    int r = sync_running_copy(call->db, mod->sync.head.id, &copy);
+
+    if (r == -ENOENT) {
+        mod->sync.copy_state = STATE_ABORTED;
+        mod->sync.requested_copy_state = STATE_NOT_APPLICABLE;
+        return store_sync(call, &mod->sync);
+    }
+    return r < 0 ? call_fail_store(call, r)
+                 : sync_copy_stop(call, mod->sync.head.id, abort_done);
+}
+
+static int detach_done(struct call *call)
+{
+    struct modification *mod = call->step_state;
+    int r = reload(call, mod);
+
+    return r < 0 ? r : end_relationship(call, mod);
+}
+
+static int operation_detach(struct call *call, struct modification *mod)
+{
+    int r = sync_copy_stop(call, mod->sync.head.id, detach_done);
+
+    return r != 0 ? r : end_relationship(call, mod);
+}
+
+static int suspend_done(struct call *call)
+{
+    struct modification *mod = call->step_state;
+    int r = reload(call, mod);
+
+    if (r == 0 && mod->sync.copy_state != STATE_SUSPENDED) {
+        r = refuse_state(call, mod, false);
+    }
+    return r;
+}
+
+static int operation_suspend(struct call *call, struct modification *mod)
+{
+    struct copy_row copy;
+    int r = sync_running_copy(call->db, mod->sync.head.id, &copy);
+
+    if (r < 0) {
+        return r == -ENOENT ? refuse_state(call, mod, false) : call_fail_store(call, r);
+    }
+    r = sync_copy_suspend(call, &copy, suspend_done);
+    if (r != 0) {
+        return r;
+    }
+    mod->sync.copy_state = STATE_SUSPENDED;
+    mod->sync.progress_status = PROGRESS_DORMANT;
+    mod->sync.when_suspended_ms = control_now_ms(call->control);
+    r = store_sync(call, &mod->sync);
+    return r < 0 ? r : job_review(call, copy.job_id);
+}
+
+/* The copy goes on; its job, or where that has ended a new one, answers for it. */
+static int operation_resume(struct call *call, struct modification *mod)
+{
+    struct copy_row copy;
+    struct job_row job;
+    int r = sync_running_copy(call->db, mod->sync.head.id, &copy);
+
+    if (r == 0) {
+        r = table_get(call->db, &job_table, copy.job_id, &job);
+    }
+    if (r < 0) {
+        return r == -ENOENT ? refuse_state(call, mod, false) : call_fail_store(call, r);
+    }
+    if (job_state_ended(job.state)) {
+        struct job_new wanted = {
+            .name = call->method->name,
+            .owner = call->service->name,
+            .element_name = "",
+            .copy_priority = mod->sync.copy_priority,
+            .bandwidth_limit = mod->sync.bandwidth_limit,
+            .wait_for_copy_state = mod->terms.wait_for_copy_state,
+            .operation = mod->operation,
+        };
+
+        r = job_create(call, &wanted, &job);
+        if (r < 0) {
+            return r;
+        }
+        strcpy(copy.job_id, job.head.id);
+        strcpy(mod->sync.job_id, job.head.id);
+        r = table_update(call->db, &copy_table, &copy);
+        if (r < 0) {
+            return call_fail_store(call, r);
+        }
+    }
+    r = sync_copy_resume(call, &copy);
+    if (r == 0) {
+        mod->sync.copy_state = STATE_UNSYNCHRONIZED;
+        mod->sync.progress_status = PROGRESS_SYNCHRONIZING;
+        mod->sync.when_activated_ms = control_now_ms(call->control);
+        r = store_sync(call, &mod->sync);
+    }
+    return r < 0 ? r : job_started(call, &job);
+}
+
+/* Is a copy of it queued or running, though the state alone would allow the operation? */
+static int check_busy(struct call *call, const struct modification *mod)
+{
+    struct copy_row copy;
+    char path[PATH_SIZE];
+
+    switch (mod->operation) {
+    case OPERATION_ABORT:
+    case OPERATION_SUSPEND:
+    case OPERATION_RESUME:
+    case OPERATION_DETACH: /* legal there with Force only */
+        return 0;
+    default:
+        break;
+    }
+    int r = sync_running_copy(call->db, mod->sync.head.id, &copy);
+
+    if (r == -ENOENT) {
+        return 0;
+    }
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    snprintf(path, sizeof(path), "/jobs/%s", copy.job_id);
+    return call_fail_blocked(call, ERR_IN_USE, path,
+                             "%s works on this relationship; wait for it or abort it.", path);
+}
+
+static int modify(struct call *call, struct modification *mod)
+{
+    struct sync_row *sync = &mod->sync;
+    int r;
+
+    switch (replica_verdict(sync->sync_type, sync->copy_state, mod->operation, sync->copy_type)) {
+    case VERDICT_NOT_SUPPORTED:
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
+                               "%s (%u) is not supported for a %s with CopyType %u.",
+                               enum_text(&map_operation, mod->operation), mod->operation,
+                               enum_text(&map_sync_type, sync->sync_type), sync->copy_type);
+    case VERDICT_ILLEGAL:
+        return refuse_state(call, mod, false);
+    case VERDICT_NEEDS_FORCE:
+        if (!mod->force) {
+            return refuse_state(call, mod, true);
+        }
+        break;
+    case VERDICT_LEGAL:
+        break;
+    }
+    r = check_busy(call, mod);
+    if (r < 0) {
+        return r;
+    }
+    switch (mod->operation) {
+    case OPERATION_ABORT:
+        return operation_abort(call, mod);
+    case OPERATION_ACTIVATE:
+    case OPERATION_RESYNC:
+        return start_copy(call, mod, false);
+    case OPERATION_RESTORE:
+        return start_copy(call, mod, true);
+    case OPERATION_SUSPEND:
+        return operation_suspend(call, mod);
+    case OPERATION_RESUME:
+        return operation_resume(call, mod);
+    default:
+        CHECK(replica_operation_removes(mod->operation));
+        return operation_detach(call, mod);
+    }
+}
+
+static int find_synchronization(struct call *call, struct modification *mod)
+{
+    return path_synchronization(call, "Synchronization",
+                                args_text(call->args, "Synchronization"), &mod->sync);
+}
+
+int method_modify_replica_synchronization(struct call *call)
+{
+    struct modification *mod = arena_alloc(&call->arena, sizeof(*mod));
+    int r;
+
+    call->step_state = mod;
+    mod->operation = (uint32_t)args_number(call->args, "Operation", 0);
+    mod->force = args_bool(call->args, "Force", false);
+    r = find_synchronization(call, mod);
+    if (r < 0) {
+        return r;
+    }
+    if (args_present(call->args, "SyncPair")) {
+        return call_fail_param(call, ERR_BAD_VALUE, "SyncPair",
+                               "SyncPair goes with AddSyncPair and RemoveSyncPair of groups only.");
+    }
+    mod->terms.sync_type = mod->sync.sync_type;
+    mod->terms.copy_priority = mod->sync.copy_priority;
+    r = replica_terms_setting_data(call, "ReplicationSettingData", &mod->terms);
+    if (r == 0 && replica_operation_supported(mod->sync.sync_type, mod->operation)) {
+        r = replica_terms_wait(call, mod->operation, &mod->terms);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (args_present(call->args, "ReplicationSettingData")) {
+        mod->sync.copy_priority = mod->terms.copy_priority;
+        mod->sync.bandwidth_limit = mod->terms.bandwidth_limit;
+        mod->sync.verify = mod->terms.verify;
+    }
+    return modify(call, mod);
+}
+
+int method_modify_synchronization(struct call *call)
+{
+    /* the older numbers (smis.md 3.5) */
+    static const uint32_t operations[] = {
+        [2] = OPERATION_DETACH,        [3] = OPERATION_FRACTURE,      [4] = OPERATION_RESYNC,
+        [5] = OPERATION_RESTORE,       [6] = OPERATION_PREPARE,       [7] = OPERATION_UNPREPARE,
+        [8] = OPERATION_SUSPEND,       [9] = OPERATION_RESUME,        [10] = OPERATION_RESET_TO_SYNC,
+        [11] = OPERATION_RESET_TO_ASYNC, [12] = OPERATION_ACTIVATE,   [13] = OPERATION_ABORT,
+    };
+    struct modification *mod = arena_alloc(&call->arena, sizeof(*mod));
+    uint64_t number = args_number(call->args, "Operation", 0);
+
+    CHECK(number < ARRAY_LEN(operations));
+    call->step_state = mod;
+    mod->operation = operations[number];
+    int r = find_synchronization(call, mod);
+
+    return r < 0 ? r : modify(call, mod);
+}

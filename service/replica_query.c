@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "service/handlers.h"
+#include "service/paths.h"
+#include "service/replica.h"
+#include "service/replica_states.h"
+
+struct relationship_walk {
+    struct call *call;
+    uint32_t locality; /* 0: any */
+};
+
+static int add_relationship(void *arg, const void *row)
+{
+    struct relationship_walk *walk = arg;
+    const struct sync_row *sync = row;
+
+    if (walk->locality == 0 || (walk->locality == 3) == sync->remote) {
+        outs_add_text(walk->call->outs, "Synchronizations",
+                      arena_printf(&walk->call->arena, "/synchronizations/%s", sync->head.id));
+    }
+    return 0;
+}
+
+int method_get_replication_relationships(struct call *call)
+{
+    static const struct {
+        const char *parameter;
+        const char *column;
+    } filters[] = {{"SyncType", "sync_type"}, {"Mode", "mode"}, {"CopyState", "copy_state"}};
+    struct condition where[ARRAY_LEN(filters) + 1];
+    struct relationship_walk walk = {
+        .call = call,
+        .locality = (uint32_t)args_number(call->args, "Locality", 0),
+    };
+    size_t n = 0;
+
+    outs_array(call->outs, "Synchronizations");
+    if (args_number(call->args, "Type", 2) == 3) {
+        return 0; /* there are no groups */
+    }
+    for (size_t i = 0; i < ARRAY_LEN(filters); i++) {
+        if (args_present(call->args, filters[i].parameter)) {
+            where[n++] =
+                WHERE_NUM(filters[i].column, args_number(call->args, filters[i].parameter, 0));
+        }
+    }
+    where[n] = WHERE_END;
+    int r = table_each(call->db, &sync_table, where, 0, 0, add_relationship, &walk);
+
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+/* ---- candidates ---- */
+
+static int in_relationship(struct call *call, const char *volume_id, bool *ret_is)
+{
+    static const char *const columns[] = {"source_id", "target_id"};
+
+    *ret_is = false;
+    for (size_t i = 0; i < ARRAY_LEN(columns) && !*ret_is; i++) {
+        struct condition where[] = {WHERE_TEXT(columns[i], volume_id), WHERE_END};
+        uint64_t n;
+        int r = table_count(call->db, &sync_table, where, &n);
+
+        if (r < 0) {
+            return call_fail_store(call, r);
+        }
+        *ret_is = n > 0;
+    }
+    return 0;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    const struct volume_row *x = a;
+    const struct volume_row *y = b;
+
+    if (x->size_bytes != y->size_bytes) {
+        return x->size_bytes < y->size_bytes ? -1 : 1;
+    }
+    return x->head.seq < y->head.seq ? -1 : 1;
+}
+
+/* TargetPools as ids, for comparing. */
+static int wanted_pools(struct call *call, struct pool_row **ret_pools, size_t *ret_n)
+{
+    const struct value *paths = values_get(call->args, "TargetPools");
+    struct pool_row *pools = arena_alloc(&call->arena, (paths->n_items + 1) * sizeof(*pools));
+
+    for (size_t i = 0; i < paths->n_items; i++) {
+        char parameter[48];
+
+        snprintf(parameter, sizeof(parameter), "TargetPools[%zu]", i);
+        if (!paths->items[i].present) {
+            return call_fail_param(call, ERR_MISSING_PARAMETER, parameter, "%s is null.", parameter);
+        }
+        int r = path_pool(call, parameter, paths->items[i].text, &pools[i]);
+
+        if (r < 0) {
+            return r;
+        }
+    }
+    *ret_pools = pools;
+    *ret_n = paths->n_items;
+    return 0;
+}
+
+static bool is_candidate(const struct volume_row *volume, const struct volume_row *source,
+                         const struct access_point_row *access_point, bool any_pool,
+                         const struct pool_row *pools, size_t n_pools)
+{
+    bool in_pool = any_pool;
+
+    for (size_t i = 0; i < n_pools; i++) {
+        in_pool = in_pool || strcmp(volume->pool_id, pools[i].head.id) == 0;
+    }
+    return in_pool && strcmp(volume->head.id, source->head.id) != 0 &&
+           volume->size_bytes >= source->size_bytes && !volume->write_protected &&
+           !volume->allocated && volume->problem[0] == '\0' &&
+           (access_point == NULL || strcmp(volume->system_id, access_point->system_id) == 0);
+}
+
+int method_get_available_target_elements(struct call *call)
+{
+    struct replica_terms terms;
+    struct volume_row source;
+    struct access_point_row access_point_row;
+    const struct access_point_row *access_point = NULL;
+    const char *access_point_path = args_text(call->args, "TargetAccessPoint");
+    uint64_t max = args_number(call->args, "MaxElementCount", UINT64_MAX);
+    struct pool_row *pools;
+    size_t n_pools;
+    struct volume_row *volumes = NULL;
+    size_t n = 0;
+    uint64_t found = 0;
+    int r = replica_terms_of_sync_type(call, (uint32_t)args_number(call->args, "SyncType", 0),
+                                       (uint32_t)args_number(call->args, "Mode", 0), &terms);
+
+    if (r == 0) {
+        r = path_volume(call, "SourceElement", args_text(call->args, "SourceElement"), &source);
+    }
+    if (r == 0) {
+        r = replica_terms_setting(call, "TargetSettingGoal", &terms);
+    }
+    if (r == 0) {
+        r = replica_terms_setting_data(call, "ReplicationSettingData", &terms);
+    }
+    if (r == 0 && access_point_path != NULL) {
+        r = path_access_point(call, "TargetAccessPoint", access_point_path, &access_point_row);
+        access_point = &access_point_row;
+    }
+    if (r == 0 && max == 0) {
+        r = call_fail_param(call, ERR_BAD_VALUE, "MaxElementCount",
+                            "MaxElementCount must be at least 1, or left out.");
+    }
+    if (r == 0) {
+        r = wanted_pools(call, &pools, &n_pools);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = table_load(call->db, &volume_table, NULL, (void **)&volumes, &n);
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    qsort(volumes, n, sizeof(*volumes), by_size);
+    outs_array(call->outs, "Candidates");
+    for (size_t i = 0; i < n && r == 0 && found < max; i++) {
+        bool related;
+
+        if (is_candidate(&volumes[i], &source, access_point,
+                         !args_present(call->args, "TargetPools"), pools, n_pools)) {
+            r = in_relationship(call, volumes[i].head.id, &related);
+            if (r == 0 && !related) {
+                outs_add_text(call->outs, "Candidates",
+                              arena_printf(&call->arena, "/volumes/%s", volumes[i].head.id));
+                found++;
+            }
+        }
+    }
+    free(volumes);
+    return r;
+}
