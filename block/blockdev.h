@@ -38,7 +38,7 @@ enum block_op {
     BLOCK_FLUSH,
     BLOCK_MAP, /* fills extents, for a prefix of the range */
 };
-enum { BLOCK_OP_COUNT = BLOCK_MAP + 1 };
+#define BLOCK_OP_COUNT (BLOCK_MAP + 1)
 const char *block_op_name(enum block_op op);
 
 enum {
