@@ -1,0 +1,22 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# build.sh PRESET [TARGET...] - configure and build, quietly when all goes well.
+set -eu
+top=$(cd "$(dirname "$0")/.." && pwd)
+preset=$1
+shift
+case $preset in
+release) dir=$top/build ;;
+*) dir=$top/build-$preset ;;
+esac
+cd "$top"
+mkdir -p "$dir"
+log=$dir/build.log
+if [ ! -e "$dir/build.ninja" ]; then
+    echo "build: configuring and building ($preset) ..." >&2
+fi
+if ! { cmake --preset "$preset" && cmake --build "$dir" ${1:+--target "$@"}; } >"$log" 2>&1; then
+    tail -n 60 "$log" >&2
+    echo "build: failed; all of it is in $log" >&2
+    exit 1
+fi

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests share: directories in memory, a service, an array, and the coverage of the contract."""
+
+import itertools
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+import lun as luns
+from contract import coverage
+from process import MIB, SLOWNESS, SMIRRORD
+from smirror import Smirror
+from tgtd import Tgtd
+
+_numbers = itertools.count(1)
+
+
+def pytest_addoption(parser):
+    parser.addoption("--coverage", metavar="DIR", help="write there which operations of the contract were exercised")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "big: moves a lot of data or takes long; not in ./test fast, not under sanitizers")
+    config.addinivalue_line("markers", "release: about time or memory, which sanitizers change; not under sanitizers")
+
+
+def pytest_collection_modifyitems(config, items):
+    if SLOWNESS > 1:
+        kept = [item for item in items if not (item.get_closest_marker("big") or item.get_closest_marker("release"))]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
+
+
+def pytest_sessionstart(session):
+    if not SMIRRORD.exists():
+        pytest.exit(f"{SMIRRORD} is not there: build it first (./test does), or name another one in SMIRRORD", 2)
+
+
+def pytest_sessionfinish(session):
+    directory = session.config.getoption("--coverage")
+    if directory and coverage.seen:
+        coverage.write(directory)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Shows the log of the service with a test that failed."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            service = getattr(value, "smirror", value)
+            if isinstance(service, Smirror):
+                report.sections.append((f"log of smirrord ({name})", service.log()[-6000:]))
+
+
+@pytest.fixture(scope="session")
+def room():
+    """A directory of this worker's own, in memory where that is possible; gone at the end."""
+    base = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    path = Path(tempfile.mkdtemp(prefix="smirror-e2e-", dir=base))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _directory(room, what):
+    path = room / f"{what}{next(_numbers)}"
+    path.mkdir(mode=0o755)
+    return path
+
+
+@pytest.fixture
+def directory(room):
+    path = _directory(room, "test")
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+class World:
+    """An array with one target, a service, and short words for what nearly every test does."""
+
+    def __init__(self, room, *options):
+        self.directory = _directory(room, "world")
+        self.array = None
+        self.smirror = None
+        try:
+            self.array = Tgtd(self.directory / "array")
+            self.target = self.array.target()
+            self.smirror = Smirror(self.directory / "smirror", *options)
+        except BaseException:
+            self.close(check=False)
+            raise
+        self.client = self.smirror.client
+        self._files = itertools.count(1)
+
+    def file(self, what="lun"):
+        return self.directory / f"{what}{next(self._files)}"
+
+    def lun(self, size=4 * MIB, fill=None, **options):
+        """A LUN of the first target. fill: None is empty, "full" stamped, "dirty" full of 0xdb."""
+        path = self.file()
+        if fill == "full":
+            luns.full(path, size)
+        elif fill == "dirty":
+            luns.dirty(path, size)
+        else:
+            luns.create(path, size)
+        return self.target.lun(path, **options)
+
+    def volume(self, lun=None, **options):
+        """The path of a volume: of this LUN, or of a new one."""
+        return self.client.volume_of((lun or self.lun(**options)).url)
+
+    def pair(self, size=4 * MIB, target_size=None, source_options=None, target_options=None, fill="full", target_fill=None):
+        """(source LUN, its volume, target LUN, its volume)"""
+        source = self.lun(size, fill, **(source_options or {}))
+        target = self.lun(target_size or size, target_fill, **(target_options or {}))
+        return source, self.volume(source), target, self.volume(target)
+
+    def pool(self, *lun_or_volumes, name=None):
+        volumes = [v if isinstance(v, str) else self.volume(v) for v in lun_or_volumes]
+        body = {"InExtents": volumes}
+        if name:
+            body["ElementName"] = name
+        return self.client.method("CreateOrModifyStoragePool", body, expect=200)["Pool"]
+
+    def clone(self, source, target=None, wait=False, **more):
+        """CreateElementReplica of a clone; the answer, when wait is true after its job has completed."""
+        body = {"SyncType": 8, "SourceElement": source, **more}
+        if target:
+            body["TargetElement"] = target
+        answer = self.client.method("CreateElementReplica", body, expect=202)
+        if wait:
+            self.client.completed(answer["Job"], 60 * SLOWNESS)
+        return answer
+
+    def settle(self):
+        """Waits until no job runs."""
+        for job in self.client.list("/jobs"):
+            if job["JobState"] not in (7, 8, 9, 10):
+                self.client.wait(job["self"], 60 * SLOWNESS)
+
+    def close(self, check=True):
+        try:
+            if self.smirror is not None:
+                if check:
+                    self.smirror.close()
+                elif self.smirror.process is not None:
+                    self.smirror.kill()
+        finally:
+            if self.array is not None:
+                self.array.kill()
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@pytest.fixture
+def world(room):
+    """A fresh array and a fresh service for one test."""
+    result = World(room)
+    yield result
+    result.close()
+
+
+@pytest.fixture(scope="module")
+def shared(room):
+    """The same for all tests of a file: they must not get into each other's way."""
+    result = World(room)
+    yield result
+    result.close()
+
+
+@pytest.fixture
+def make_world(room):
+    """Worlds with options of smirrord."""
+    made = []
+
+    def make(*options):
+        made.append(World(room, *options))
+        return made[-1]
+
+    yield make
+    for result in made:
+        result.close()
+
+
+@pytest.fixture
+def make_service(room):
+    """Services without an array, in directories of their own."""
+    made = []
+
+    def make(*options, **kwargs):
+        made.append(Smirror(_directory(room, "service"), *options, **kwargs))
+        return made[-1]
+
+    yield make
+    for service in made:
+        service.close()
+        shutil.rmtree(service.directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def service(room):
+    """One service without an array for all tests of a file."""
+    result = Smirror(_directory(room, "service"))
+    yield result
+    result.close()
