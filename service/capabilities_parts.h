@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Inside the capabilities only: what the methods share.
+ *
+ * Thread:    control; capabilities_*_object() that of the reader.
+ * Ownership: none.
+ * Errors:    call->error, as handlers do.
+ */
+#ifndef SERVICE_CAPABILITIES_PARTS_H
+#define SERVICE_CAPABILITIES_PARTS_H
+
+#include "service/call.h"
+#include "service/enums.h"
+#include "service/out.h"
+
+/* Decides what a ReplicationType says. */
+struct replication_kind {
+    uint32_t number;
+    uint32_t sync_type;
+    uint32_t mode;
+    bool remote;
+};
+void replication_kind_of(uint32_t number, struct replication_kind *ret_kind);
+bool replication_kind_supported(const struct replication_kind *kind);
+
+/* The parameter, or missing_parameter. */
+int capability_number(struct call *call, const char *name, uint32_t *ret_number);
+/* ReplicationType, or missing_parameter, or not_supported for one that is not made. */
+int capability_kind(struct call *call, struct replication_kind *ret_kind);
+/* Fills an out parameter. */
+void capability_add(struct call *call, const char *name, const uint32_t *numbers, size_t n);
+/* The four parallel arrays of operations that relationships take. copy_type and copy_state may be
+ * 0: any. */
+void capability_operations(struct call *call, uint32_t sync_type, uint32_t copy_type,
+                           uint32_t copy_state);
+
+/* What GET of the services shows (capabilities_services.c). */
+void capabilities_replication(struct out *out);   /* of ReplicationServiceCapabilities */
+void capabilities_configuration(struct out *out); /* of StorageConfigurationService */
+
+#endif

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The capabilities that are properties: instances of CIM_ReplicationServiceCapabilities,
+ * StorageConfigurationCapabilities and StorageReplicationCapabilities.
+ *
+ * An action that is in both lists may or may not make a job; one that never makes a job is in the
+ * synchronous list only.
+ */
+#include <string.h>
+
+#include "base/check.h"
+#include "service/capabilities_parts.h"
+#include "service/replica_states.h"
+#include "service/services.h"
+#include "service/view_maps.h"
+#include "service/view_parts.h"
+
+enum { ACTIONS_MAX = 32, INITIALLY_SYNCHRONIZED = 4, RETURNS_JOB = 4096 };
+
+/* A list of numbers under way. */
+struct numbers {
+    uint32_t items[ACTIONS_MAX];
+    size_t n;
+};
+
+static void numbers_add(struct numbers *numbers, uint32_t number)
+{
+    CHECK(numbers->n < ACTIONS_MAX);
+    numbers->items[numbers->n++] = number;
+}
+
+static void out_numbers(struct out *out, const char *name, const struct enum_map *map,
+                        const struct numbers *numbers)
+{
+    view_enums(out, name, map, numbers->items, numbers->n);
+}
+
+/* ReplicationServiceCapabilities */
+
+/* The actions have the names of methods. What only reads never makes a job, whatever its return
+ * values allow. */
+static void replication_actions(struct out *out)
+{
+    struct numbers with_job = {.n = 0};
+    struct numbers all = {.n = 0};
+
+    for (size_t i = 0; i < map_replication_action.n_values; i++) {
+        const struct enum_value *action = &map_replication_action.values[i];
+        const struct method *method = service_method(&replication_service, action->text);
+        if (method == NULL || method->handler == NULL) {
+            continue;
+        }
+        if (!method->read_only && enum_has(method->return_values, RETURNS_JOB)) {
+            numbers_add(&with_job, action->number);
+        }
+        numbers_add(&all, action->number);
+    }
+    out_numbers(out, "SupportedAsynchronousActions", &map_replication_action, &with_job);
+    out_numbers(out, "SupportedSynchronousActions", &map_replication_action, &all);
+}
+
+void capabilities_replication(struct out *out)
+{
+    /* LUNs, also those that AddReplicationEntity has brought. */
+    static const uint32_t objects[] = {2, 4};
+    struct numbers types = {.n = 0};
+
+    out_text(out, "InstanceID", INSTANCE_ID "replication");
+    out_text(out, "ElementName", "Replication capabilities");
+    for (size_t i = 0; i < map_replication_type.n_values; i++) {
+        struct replication_kind kind;
+        replication_kind_of(map_replication_type.values[i].number, &kind);
+        if (replication_kind_supported(&kind)) {
+            numbers_add(&types, kind.number);
+        }
+    }
+    out_numbers(out, "SupportedReplicationTypes", &map_replication_type, &types);
+    view_enums(out, "SupportedStorageObjects", &map_storage_object, objects, ARRAY_LEN(objects));
+    replication_actions(out);
+}
+
+/* StorageConfigurationCapabilities */
+
+struct configuration_action {
+    uint32_t number;
+    const char *method;
+    bool may_make_job;
+};
+static const struct configuration_action configuration_actions[] = {
+    {2, "CreateOrModifyStoragePool", false},
+    {3, "DeleteStoragePool", false},
+    {4, "CreateOrModifyStoragePool", false},
+    {6, "ReturnToStoragePool", false},
+    {8, "CreateReplica", true},
+    {9, "ModifySynchronization", true},
+    {10, "AttachOrModifyReplica", true},
+    {11, "ScsiScan", false},
+};
+
+static bool has_handler(const char *name)
+{
+    const struct method *method = service_method(&storage_configuration_service, name);
+
+    return method != NULL && method->handler != NULL;
+}
+
+static void configuration_capabilities(struct out *out)
+{
+    /* From LUNs; a new set of LUNs may be larger or smaller. */
+    static const uint32_t pool_features[] = {2, 6, 7};
+    static const uint32_t copy_types[] = {COPY_UNSYNC_ASSOC, COPY_UNSYNC_UNASSOC};
+    struct numbers with_job = {.n = 0};
+    struct numbers all = {.n = 0};
+
+    for (size_t i = 0; i < ARRAY_LEN(configuration_actions); i++) {
+        const struct configuration_action *action = &configuration_actions[i];
+        if (has_handler(action->method)) {
+            numbers_add(&all, action->number);
+            if (action->may_make_job) {
+                numbers_add(&with_job, action->number);
+            }
+        }
+    }
+    out_begin_object(out, "StorageConfigurationCapabilities");
+    out_text(out, "class", "StorageConfigurationCapabilities");
+    out_text(out, "InstanceID", INSTANCE_ID "configuration");
+    out_text(out, "ElementName", "Storage configuration capabilities");
+    out_numbers(out, "SupportedAsynchronousActions", &map_configuration_action, &with_job);
+    out_numbers(out, "SupportedSynchronousActions", &map_configuration_action, &all);
+    view_enums(out, "SupportedStoragePoolFeatures", &map_pool_feature, pool_features,
+               ARRAY_LEN(pool_features));
+    view_enums(out, "SupportedCopyTypes", &map_copy_type, copy_types, ARRAY_LEN(copy_types));
+    out_enum(out, "InitialReplicationState", &map_initial_replication_state,
+             INITIALLY_SYNCHRONIZED);
+    out_end_object(out);
+}
+
+/* StorageReplicationCapabilities: one for each kind of copy. */
+
+struct copy_services {
+    const char *instance_id;
+    const char *name;
+    uint32_t synchronization_type; /* not the number of the CopyType */
+    uint32_t copy_type;
+};
+static const struct copy_services copy_services[] = {
+    {INSTANCE_ID "copy-type-4", "Full copies that stay related", 4, COPY_UNSYNC_ASSOC},
+    {INSTANCE_ID "copy-type-5", "Full copies", 6, COPY_UNSYNC_UNASSOC},
+};
+
+/* The operations of ModifySynchronization and what they are to ModifyReplicaSynchronization. */
+static const struct {
+    uint32_t legacy;
+    uint32_t operation;
+} legacy_operations[] = {
+    {2, OPERATION_DETACH},          {3, OPERATION_FRACTURE},  {4, OPERATION_RESYNC},
+    {5, OPERATION_RESTORE},         {6, OPERATION_PREPARE},   {7, OPERATION_UNPREPARE},
+    {8, OPERATION_SUSPEND},         {9, OPERATION_RESUME},    {10, OPERATION_RESET_TO_SYNC},
+    {11, OPERATION_RESET_TO_ASYNC}, {12, OPERATION_ACTIVATE}, {13, OPERATION_ABORT},
+};
+
+static void legacy_supported(struct out *out, uint32_t copy_type)
+{
+    struct numbers operations = {.n = 0};
+
+    for (size_t i = 0; i < ARRAY_LEN(legacy_operations); i++) {
+        if (replica_verdict(SYNC_CLONE, STATE_SYNCHRONIZED, legacy_operations[i].operation,
+                            copy_type) != VERDICT_NOT_SUPPORTED) {
+            numbers_add(&operations, legacy_operations[i].legacy);
+        }
+    }
+    out_numbers(out, "SupportedModifyOperations", &map_legacy_operation, &operations);
+}
+
+static void replication_capabilities(struct out *out, const struct copy_services *services)
+{
+    /* Creation, modification and attachment of remote replicas; with InitialSynchronization 3 there
+     * is no job. */
+    static const uint32_t actions[] = {3, 5, 7};
+
+    out_begin_object(out, NULL);
+    out_text(out, "class", "StorageReplicationCapabilities");
+    out_text(out, "InstanceID", services->instance_id);
+    out_text(out, "ElementName", services->name);
+    out_enum(out, "SupportedSynchronizationType", &map_synchronization_type,
+             services->synchronization_type);
+    view_enums(out, "SupportedAsynchronousActions", &map_copy_services_action, actions,
+               ARRAY_LEN(actions));
+    view_enums(out, "SupportedSynchronousActions", &map_copy_services_action, actions,
+               ARRAY_LEN(actions));
+    legacy_supported(out, services->copy_type);
+    out_enum(out, "InitialReplicationState", &map_initial_replication_state,
+             INITIALLY_SYNCHRONIZED);
+    out_number(out, "MaximumReplicasPerSource", 0);
+    out_end_object(out);
+}
+
+void capabilities_configuration(struct out *out)
+{
+    configuration_capabilities(out);
+    out_begin_array(out, "StorageReplicationCapabilities");
+    for (size_t i = 0; i < ARRAY_LEN(copy_services); i++) {
+        replication_capabilities(out, &copy_services[i]);
+    }
+    out_end_array(out);
+}

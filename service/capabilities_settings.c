@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+/* ReplicationServiceCapabilities: values of ReplicationSettingData, rules for names. */
+#include <errno.h>
+
+#include "base/check.h"
+#include "service/capabilities_parts.h"
+#include "service/classes.h"
+#include "service/handlers.h"
+#include "service/setting_defaults.h"
+
+static const struct setting_property *find_number(uint32_t sync_type, uint32_t number)
+{
+    size_t n;
+    const struct setting_property *properties = setting_properties(sync_type, &n);
+
+    for (size_t i = 0; i < n; i++) {
+        if (properties[i].number == number) {
+            return &properties[i];
+        }
+    }
+    return NULL;
+}
+
+int method_get_supported_setting_data(struct call *call)
+{
+    struct replication_kind kind;
+    uint32_t number;
+    int r = capability_kind(call, &kind);
+
+    if (r == 0) {
+        r = capability_number(call, "PropertyName", &number);
+    }
+    if (r < 0) {
+        return r;
+    }
+    const struct setting_property *property = find_number(kind.sync_type, number);
+    CHECK(property != NULL || !enum_has(&map_setting_property, number));
+    if (property == NULL || property->honours == SETTING_NOTHING) {
+        return call_fail_param(call, ERR_PROPERTY_UNSUPPORTED, "PropertyName",
+                               "%s has no effect on this kind of replication; leave it out.",
+                               enum_text(&map_setting_property, number));
+    }
+    outs_array(call->outs, "SupportedValues");
+    for (size_t i = 0; i < property->n_values; i++) {
+        outs_add_number(call->outs, "SupportedValues", property->values[i]);
+    }
+    return 0;
+}
+
+int method_get_default_setting_data(struct call *call)
+{
+    const struct class_info *class = &class_ReplicationSettingData;
+    struct replication_kind kind;
+    size_t n;
+    int r = capability_kind(call, &kind);
+
+    if (r < 0) {
+        return r;
+    }
+    const struct setting_property *properties = setting_properties(kind.sync_type, &n);
+    struct values *instance = values_new(&call->arena, class->params, class->n_params);
+    for (size_t i = 0; i < n; i++) {
+        if (properties[i].has_default) {
+            outs_number(instance, properties[i].name, properties[i].initial);
+        }
+    }
+    outs_path(instance, "InstanceID", "smirror:replication-type-%u", kind.number);
+    outs_path(instance, "ElementName", "Default of %s",
+              enum_text(&map_replication_type, kind.number));
+    outs_instance(call->outs, "DefaultInstance", instance);
+    return 0;
+}
+
+int method_get_element_name_capabilities(struct call *call)
+{
+    enum { REPLICATION_ENTITY = 6, ON_CREATION = 2, MAX_NAME = 256 };
+    static const uint32_t features[] = {ON_CREATION};
+    uint32_t type;
+    int r = capability_number(call, "ElementType", &type);
+
+    if (r < 0) {
+        return r;
+    }
+    if (type != REPLICATION_ENTITY) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "ElementType",
+                               "A %s has no name in this version; a ReplicationEntity (6) has.",
+                               enum_text(&map_name_element_type, type));
+    }
+    capability_add(call, "SupportedFeatures", features, ARRAY_LEN(features));
+    outs_number(call->outs, "MaxElementNameLen", MAX_NAME);
+    outs_text(call->outs, "ElementNameMask", "^.{1,256}$");
+    return 0;
+}

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Relationships, and the settings of their targets. */
+#include <errno.h>
+
+#include "base/check.h"
+#include "replication/copy.h"
+#include "service/replica_states.h"
+#include "service/view_maps.h"
+#include "service/view_parts.h"
+#include "store/job.h"
+#include "store/replica.h"
+#include "store/system.h"
+
+/* What was committed, or further where a copy is running: bytes, not checkpoints, so that it moves.
+ */
+static int sync_percent(struct view *view, const struct sync_row *sync, uint32_t *ret_percent)
+{
+    const struct condition where[] = {WHERE_TEXT("sync_id", sync->head.id),
+                                      WHERE_TEXT("job_id", sync->job_id), WHERE_END};
+    struct copy_progress progress;
+    struct copy_row copy;
+
+    *ret_percent = sync->percent_synced <= 100 ? sync->percent_synced : 100;
+    if (sync->job_id[0] == '\0') {
+        return 0;
+    }
+    int r = table_find(view->db, &copy_table, where, &copy);
+    if (r < 0) {
+        return r == -ENOENT ? 0 : r;
+    }
+    view_progress(view, &copy, &progress);
+    uint32_t live =
+        view_percent(progress.bytes_total, progress.bytes_done, copy.verify, progress.verifying);
+    *ret_percent = live > *ret_percent ? live : *ret_percent;
+    return 0;
+}
+
+static void sync_kind(const struct sync_row *sync, struct out *out)
+{
+    out_ref(out, "SystemElement", "volumes", sync->source_id);
+    out_ref(out, "SyncedElement", "volumes", sync->target_id);
+    out_enum(out, "SyncType", &map_sync_type, sync->sync_type);
+    out_enum(out, "Mode", &map_mode, sync->mode);
+    out_enum(out, "CopyType", &map_copy_type, sync->copy_type);
+    out_enum(out, "ReplicaType", &map_replica_type, sync->replica_type);
+    out_enum(out, "ReplicationType", &map_replication_type,
+             replication_type(sync->sync_type, sync->mode, sync->remote));
+}
+
+static void sync_state(const struct sync_row *sync, uint32_t percent, struct out *out)
+{
+    out_enum(out, "CopyState", &map_copy_state, sync->copy_state);
+    out_enum(out, "RequestedCopyState", &map_copy_state, sync->requested_copy_state);
+    out_enum(out, "ProgressStatus", &map_progress_status, sync->progress_status);
+    out_enum(out, "SyncState", &map_sync_state,
+             replica_sync_state(sync->copy_state, sync->progress_status));
+    out_bool(out, "SyncMaintained", replica_sync_maintained(sync));
+    out_number(out, "PercentSynced", percent);
+    out_time(out, "WhenSynced", sync->when_synced_ms);
+    out_time(out, "WhenEstablished", sync->when_established_ms);
+    out_time(out, "WhenActivated", sync->when_activated_ms);
+    out_time(out, "WhenDeactivated", sync->when_deactivated_ms);
+    out_time(out, "WhenSynchronized", sync->when_synchronized_ms);
+    out_time(out, "WhenSuspended", sync->when_suspended_ms);
+}
+
+static void sync_settings(const struct sync_row *sync, struct out *out)
+{
+    out_enum(out, "CopyPriority", &map_copy_priority, sync->copy_priority);
+    out_enum(out, "CopyMethodology", &map_copy_methodology, sync->copy_methodology);
+    out_enum(out, "CopyRecoveryMode", &map_copy_recovery_mode, sync->copy_recovery_mode);
+    out_bool(out, "FailedCopyStopsHostIO", sync->failed_copy_stops_host_io);
+    /* Both elements are volumes that we know. */
+    view_enum_or_null(out, "UndiscoveredElement", &map_read_only, 0);
+    view_enum_or_null(out, "ReadOnly", &map_read_only, sync->read_only);
+    out_number(out, "BandwidthLimit", sync->bandwidth_limit);
+    out_bool(out, "Verify", sync->verify);
+}
+
+static void sync_operations(const struct sync_row *sync, struct out *out)
+{
+    uint32_t legal[OPERATION_COUNT];
+    size_t n = 0;
+
+    for (uint32_t operation = 2; operation < OPERATION_COUNT; operation++) {
+        if (replica_verdict(sync->sync_type, sync->copy_state, operation, sync->copy_type) ==
+            VERDICT_LEGAL) {
+            legal[n++] = operation;
+        }
+    }
+    view_enums(out, "LegalOperations", &map_operation, legal, n);
+}
+
+static int sync_object(struct view *view, const void *row, struct out *out)
+{
+    const struct sync_row *sync = row;
+    uint32_t percent;
+    int r = sync_percent(view, sync, &percent);
+
+    if (r < 0) {
+        return r;
+    }
+    out_begin_object(out, NULL);
+    view_head(out, COLLECTION_SYNCHRONIZATIONS, sync->head.id);
+    sync_kind(sync, out);
+    sync_state(sync, percent, out);
+    sync_settings(sync, out);
+    out_ref(out, "Job", "jobs", sync->job_id);
+    sync_operations(sync, out);
+    out_end_object(out);
+    return 0;
+}
+
+static const struct view_filter sync_filters[] = {
+    {.name = "SystemElement", .column = "source_id", .kind = FILTER_PATH, .collection = "volumes"},
+    {.name = "SyncedElement", .column = "target_id", .kind = FILTER_PATH, .collection = "volumes"},
+    {.name = "SyncType", .column = "sync_type", .kind = FILTER_ENUM, .map = &map_sync_type},
+    {.name = "Mode", .column = "mode", .kind = FILTER_ENUM, .map = &map_mode},
+    {.name = "CopyType", .column = "copy_type", .kind = FILTER_ENUM, .map = &map_copy_type},
+    {.name = "CopyState", .column = "copy_state", .kind = FILTER_ENUM, .map = &map_copy_state},
+    {.name = "Job", .column = "job_id", .kind = FILTER_PATH, .collection = "jobs"},
+};
+const struct view_kind view_synchronizations = {
+    .table = &sync_table,
+    .row = sync_object,
+    .filters = sync_filters,
+    .n_filters = ARRAY_LEN(sync_filters),
+};
+
+/* Settings */
+
+enum { SETTING_FIXED = 0 };
+
+static int setting_object(struct view *view, const void *row, struct out *out)
+{
+    const struct setting_row *setting = row;
+
+    (void)view;
+    out_begin_object(out, NULL);
+    view_head(out, COLLECTION_SETTINGS, setting->head.id);
+    view_instance_id(out, "InstanceID", setting->head.id);
+    out_text(out, "ElementName", setting->element_name);
+    out_enum(out, "ChangeableType", &map_setting_changeable_type, SETTING_FIXED);
+    out_enum(out, "InitialSynchronization", &map_initial_synchronization,
+             setting->initial_synchronization);
+    out_enum(out, "ReplicationPriority", &map_replication_priority, setting->replication_priority);
+    out_number(out, "BandwidthLimit", setting->bandwidth_limit);
+    out_bool(out, "Verify", setting->verify);
+    out_end_object(out);
+    return 0;
+}
+
+static const struct view_filter setting_filters[] = {
+    {.name = "ElementName", .column = "element_name", .kind = FILTER_TEXT},
+};
+const struct view_kind view_settings = {
+    .table = &setting_table,
+    .row = setting_object,
+    .filters = setting_filters,
+    .n_filters = ARRAY_LEN(setting_filters),
+};
