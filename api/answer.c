@@ -35,20 +35,27 @@ int answer_problem(const struct error *error, bool of_method, struct strbuf *bod
     return info->http_status;
 }
 
-static void render_result(struct call *call)
+/* ReturnValue and the out parameters, in the order of the table. */
+static void render_result(const struct call *call, uint32_t return_value, bool with_job,
+                          struct strbuf *body)
 {
+    static const struct value absent;
     struct json_out json;
-    json_out_init(&json, &call->answer.body);
+    json_out_init(&json, body);
     out_begin_object(&json.out, NULL);
-    out_number(&json.out, "ReturnValue", call->return_value);
+    out_number(&json.out, "ReturnValue", return_value);
     for (size_t i = 0; i < call->method->n_params; i++) {
         const struct param *param = &call->method->params[i];
-        static const struct value absent;
-        if ((param->direction & PARAM_OUT) != 0) {
+        if ((param->direction & PARAM_OUT) != 0 && (with_job || strcmp(param->name, "Job") != 0)) {
             out_value(&json.out, param, call->outs != NULL ? &call->outs->values[i] : &absent);
         }
     }
     out_end_object(&json.out);
+}
+
+void answer_render_outs(struct call *call, struct strbuf *text)
+{
+    render_result(call, 0, false, text);
 }
 
 void answer_render_call(struct call *call)
@@ -63,7 +70,7 @@ void answer_render_call(struct call *call)
     } else {
         answer->status = call->return_value == RETURN_JOB_STARTED ? 202 : 200;
         snprintf(answer->location, sizeof(answer->location), "%s", call->location);
-        render_result(call);
+        render_result(call, call->return_value, true, &answer->body);
     }
     if (strbuf_error(&answer->body) != 0) {
         /* Never half an answer: the sender makes a problem of an empty body with this status. */

@@ -23,5 +23,7 @@ int answer_problem(const struct error *error, bool of_method, struct strbuf *bod
 
 /* For call->render. */
 void answer_render_call(struct call *call);
+/* For call->render_outs. */
+void answer_render_outs(struct call *call, struct strbuf *text);
 
 #endif

@@ -382,6 +382,7 @@ static int make_call(struct request *request, const struct json_doc *doc, struct
     }
     snprintf(call->idempotency_key, sizeof(call->idempotency_key), "%s", request->idempotency_key);
     call->render = answer_render_call;
+    call->render_outs = answer_render_outs;
     call->answered = call_answered;
     call->maker = request;
     return 0;
