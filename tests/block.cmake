@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+foreach(name blockdev delay_dev fault_dev file_dev mem_dev)
+    smirror_unit_test(block_${name} block)
+endforeach()
