@@ -204,8 +204,8 @@ static void dev_changed(struct iscsi_dev *dev, const char *why)
 static int dev_compare(struct iscsi_dev *dev, const struct iscsi_lun_info *info,
                        struct error *error)
 {
-    return iscsi_lun_compare(info, dev->lun.identity, dev->lun.serial, dev->base.info.size_bytes,
-                             dev->base.info.block_bytes, error);
+    return iscsi_lun_compare(info, dev->lun.identity, dev->base.info.size_bytes,
+                             dev->base.info.block_bytes, &dev->lun, error);
 }
 
 static void dev_dialled(void *arg, const struct error *dial_error)

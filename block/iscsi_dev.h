@@ -127,7 +127,9 @@ struct iscsi_lun_info {
     char serial[128];
     enum iscsi_identity_kind identity_kind;
     char identity[ISCSI_IDENTITY_SIZE]; /* printable ASCII, no spaces at the ends */
-    char portal[SOCKADDR_TEXT_LEN];     /* where it was found, after redirects */
+    uint64_t t10_hash; /* of the T10 vendor names, which some targets (tgtd) keep apart better than
+                          their NAA names; 0: none */
+    char portal[SOCKADDR_TEXT_LEN]; /* where it was found, after redirects */
 
     /* VPD B0 and B2; 0: not told. In blocks, except max_unmap_descriptors. */
     bool has_limits;

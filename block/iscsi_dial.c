@@ -302,17 +302,21 @@ void iscsi_ask_stop(struct iscsi_ask *ask)
     loop_timer_stop(&ask->timer);
 }
 
-int iscsi_lun_compare(const struct iscsi_lun_info *info, const char *identity, const char *serial,
-                      uint64_t size_bytes, uint32_t block_bytes, struct error *error)
+int iscsi_lun_compare(const struct iscsi_lun_info *info, const char *identity, uint64_t size_bytes,
+                      uint32_t block_bytes, const struct iscsi_lun_info *first, struct error *error)
 {
     if (identity[0] != 0 && strcmp(identity, info->identity) != 0) {
         return error_set(error, ERR_LUN_CHANGED, "the LUN is another one: it is %s, expected %s",
                          info->identity[0] != 0 ? info->identity : "nameless", identity);
     }
-    if (serial[0] != 0 && info->serial[0] != 0 && strcmp(serial, info->serial) != 0) {
+    if (first != NULL && first->serial[0] != 0 && strcmp(first->serial, info->serial) != 0) {
         return error_set(error, ERR_LUN_CHANGED,
                          "the LUN is another one: serial number %s, expected %s", info->serial,
-                         serial);
+                         first->serial);
+    }
+    if (first != NULL && first->t10_hash != 0 && first->t10_hash != info->t10_hash) {
+        return error_set(error, ERR_LUN_CHANGED,
+                         "the LUN is another one: its T10 vendor name has changed");
     }
     if (block_bytes != 0 && info->block_bytes != block_bytes) {
         return error_set(error, ERR_LUN_CHANGED, "the LUN has blocks of %u bytes now, expected %u",

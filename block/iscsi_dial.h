@@ -70,9 +70,11 @@ void iscsi_dialer_stop(struct iscsi_dialer *dialer);
 /* The link leaves the dialer; the caller makes itself its owner. */
 struct iscsi_link *iscsi_dialer_take(struct iscsi_dialer *dialer);
 
-/* NULL if info is the LUN that identity, size_bytes, block_bytes and serial describe ("" and 0:
- * anything), otherwise ERR_LUN_CHANGED in *error. */
-int iscsi_lun_compare(const struct iscsi_lun_info *info, const char *identity, const char *serial,
-                      uint64_t size_bytes, uint32_t block_bytes, struct error *error);
+/* Zero if info is the LUN that identity, size_bytes and block_bytes describe ("" and 0: anything),
+ * otherwise ERR_LUN_CHANGED in *error. first: what a login of this device has seen before, or NULL.
+ */
+int iscsi_lun_compare(const struct iscsi_lun_info *info, const char *identity, uint64_t size_bytes,
+                      uint32_t block_bytes, const struct iscsi_lun_info *first,
+                      struct error *error);
 
 #endif

@@ -278,8 +278,8 @@ static void op_dialled(void *arg, const struct error *dial_error)
     switch (op->kind) {
     case OP_OPEN:
     case OP_PROBE:
-        err = iscsi_lun_compare(&op->dialer.ask.info, op->spec.identity, "", op->spec.size_bytes,
-                                op->spec.block_bytes, &error);
+        err = iscsi_lun_compare(&op->dialer.ask.info, op->spec.identity, op->spec.size_bytes,
+                                op->spec.block_bytes, NULL, &error);
         if (err == 0 && op->kind == OP_OPEN) {
             err = iscsi_dev_adopt(&op->dialer, op->portal, &dev, &error);
         }

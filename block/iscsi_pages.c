@@ -202,6 +202,16 @@ void iscsi_vpd_serial_parse(const uint8_t *data, size_t len, struct iscsi_lun_in
     }
 }
 
+static bool all_zero(const uint8_t *data, size_t len)
+{
+    for (size_t i = 0; i < len; i++) {
+        if (data[i] != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* How much a designator is worth: NAA names of the world, EUI-64, T10 vendor id, NAA names that
  * somebody assigned locally (NAA 3: two targets may well use the same). 0: not a name of the
  * logical unit. */
@@ -210,6 +220,9 @@ static int designator_rank(uint8_t type, const uint8_t *id, size_t id_len)
     switch (type) {
     case 3:
         if (id_len != 8 && id_len != 16) {
+            return 0;
+        }
+        if ((id[0] & 0x0f) == 0 && all_zero(id + 1, id_len - 1)) {
             return 0;
         }
         switch (id[0] >> 4) {
@@ -231,16 +244,6 @@ static int designator_rank(uint8_t type, const uint8_t *id, size_t id_len)
     default:
         return 0;
     }
-}
-
-static bool all_zero(const uint8_t *data, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        if (data[i] != 0) {
-            return false;
-        }
-    }
-    return true;
 }
 
 static void identity_set(struct iscsi_lun_info *info, uint8_t type, const uint8_t *id,
@@ -267,6 +270,17 @@ static void identity_set(struct iscsi_lun_info *info, uint8_t type, const uint8_
     }
 }
 
+/* FNV-1a */
+static uint64_t hash(const uint8_t *data, size_t len)
+{
+    uint64_t value = 0xcbf29ce484222325ull;
+
+    for (size_t i = 0; i < len; i++) {
+        value = (value ^ data[i]) * 0x100000001b3ull;
+    }
+    return value;
+}
+
 void iscsi_vpd_identity_parse(const uint8_t *data, size_t len, struct iscsi_lun_info *info)
 {
     const uint8_t *body;
@@ -284,6 +298,9 @@ void iscsi_vpd_identity_parse(const uint8_t *data, size_t len, struct iscsi_lun_
 
         if (id_len > body_len - 4) {
             break;
+        }
+        if (association == 0 && type == 1) {
+            info->t10_hash ^= hash(body + 4, id_len);
         }
         rank = association == 0 ? designator_rank(type, body + 4, id_len) : 0;
         if (rank > best && !all_zero(body + 4, id_len)) {
