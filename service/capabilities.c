@@ -301,14 +301,15 @@ int method_get_supported_wait_states(struct call *call)
 int method_get_supported_features(struct call *call)
 {
     static const uint32_t features[] = {
-        8,      /* without a TargetPool a free LUN of any pool is taken */
-        24,     /* AttachOrModifyReplica with a Goal changes the priority, of a running copy too */
-        34,     /* source and target are LUNs of other arrays that we drive over iSCSI */
-        35, 36, /* AddReplicationEntity with Persistent false, */
-        37,     /* and with true */
-        42,     /* a replica can be taken from a pool of remote LUNs */
-        50,     /* GetPeerSystems with Options 3 */
-        51,     /* ElementName of a create names the target that it takes */
+        8,  /* without a TargetPool a free LUN of any pool is taken */
+        24, /* AttachOrModifyReplica with a Goal changes the priority, of a running copy too */
+        34, /* a source and */
+        35, /* a target are LUNs of other arrays that we drive over iSCSI */
+        36, /* AddReplicationEntity with Persistent false */
+        37, /* and with true */
+        42, /* a replica can be taken from a pool of remote LUNs */
+        50, /* GetPeerSystems with Options 3 */
+        51, /* ElementName of a create names the target that it takes */
     };
     /* Not among them: 26, elements must be known before they are copied; 38, an entity is given by
      * its URI only; 43, TargetPool may be left out; 15, Broken needs a Resync; 18, only Detach ends

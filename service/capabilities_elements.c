@@ -8,6 +8,7 @@
 #include "service/capabilities_parts.h"
 #include "service/handlers.h"
 #include "service/paths.h"
+#include "service/replica.h"
 #include "service/replica_states.h"
 
 enum { ROLE_SYSTEM_ELEMENT = 2, ROLE_SYNCED_ELEMENT = 3, SUPPORTED_METHOD_CREATE_ELEMENT = 2 };
@@ -77,24 +78,18 @@ int method_get_supported_connection_features(struct call *call)
     return r;
 }
 
-/* Could a copy of source be made onto target? */
-static int target_suits(struct call *call, const struct volume_row *source,
-                        const struct volume_row *target, bool *ret_suits)
+/* Would a create take the pair now? It is asked itself; its refusal is the answer, not an error. */
+static int pair_suits(struct call *call, const char *source_parameter,
+                      const struct volume_row *source, const char *target_parameter,
+                      const struct volume_row *target, bool *ret_suits)
 {
-    const struct condition where[] = {WHERE_TEXT("target_id", target->head.id), WHERE_END};
-    uint64_t n = 0;
+    int r = replica_check_pair(call, source_parameter, source, target_parameter, target, NULL);
 
-    *ret_suits = false;
-    if (target->size_bytes < source->size_bytes || target->write_protected ||
-        target->problem[0] != '\0' || source->problem[0] != '\0') {
-        return 0;
+    if (r < 0 && call->error.code == ERR_STORE_FAILED) {
+        return r;
     }
-    /* A volume is the target of one relationship at a time. */
-    int r = table_count(call->db, &sync_table, where, &n);
-    if (r < 0) {
-        return call_fail_store(call, r);
-    }
-    *ret_suits = n == 0;
+    *ret_suits = r == 0;
+    call->error = (struct error){.code = ERR_NONE};
     return 0;
 }
 
@@ -122,12 +117,12 @@ static int add_both_roles(struct call *call, const struct volume_row *local,
     outs_array(call->outs, "SyncTypes");
     outs_array(call->outs, "Modes");
     outs_array(call->outs, "LocalElementRole");
-    int r = target_suits(call, local, other, &suits);
+    int r = pair_suits(call, "LocalElement", local, "OtherElement", other, &suits);
     if (r == 0 && suits) {
         add_supported(call, remote, ROLE_SYSTEM_ELEMENT);
     }
     if (r == 0) {
-        r = target_suits(call, other, local, &suits);
+        r = pair_suits(call, "OtherElement", other, "LocalElement", local, &suits);
     }
     if (r == 0 && suits) {
         add_supported(call, remote, ROLE_SYNCED_ELEMENT);
