@@ -4,18 +4,18 @@
 #include "base/check.h"
 #include "service/enums.h"
 #include "service/param_macros.h"
+#include "service/view_maps.h"
 
 #define CLASS(c) const struct class_info class_##c = {#c, params_##c, ARRAY_LEN(params_##c)}
-#define SETTING_DATA                                                                               \
-    P_STRING("InstanceID"), P_STRING("ElementName"), P_STRING("ConfigurationName"),                \
-        P_U16("ChangeableType")
-
 static const struct param params_ReplicationSettingData[] = {
-    SETTING_DATA,
+    P_STRING("InstanceID"),
+    P_STRING("ElementName"),
+    P_STRING("ConfigurationName"),
+    P_ENUM("ChangeableType", setting_data_changeable_type),
     P_ENUM("Pairing", pairing),
-    P_ENUM("UnequalGroupsAction", unequal_action),
-    P_ENUM("UnequalListsAction", unequal_action),
-    P_ENUM("DesiredCopyMethodology", copy_methodology),
+    P_ENUM("UnequalGroupsAction", unequal_groups_action),
+    P_ENUM("UnequalListsAction", unequal_lists_action),
+    P_ENUM("DesiredCopyMethodology", desired_copy_methodology),
     P_ENUM("TargetElementSupplier", target_supplier),
     P_ENUM("ThinProvisioningPolicy", thin_policy),
     P_BOOL("ConsistentPointInTime"),
@@ -45,7 +45,9 @@ static const struct param params_ReplicationSettingData[] = {
 CLASS(ReplicationSettingData);
 
 static const struct param params_StorageSetting[] = {
-    SETTING_DATA,
+    P_STRING("InstanceID"),
+    P_STRING("ElementName"),
+    P_ENUM("ChangeableType", setting_changeable_type),
     P_BOOL("NoSinglePointOfFailure"),
     P_U16("DataRedundancyMin"),
     P_U16("DataRedundancyGoal"),
@@ -56,20 +58,27 @@ static const struct param params_StorageSetting[] = {
     P_U8("DeltaReservationMin"),
     P_U8("DeltaReservationGoal"),
     P_U8("DeltaReservationMax"),
+    P_U16("ExtentStripeLength"),
+    P_U16("ExtentStripeLengthMin"),
+    P_U16("ExtentStripeLengthMax"),
+    P_ENUM("ParityLayout", parity_layout),
+    P_U64("UserDataStripeDepth"),
+    P_U64("UserDataStripeDepthMin"),
+    P_U64("UserDataStripeDepthMax"),
     P_BOOL("IncrementalDeltas"),
     P_BOOL("PersistentReplica"),
-    P_U16("UseReplicationBuffer"),
+    P_ENUM("UseReplicationBuffer", use_replication_buffer),
     P_ENUM("InitialSynchronization", initial_synchronization),
     P_ENUM("ReplicationPriority", replication_priority),
     P_U64("SpaceLimit"),
     P_U16("SpaceLimitWarningThreshold"),
     P_U16("LowSpaceWarningThreshold"),
+    P_ENUM("StorageExtentInitialUsage", usage),
+    P_ENUM("StoragePoolInitialUsage", pool_usage),
     P_U64("ThinProvisionedInitialReserve"),
-    P_U16("ThinProvisionedPoolType"),
-    P_U16("StorageExtentInitialUsage"),
-    P_U16("StoragePoolInitialUsage"),
+    P_ENUM("ThinProvisionedPoolType", thin_pool_type),
     P_BOOL("CompressedElement"),
-    P_U16("CompressionRate"),
+    P_ENUM("CompressionRate", compression_rate),
     /* ours */
     P_U64("BandwidthLimit"),
     P_BOOL("Verify"),

@@ -38,7 +38,7 @@ MAP(replica_type, "ReplicaType");
 
 static const struct enum_value values_copy_state[] = {
     {2, "Initialized"},
-    {3, "UnSynchronized"},
+    {3, "Unsynchronized"},
     {4, "Synchronized"},
     {5, "Broken"},
     {6, "Fractured"},
@@ -53,7 +53,6 @@ static const struct enum_value values_copy_state[] = {
     {15, "Not Applicable"},
     {16, "Partitioned"},
     {17, "Invalid"},
-    {18, "Restored"},
 };
 MAP(copy_state, "CopyState");
 
@@ -129,12 +128,26 @@ static const struct enum_value values_copy_methodology[] = {
 };
 MAP(copy_methodology, "CopyMethodology");
 
+static const struct enum_value values_desired_copy_methodology[] = {
+    {1, "Other"},
+    {2, "Implementation decides"},
+    {3, "Full-Copy"},
+    {4, "Incremental-Copy"},
+    {5, "Differential-Copy"},
+    {6, "Copy-On-Write"},
+    {7, "Copy-On-Access"},
+    {8, "Delta-Update"},
+    {9, "Snap-And-Clone"},
+    {10, "Copy-before-Activation"},
+};
+MAP(desired_copy_methodology, "DesiredCopyMethodology");
+
 static const struct enum_value values_read_only[] = {
     {2, "SystemElement"},
     {3, "SyncedElement"},
     {4, "Both"},
 };
-MAP(read_only, "ReadOnly");
+MAP(read_only, "ElementSide");
 
 static const struct enum_value values_copy_recovery_mode[] = {
     {0, "Unknown"},
@@ -207,7 +220,7 @@ static const struct enum_value values_legacy_operation[] = {
     {12, "Start Copy"},
     {13, "Stop Copy"},
 };
-MAP(legacy_operation, "SynchronizationOperation");
+MAP(legacy_operation, "LegacyOperation");
 
 static const struct enum_value values_consistency[] = {
     {2, "No Consistency"},
@@ -215,11 +228,16 @@ static const struct enum_value values_consistency[] = {
 };
 MAP(consistency, "Consistency");
 
-static const struct enum_value values_supported_consistency[] = {
+static const struct enum_value values_default_consistency[] = {
     {0, "No default consistency"},
     {2, "Sequentially Consistent"},
 };
-MAP(supported_consistency, "SupportedConsistency");
+MAP(default_consistency, "DefaultConsistency");
+
+static const struct enum_value values_consistency_type[] = {
+    {2, "Sequentially Consistent"},
+};
+MAP(consistency_type, "ConsistencyType");
 
 static const struct enum_value values_replication_type[] = {
     {2, "Synchronous Mirror Local"},
@@ -281,6 +299,7 @@ static const struct enum_value values_operational_status[] = {
     {16, "Supporting Entity in Error"},
     {17, "Completed"},
     {18, "Power Mode"},
+    {19, "Relocating"},
 };
 MAP(operational_status, "OperationalStatus");
 
@@ -334,14 +353,14 @@ static const struct enum_value values_usage[] = {
     {16, "Composite LogicalDisk Member"},
     {17, "Reserved for Sparing"},
     {18, "In use as Unrestricted Pool Contributor"},
-    {19, "Reserved to be Delta Replica Pool Contributor"},
-    {20, "Reserved to be Local Replication Pool Contributor"},
-    {21, "Reserved to be Remote Replication Pool Contributor"},
-    {22, "In use as Delta Replica Pool Contributor"},
-    {23, "In use as Local Replication Pool Contributor"},
-    {24, "In use as Remote Replication Pool Contributor"},
+    {19, "Reserved to be a Delta Replication Pool contributor"},
+    {20, "Reserved to be a Local Replication Pool contributor"},
+    {21, "Reserved to be a Remote Replication Pool contributor"},
+    {22, "In use as a Delta Replication Pool contributor"},
+    {23, "In use as a Local Replication Pool contributor"},
+    {24, "In use as a Remote Replication Pool contributor"},
 };
-MAP(usage, "Usage");
+MAP(usage, "VolumeUsage");
 
 static const struct enum_value values_pool_usage[] = {
     {1, "Other"},
@@ -369,7 +388,7 @@ static const struct enum_value values_name_format[] = {
     {10, "EUI64"},
     {11, "T10VID"},
 };
-MAP(name_format, "NameFormat");
+MAP(name_format, "VolumeNameFormat");
 
 static const struct enum_value values_name_namespace[] = {
     {0, "Unknown"},
@@ -381,7 +400,7 @@ static const struct enum_value values_name_namespace[] = {
     {6, "NodeWWN"},
     {7, "SNVM"},
 };
-MAP(name_namespace, "NameNamespace");
+MAP(name_namespace, "VolumeNameNamespace");
 
 static const struct enum_value values_extent_status[] = {
     {0, "Other"},
@@ -407,7 +426,6 @@ static const struct enum_value values_extent_status[] = {
 MAP(extent_status, "ExtentStatus");
 
 static const struct enum_value values_info_format[] = {
-    {1, "Other"},
     {2, "Host Name"},
     {3, "IPv4 Address"},
     {4, "IPv6 Address"},
@@ -443,7 +461,7 @@ static const struct enum_value values_entity_type[] = {
     {10, "Encoded in EntityID"},
     {11, "Embedded Instance"},
 };
-MAP(entity_type, "ReplicationEntityType");
+MAP(entity_type, "EntityType");
 
 static const struct enum_value values_local_or_remote[] = {
     {2, "Local"},
@@ -481,14 +499,14 @@ static const struct enum_value values_wait_method[] = {
     {10, "CreateGroupReplicaFromElementSynchronizations"},
     {11, "AddElementsToGroupSynchronized"},
 };
-MAP(wait_method, "WaitMethodName");
+MAP(wait_method, "WaitMethod");
 
 static const struct enum_value values_supported_method[] = {
     {2, "CreateElementReplica"},
     {3, "CreateGroupReplica"},
     {4, "CreateSynchronizationAspect"},
 };
-MAP(supported_method, "SupportedMethodName");
+MAP(supported_method, "SupportMethod");
 
 static const struct enum_value values_maximum_component[] = {
     {2, "Number of groups"},
@@ -532,26 +550,63 @@ static const struct enum_value values_setting_property[] = {
     {26, "RPO"},
     {27, "Skew"},
 };
-MAP(setting_property, "SettingPropertyName");
+MAP(setting_property, "SettingProperty");
 
 static const struct enum_value values_feature[] = {
     {2, "Replication groups"},
     {3, "Multi-hop element replication"},
+    {4, "Multi-hop elements must have same SyncType"},
+    {5, "Multi-hop requires advance notice"},
+    {6, "Requires full discovery of target ComputerSystem"},
     {7, "Service suspends source I/O when necessary"},
     {8, "Targets allocated from Any storage pool"},
     {9, "Targets allocated from Shared storage pool"},
+    {10, "Targets allocated from Exclusive storage pool"},
+    {11, "Targets allocated from Multiple storage pools"},
+    {12, "Targets require reserved elements"},
+    {13, "Target is associated to SynchronizationAspect"},
+    {14, "Source is associated to SynchronizationAspect"},
     {15, "Error recovery from Broken state Automatic"},
+    {16, "Target must remain associated to source"},
+    {17, "Remote resource requires remote CIMOM"},
+    {18, "Synchronized clone target detaches automatically"},
+    {19, "Reverse Roles operation requires Read Only source"},
+    {20, "Reverse Roles operation requires subsequent resync"},
+    {21, "Restore operation requires subsequent fracture"},
+    {22, "Resync operation requires subsequent activate"},
+    {23, "Copy operation requires offline source"},
     {24, "Adjustable CopyPriority"},
+    {25, "Source requires reserved element"},
     {26, "Supports undiscovered resources"},
+    {27, "Restore operation requires subsequent detach"},
+    {28, "Target element can be added to collections"},
+    {29, "Reverse Roles operation requires Synchronized state"},
+    {30, "Reverse Roles operation requires Fractured state"},
+    {31, "Reverse Roles operation requires Split state"},
+    {32, "Reverse Roles operation requires FailedOver state"},
+    {33, "Reverse Roles operation requires Suspended state"},
     {34, "Provider can manage remote source"},
     {35, "Provider can manage remote target"},
-    {37, "Supports persistent ReplicationEntity"},
     {36, "Supports temporary ReplicationEntity"},
+    {37, "Supports persistent ReplicationEntity"},
     {38, "ReplicationEntity supports embedded instance"},
+    {39, "TargetElement shall not be supplied"},
+    {40, "TargetPool shall not be supplied"},
+    {41, "TargetGoal shall not be supplied"},
     {42, "Provider can create remote elements"},
     {43, "Creating remote elements requires TargetPool"},
+    {44, "Local targets allocated from sources resource pool"},
+    {45, "Supports SynchronizationAspect"},
+    {46, "Accepts foreign object paths"},
+    {47, "Failover operation requires subsequent fracture"},
+    {48, "Failover operation requires subsequent split"},
+    {49, "Restore operation requires subsequent resume"},
     {50, "GetPeerSystems can return access points"},
     {51, "Client can supply target ElementName"},
+    {52, "Reverse Roles operation does not change CopyState"},
+    {53, "Failover operation requires subsequent failback"},
+    {54, "Planned Failover operation requires fractured state"},
+    {55, "Target element requires resource pool reserved for replication"},
 };
 MAP(feature, "Feature");
 
@@ -582,7 +637,7 @@ static const struct enum_value values_name_feature[] = {
     {3, "ElementName can be modified with InvokeMethod"},
     {4, "ElementName can be modified with intrinsic method"},
 };
-MAP(name_feature, "NameFeature");
+MAP(name_feature, "ElementNameFeature");
 
 static const struct enum_value values_name_element_type[] = {
     {2, "ReplicationGroup"},
@@ -591,7 +646,7 @@ static const struct enum_value values_name_element_type[] = {
     {5, "SynchronizationAspect"},
     {6, "ReplicationEntity"},
 };
-MAP(name_element_type, "NameElementType");
+MAP(name_element_type, "NamedElementType");
 
 static const struct enum_value values_service_controlling[] = {
     {2, "Source Only"},
@@ -605,7 +660,7 @@ static const struct enum_value values_element_role[] = {
     {2, "SystemElement"},
     {3, "SyncedElement"},
 };
-MAP(element_role, "LocalElementRole");
+MAP(element_role, "ElementRole");
 
 static const struct enum_value values_group_persistency[] = {
     {0, "No default persistency"},
@@ -621,12 +676,19 @@ static const struct enum_value values_pairing[] = {
 };
 MAP(pairing, "Pairing");
 
-static const struct enum_value values_unequal_action[] = {
+static const struct enum_value values_unequal_groups_action[] = {
     {2, "Return an error"},
-    {3, "Allow source to be larger"},
-    {4, "Allow target to be larger"},
+    {3, "Allow source group to be larger"},
+    {4, "Allow target group to be larger"},
 };
-MAP(unequal_action, "UnequalAction");
+MAP(unequal_groups_action, "UnequalGroupsAction");
+
+static const struct enum_value values_unequal_lists_action[] = {
+    {2, "Return an error"},
+    {3, "Allow source list to be larger"},
+    {4, "Allow target list to be larger"},
+};
+MAP(unequal_lists_action, "UnequalListsAction");
 
 static const struct enum_value values_target_supplier[] = {
     {1, "Use existing"},
@@ -642,8 +704,8 @@ static const struct enum_value values_thin_policy[] = {
     {3, "Copy thin source to full target"},
     {4, "Copy full source to thin target"},
     {5, "Provisioning of target same as source"},
-    {6, "Target pool decides"},
-    {7, "Implementation decides"},
+    {6, "Target pool decides provisioning of target element"},
+    {7, "Implementation decides provisioning of target"},
 };
 MAP(thin_policy, "ThinProvisioningPolicy");
 
@@ -659,15 +721,15 @@ static const struct enum_value values_setting_recovery_mode[] = {
     {3, "Manual"},
     {4, "Implementation decides"},
 };
-MAP(setting_recovery_mode, "SettingCopyRecoveryMode");
+MAP(setting_recovery_mode, "DesiredCopyRecoveryMode");
 
 static const struct enum_value values_compression_policy[] = {
     {2, "Compressed source to compressed target"},
     {3, "Compressed source to uncompressed target"},
     {4, "Uncompressed source to compressed target"},
     {5, "Compression of target same as source"},
-    {6, "Target pool decides"},
-    {7, "Implementation decides"},
+    {6, "Target pool decides compression of target element"},
+    {7, "Implementation decides compression of target"},
 };
 MAP(compression_policy, "StorageCompressionPolicy");
 
@@ -675,7 +737,7 @@ static const struct enum_value values_target_decides[] = {
     {2, "Implementation decides"},
     {3, "Same as source"},
 };
-MAP(target_decides, "TargetElementDecision");
+MAP(target_decides, "TargetElementChoice");
 
 static const struct enum_value values_initial_synchronization[] = {
     {0, "Not Applicable"},
@@ -693,6 +755,44 @@ static const struct enum_value values_replication_priority[] = {
     {4, "High"},
 };
 MAP(replication_priority, "ReplicationPriority");
+
+static const struct enum_value values_setting_data_changeable_type[] = {
+    {0, "Not Changeable - Persistent"},
+    {1, "Changeable - Transient"},
+    {2, "Changeable - Persistent"},
+    {3, "Not Changeable - Transient"},
+};
+MAP(setting_data_changeable_type, "SettingDataChangeableType");
+
+static const struct enum_value values_parity_layout[] = {
+    {1, "Non-rotated Parity"},
+    {2, "Rotated Parity"},
+};
+MAP(parity_layout, "ParityLayout");
+
+static const struct enum_value values_use_replication_buffer[] = {
+    {0, "Not Applicable"},
+    {1, "Not Managed"},
+    {2, "Use Buffer"},
+    {3, "Do Not Use Buffer"},
+};
+MAP(use_replication_buffer, "UseReplicationBuffer");
+
+static const struct enum_value values_thin_pool_type[] = {
+    {7, "ThinlyProvisionedAllocatedStoragePool"},
+    {8, "ThinlyProvisionedQuotaStoragePool"},
+    {9, "ThinlyProvisionedLimitlessStoragePool"},
+};
+MAP(thin_pool_type, "ThinProvisionedPoolType");
+
+static const struct enum_value values_compression_rate[] = {
+    {1, "None"},
+    {2, "High"},
+    {3, "Medium"},
+    {4, "Low"},
+    {5, "Implementation decides"},
+};
+MAP(compression_rate, "CompressionRate");
 
 static const struct enum_value values_error_type[] = {
     {0, "Unknown"},
@@ -754,7 +854,7 @@ static const struct enum_value values_returns_k6[] = {
 MAP(returns_k6, "ReturnsK6");
 
 static const struct enum_value values_returns_k6j[] = {
-    {0, "Completed with No Error"},
+    {0, "Job Completed with No Error"},
     {1, "Not Supported"},
     {2, "Unknown"},
     {3, "Timeout"},
@@ -766,7 +866,7 @@ static const struct enum_value values_returns_k6j[] = {
 MAP(returns_k6j, "ReturnsK6J");
 
 static const struct enum_value values_returns_k6j_size[] = {
-    {0, "Completed with No Error"},
+    {0, "Job Completed with No Error"},
     {1, "Not Supported"},
     {2, "Unknown"},
     {3, "Timeout"},
@@ -826,7 +926,7 @@ static const struct enum_value values_returns_u6[] = {
 MAP(returns_u6, "ReturnsU6");
 
 static const struct enum_value values_returns_u6j[] = {
-    {0, "Completed with No Error"},
+    {0, "Job Completed with No Error"},
     {1, "Not Supported"},
     {2, "Unspecified Error"},
     {3, "Timeout"},
@@ -838,7 +938,7 @@ static const struct enum_value values_returns_u6j[] = {
 MAP(returns_u6j, "ReturnsU6J");
 
 static const struct enum_value values_returns_scan[] = {
-    {0, "Completed with No Error"},
+    {0, "Job Completed with No Error"},
     {1, "Not Supported"},
     {2, "Unknown"},
     {3, "Timeout"},

@@ -34,7 +34,6 @@ enum copy_state {
     STATE_NOT_APPLICABLE = 15,
     STATE_PARTITIONED = 16,
     STATE_INVALID = 17,
-    STATE_RESTORED = 18,
 };
 enum progress_status {
     PROGRESS_COMPLETED = 2,
@@ -99,13 +98,15 @@ extern const struct enum_map map_progress_status;
 extern const struct enum_map map_sync_state;
 extern const struct enum_map map_copy_priority;
 extern const struct enum_map map_copy_methodology;
+extern const struct enum_map map_desired_copy_methodology; /* without 0 Not Specified */
 extern const struct enum_map map_read_only;
 extern const struct enum_map map_copy_recovery_mode;
 extern const struct enum_map map_operation;
 extern const struct enum_map map_list_operation;
 extern const struct enum_map map_legacy_operation; /* ModifySynchronization */
 extern const struct enum_map map_consistency;
-extern const struct enum_map map_supported_consistency;
+extern const struct enum_map map_default_consistency;
+extern const struct enum_map map_consistency_type;
 extern const struct enum_map map_replication_type;
 extern const struct enum_map map_job_state;
 extern const struct enum_map map_job_requested_state;
@@ -139,7 +140,8 @@ extern const struct enum_map map_service_controlling;
 extern const struct enum_map map_element_role;
 extern const struct enum_map map_group_persistency;
 extern const struct enum_map map_pairing;
-extern const struct enum_map map_unequal_action;
+extern const struct enum_map map_unequal_groups_action;
+extern const struct enum_map map_unequal_lists_action;
 extern const struct enum_map map_target_supplier;
 extern const struct enum_map map_thin_policy;
 extern const struct enum_map map_on_error;
@@ -148,6 +150,11 @@ extern const struct enum_map map_compression_policy;
 extern const struct enum_map map_target_decides; /* TargetElementGoal, TargetElementResourcePool */
 extern const struct enum_map map_initial_synchronization;
 extern const struct enum_map map_replication_priority; /* StorageSetting */
+extern const struct enum_map map_setting_data_changeable_type; /* ReplicationSettingData */
+extern const struct enum_map map_parity_layout;
+extern const struct enum_map map_use_replication_buffer;
+extern const struct enum_map map_thin_pool_type;
+extern const struct enum_map map_compression_rate;
 extern const struct enum_map map_error_type;
 extern const struct enum_map map_perceived_severity;
 extern const struct enum_map map_cim_status_code;

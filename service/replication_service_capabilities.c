@@ -9,16 +9,16 @@
 #include "service/param_macros.h"
 #include "service/services.h"
 
-#define REPLICATION_TYPE P_ENUM("ReplicationType", replication_type)
+#define REPLICATION_TYPE P_ENUM_R("ReplicationType", replication_type)
 #define SETTING_DATA     P_INSTANCE("ReplicationSettingData", ReplicationSettingData)
 #define OPERATION_OUTS                                                                             \
     P_OUT_ENUMS("ServiceControlling", service_controlling), P_OUT_BOOLS("RequiresForce"),          \
         P_OUT_BOOLS("UpdatesSynchronizedPath")
 
 static const struct param convert_sync_type[] = {
-    P_ENUM("SyncType", sync_type),
+    P_ENUM_R("SyncType", sync_type),
     P_ENUM("Mode", mode),
-    P_ENUM("LocalOrRemote", local_or_remote),
+    P_ENUM_R("LocalOrRemote", local_or_remote),
     P_OUT_ENUM("SupportedReplicationTypes", replication_type),
 };
 static const struct param convert_replication_type[] = {
@@ -36,7 +36,7 @@ static const struct param supported_copy_states[] = {
 };
 static const struct param supported_wait_states[] = {
     REPLICATION_TYPE,
-    P_ENUM("MethodName", wait_method),
+    P_ENUM_R("MethodName", wait_method),
     P_OUT_ENUMS("SupportedCopyStates", copy_state),
     SETTING_DATA,
     P_ENUM("Operation", operation),
@@ -48,7 +48,7 @@ static const struct param supported_features[] = {
 };
 static const struct param supported_consistency[] = {
     REPLICATION_TYPE,
-    P_OUT_ENUMS("SupportedConsistency", supported_consistency),
+    P_OUT_ENUMS("SupportedConsistency", consistency_type),
     SETTING_DATA,
 };
 static const struct param supported_operations[] = {
@@ -73,13 +73,13 @@ static const struct param supported_thin_features[] = {
 };
 static const struct param supported_maximum[] = {
     REPLICATION_TYPE,
-    P_ENUM("Component", maximum_component),
+    P_ENUM_R("Component", maximum_component),
     P_OUT_U64("MaxValue"),
     SETTING_DATA,
 };
 static const struct param default_consistency[] = {
     REPLICATION_TYPE,
-    P_OUT_ENUM("DefaultConsistency", supported_consistency),
+    P_OUT_ENUM("DefaultConsistency", default_consistency),
     SETTING_DATA,
 };
 static const struct param default_group_persistency[] = {
@@ -87,7 +87,7 @@ static const struct param default_group_persistency[] = {
 };
 static const struct param supported_setting_data[] = {
     REPLICATION_TYPE,
-    P_ENUM("PropertyName", setting_property),
+    P_ENUM_R("PropertyName", setting_property),
     P_OUT_U64S("SupportedValues"),
     SETTING_DATA,
 };
@@ -96,12 +96,12 @@ static const struct param default_setting_data[] = {
     P_OUT_INSTANCE("DefaultInstance", ReplicationSettingData),
 };
 static const struct param supported_connection_features[] = {
-    P_REF("connection", "ServiceAccessPoint"),
+    P_REF_R("connection", "ServiceAccessPoint"),
     P_OUT_ENUMS("SupportedConnectionFeatures", connection_feature),
 };
 static const struct param synchronization_supported[] = {
-    P_REF("LocalElement", "ManagedElement"),
-    P_REF("OtherElement", "ManagedElement"),
+    P_REF_R("LocalElement", "ManagedElement"),
+    P_REF_R("OtherElement", "ManagedElement"),
     P_REF("OtherElementAccessPoint", "ServiceAccessPoint"),
     P_ENUM("MethodName", supported_method),
     SETTING_DATA,
@@ -110,7 +110,7 @@ static const struct param synchronization_supported[] = {
     P_OUT_ENUMS("LocalElementRole", element_role),
 };
 static const struct param element_name_capabilities[] = {
-    P_ENUM("ElementType", name_element_type),
+    P_ENUM_R("ElementType", name_element_type),
     P_OUT_ENUMS("SupportedFeatures", name_feature),
     P_OUT_U16("MaxElementNameLen"),
     P_OUT_STRING("ElementNameMask"),
