@@ -482,9 +482,10 @@ static bool session_failed(struct side *side, int status, const char *text)
     struct copier *copier = side->copier;
     switch (status) {
     case -ENOTCONN:
-        side_away(side, ERR_REMOTE_UNREACHABLE, text);
         if (side->up) {
-            side_hold(side); /* the device has not said so: asks again by and by */
+            /* The device has not said so, or not yet: asks again by and by. */
+            side_away(side, ERR_REMOTE_UNREACHABLE, text);
+            side_hold(side);
         }
         if (side->which == COPY_TARGET) {
             rewind_wanted(copier);

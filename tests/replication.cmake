@@ -3,3 +3,13 @@ add_library(copy_testing STATIC unit/copy_testing.c)
 target_link_libraries(copy_testing PUBLIC replication)
 
 smirror_unit_test(copy copy_testing)
+smirror_unit_test(copy_faults copy_testing)
+smirror_unit_test(copy_control copy_testing)
+smirror_unit_test(copy_zero_scan replication)
+smirror_unit_test(throttle replication)
+
+# Seeded runs in virtual time; a failing seed is the last one printed: sim_copy SEED replays it.
+add_executable(sim_copy sim/copy.c)
+target_link_libraries(sim_copy PRIVATE copy_testing)
+add_test(NAME sim_copy COMMAND sim_copy)
+set_tests_properties(sim_copy PROPERTIES TIMEOUT 300)
