@@ -19,7 +19,7 @@ _numbers = itertools.count(1)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--coverage", metavar="DIR", help="write there which operations of the contract were exercised")
+    parser.addoption("--contract-coverage", metavar="DIR", help="write there which operations of the contract were exercised")
 
 
 def pytest_configure(config):
@@ -40,7 +40,7 @@ def pytest_sessionstart(session):
 
 
 def pytest_sessionfinish(session):
-    directory = session.config.getoption("--coverage")
+    directory = session.config.getoption("--contract-coverage")
     if directory and coverage.seen:
         coverage.write(directory)
 
@@ -78,6 +78,25 @@ def directory(room):
     path = _directory(room, "test")
     yield path
     shutil.rmtree(path, ignore_errors=True)
+
+
+class _Unchanged:
+    # What the service keeps up to date by itself.
+    LIVE = ("access_points.reachable", "access_points.probed", "access_points.last_seen_ms", "access_points.last_tried_ms",
+            "access_points.last_error", "volumes.last_seen_ms", "volumes.problem")
+
+    def __init__(self, smirror, but):
+        self.smirror = smirror
+        self.but = self.LIVE + but
+
+    def __enter__(self):
+        self.before = self.smirror.records(but=self.but)
+
+    def __exit__(self, kind, value, traceback):
+        if kind is None:
+            after = self.smirror.records(but=self.but)
+            for table, rows in after.items():
+                assert rows == self.before.get(table), f"{table} has changed"
 
 
 class World:
@@ -137,6 +156,26 @@ class World:
         if wait:
             self.client.completed(answer["Job"], 60 * SLOWNESS)
         return answer
+
+    def slow_clone(self, source, target, **more):
+        """A clone that goes on for long: 4 MiB at 128 KiB a second."""
+        return self.clone(source, target, ReplicationSettingData={"BandwidthLimit": 128 << 10}, **more)
+
+    def terminate(self, *jobs):
+        """Terminates jobs and waits for their end."""
+        for job in jobs:
+            self.client.post(f"{job}/RequestStateChange", {"RequestedState": 4}, expect=(200, 202, 409))
+        return [self.client.wait(job, 30 * SLOWNESS) for job in jobs]
+
+    def synchronization(self, source, target):
+        """The relationship of two volumes, None where there is none."""
+        found = self.client.get("/synchronizations", SystemElement=source, SyncedElement=target)["Members"]
+        assert len(found) <= 1
+        return found[0] if found else None
+
+    def unchanged(self, *but):
+        """A context in which nothing may be created, changed or removed."""
+        return _Unchanged(self.smirror, but)
 
     def settle(self):
         """Waits until no job runs."""

@@ -185,6 +185,10 @@ class Contract:
         self._check(operation, (status, media), content[media]["schema"], body, where)
         if media == "application/problem+json" and body["status"] != status:
             raise ContractError(f"{where}: the problem says status {body['status']}")
+        returns = operation.spec.get("x-return-values")
+        if returns is not None and isinstance(body, dict) and "ReturnValue" in body \
+                and str(body["ReturnValue"]) not in returns:
+            raise ContractError(f"{where}: ReturnValue {body['ReturnValue']} is not one of {sorted(returns)}")
         return body
 
     def check_problem(self, status, headers, text):

@@ -159,7 +159,7 @@ class Smirror:
                 if not columns:
                     continue
                 chosen = ", ".join(f'"{name}"' for name in columns)
-                result[table] = connection.execute(f'SELECT {chosen} FROM "{table}" ORDER BY rowid').fetchall()
+                result[table] = sorted(connection.execute(f'SELECT {chosen} FROM "{table}"').fetchall())
             return result
         finally:
             connection.close()
