@@ -59,6 +59,11 @@ static const struct view_kind *const kinds[COLLECTION_COUNT] = {
     [COLLECTION_SERVICES] = &view_services,
 };
 
+const struct view_kind *view_kind_of(enum collection collection)
+{
+    return kinds[collection];
+}
+
 int view_collection_find(const char *path, enum collection *ret_collection)
 {
     for (size_t i = 0; i < COLLECTION_COUNT; i++) {

@@ -57,6 +57,8 @@ struct view_kind {
     size_t n_filters;
 };
 
+const struct view_kind *view_kind_of(enum collection collection);
+
 extern const struct view_kind view_systems;
 extern const struct view_kind view_access_points;
 extern const struct view_kind view_endpoints;
