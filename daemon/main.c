@@ -216,8 +216,10 @@ static void stop(struct daemon *daemon)
         remove_ready_file(daemon);
         server_quiesce(daemon->server);
     }
-    if (daemon->control != NULL) {
-        control_stop(daemon->control);
+    if (daemon->control != NULL && control_stop(daemon->control) < 0) {
+        /* Some copies hang in their devices. What is committed is safe, and they go on from there. */
+        log_warning("smirrord ended without waiting for its copies");
+        _exit(EXIT_ORDERLY);
     }
     if (daemon->server != NULL) {
         server_stop(daemon->server);

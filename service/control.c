@@ -863,7 +863,7 @@ static void control_stop_begin(void *arg)
     jobs_stop(control->jobs, control_jobs_stopped, control);
 }
 
-void control_stop(struct control *control)
+int control_stop(struct control *control)
 {
     control->stop_task = (struct loop_task){.fn = control_stop_begin, .arg = control};
     loop_post(control->loop, &control->stop_task);
@@ -872,8 +872,12 @@ void control_stop(struct control *control)
         pthread_cond_wait(&control->stop_cond, &control->stop_lock);
     }
     pthread_mutex_unlock(&control->stop_lock);
+    if (jobs_running(control->jobs) > 0) {
+        return -ETIMEDOUT;
+    }
     control_threads_end(control);
     control_free(control);
+    return 0;
 }
 
 void control_set_own_addresses(struct control *control, const char *addresses)

@@ -35,8 +35,9 @@ int control_start(const struct control_options *options, struct control **ret_co
                   struct error *error);
 /* Our own addresses once they are known (port 0): never dialled. */
 void control_set_own_addresses(struct control *control, const char *addresses);
-/* In order: no new calls, copies to a last checkpoint (bounded), what waits is answered shutting_down. Then frees. */
-void control_stop(struct control *control);
+/* In order: no new calls, copies to a last checkpoint (bounded in time), what waits is answered shutting_down. Then
+ * frees. -ETIMEDOUT: some copies hang in their devices; nothing was freed, and the process is to end now. */
+int control_stop(struct control *control);
 
 void control_submit(struct control *control, struct call *call); /* any thread */
 

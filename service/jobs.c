@@ -1292,26 +1292,76 @@ int method_delete_job(struct call *call)
 
 /* ---- beginning and end ---- */
 
+enum { EXPIRE_AT_ONCE = 256 };
+
+struct expire_walk {
+    uint64_t now_ms;
+    char ids[EXPIRE_AT_ONCE][ID_SIZE];
+    size_t n;
+};
+
+static int expire_look(void *arg, const void *row)
+{
+    struct expire_walk *walk = arg;
+    const struct job_row *job = row;
+    uint64_t keep = job->time_before_removal_ms;
+
+    if (!job->delete_on_completion && keep < job_purge_ms) {
+        keep = job_purge_ms;
+    }
+    if (job_state_ended(job->state) && job->end_ms + keep < walk->now_ms) {
+        memcpy(walk->ids[walk->n++], job->head.id, ID_SIZE);
+    }
+    return walk->n == EXPIRE_AT_ONCE ? 1 : 0;
+}
+
 int jobs_expire(struct call *call, uint64_t now_ms)
 {
+    struct expire_walk *walk = arena_alloc(&call->arena, sizeof(*walk));
+
+    walk->now_ms = now_ms;
+    int r = table_each(call->db, &job_table, NULL, 0, 0, expire_look, walk);
+
+    r = r > 0 ? 0 : r;
+    for (size_t i = 0; r == 0 && i < walk->n; i++) {
+        bool active = false;
+
+        for (uint32_t state = COPY_ROW_QUEUED; state <= COPY_ROW_SUSPENDED && r == 0; state++) {
+            struct condition where[] = {WHERE_TEXT("job_id", walk->ids[i]),
+                                        WHERE_NUM("state", state), WHERE_END};
+            uint64_t count = 0;
+
+            r = table_count(call->db, &copy_table, where, &count);
+            active = active || count > 0;
+        }
+        if (r == 0 && !active) {
+            r = table_delete(call->db, &job_table, walk->ids[i]);
+        }
+    }
+    return r;
+}
+
+/* What was being ended is ended; what had got its copies' end but not its own gets it. */
+static int jobs_recover_state(struct call *call, uint32_t state)
+{
+    struct condition where[] = {WHERE_NUM("state", state), WHERE_END};
     struct job_row *jobs = NULL;
     size_t n = 0;
-    int r = table_load(call->db, &job_table, NULL, (void **)&jobs, &n);
+    int r = table_load(call->db, &job_table, where, (void **)&jobs, &n);
 
-    for (size_t i = 0; r == 0 && i < n; i++) {
-        uint64_t keep = jobs[i].delete_on_completion ? jobs[i].time_before_removal_ms
-                        : jobs[i].time_before_removal_ms > job_purge_ms
-                            ? jobs[i].time_before_removal_ms
-                            : job_purge_ms;
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if (jobs[i].end_wanted != 0) {
+            struct copy_row *copies = NULL;
+            size_t n_copies = 0;
 
-        if (job_state_ended(jobs[i].state) && jobs[i].end_ms + keep < now_ms) {
-            struct copy_row copy;
-            struct condition where[] = {WHERE_TEXT("job_id", jobs[i].head.id),
-                                        WHERE_NUM("state", COPY_ROW_RUNNING), WHERE_END};
-
-            if (table_find(call->db, &copy_table, where, &copy) == -ENOENT) {
-                r = table_delete(call->db, &job_table, jobs[i].head.id);
+            r = job_load_copies(call, &jobs[i], &copies, &n_copies);
+            if (r == 0) {
+                r = job_cancel_copies(call, copies, n_copies);
             }
+            free(copies);
+        }
+        if (r == 0) {
+            r = job_review(call, jobs[i].head.id);
         }
     }
     free(jobs);
@@ -1343,30 +1393,9 @@ static int jobs_recover_event(struct call *call)
         }
         free(copies);
     }
-    struct job_row *jobs = NULL;
-    size_t n = 0;
-
-    if (r == 0) {
-        r = table_load(call->db, &job_table, NULL, (void **)&jobs, &n);
+    for (uint32_t state = JOB_NEW; state <= JOB_SHUTTING_DOWN && r == 0; state++) {
+        r = jobs_recover_state(call, state);
     }
-    for (size_t i = 0; i < n && r == 0; i++) {
-        if (!job_state_ended(jobs[i].state)) {
-            if (jobs[i].end_wanted != 0) {
-                struct copy_row *copies = NULL;
-                size_t n_copies = 0;
-
-                r = job_load_copies(call, &jobs[i], &copies, &n_copies);
-                if (r == 0) {
-                    r = job_cancel_copies(call, copies, n_copies);
-                }
-                free(copies);
-            }
-            if (r == 0) {
-                r = job_review(call, jobs[i].head.id);
-            }
-        }
-    }
-    free(jobs);
     if (r == 0) {
         control_effect(call->control, jobs_kick_effect, NULL, 0);
     }
@@ -1408,6 +1437,11 @@ void jobs_free(struct jobs *jobs)
     }
     loop_timer_stop(&jobs->stop_timer);
     free(jobs);
+}
+
+unsigned jobs_running(const struct jobs *jobs)
+{
+    return jobs->n_running;
 }
 
 void jobs_stop(struct jobs *jobs, loop_fn done, void *arg)

@@ -40,6 +40,8 @@ int jobs_new(struct control *control, struct jobs **ret_jobs, struct error *erro
 void jobs_free(struct jobs *jobs);
 /* Brings all copies to a last checkpoint, then calls done; bounded in time. */
 void jobs_stop(struct jobs *jobs, loop_fn done, void *arg);
+/* Copies that have not come to their end yet. */
+unsigned jobs_running(const struct jobs *jobs);
 /* Removes jobs that ended long ago; in a transaction. 0 or what the store said. */
 int jobs_expire(struct call *call, uint64_t now_ms);
 

@@ -602,7 +602,7 @@ int method_create_list_replica(struct call *call)
     struct pool_row pool_row;
     const struct pool_row *pool = NULL;
     bool targets_given = args_present(call->args, "TargetElements");
-    size_t n;
+    size_t n = 0;
     int r = service_terms(call, &terms);
 
     if (r == 0 && args_number(call->args, "Consistency", 2) == 3) {

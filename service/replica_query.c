@@ -133,8 +133,8 @@ int method_get_available_target_elements(struct call *call)
     const struct access_point_row *access_point = NULL;
     const char *access_point_path = args_text(call->args, "TargetAccessPoint");
     uint64_t max = args_number(call->args, "MaxElementCount", UINT64_MAX);
-    struct pool_row *pools;
-    size_t n_pools;
+    struct pool_row *pools = NULL;
+    size_t n_pools = 0;
     struct volume_row *volumes = NULL;
     size_t n = 0;
     uint64_t found = 0;
