@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A block_opener (replication/copy.h) for a LUN of another target: names are looked up, addresses are checked, and what
- * was checked is dialled.
+ * A block_opener (replication/copy.h) for a LUN of another target: names are looked up, addresses
+ * are checked, and what was checked is dialled.
  *
- * Thread:    lun_opener_new() and free anywhere; open and cancel on the data loop, as struct block_opener says.
+ * Thread:    lun_opener_new() and free anywhere; open and cancel on the data loop.
  * Ownership: the spec is copied. The network must live as long as a device that was opened.
  * Errors:    those of portal_lookup_start() and block/iscsi_dev.h, handed to the callback.
  */

@@ -17,6 +17,7 @@
 
 #include "replication/copy.h"
 #include "service/control.h"
+#include "service/scan.h"
 #include "store/volume.h"
 
 int network_new(struct control *control, struct network **ret_network, struct error *error);
@@ -26,7 +27,15 @@ void network_stop(struct network *network, loop_fn done, void *arg);
 /* "ADDR:PORT,ADDR:PORT": our own listeners; any thread. */
 void network_set_own_addresses(struct network *network, const char *addresses);
 /* Any thread. */
-int network_address_allowed(struct network *network, const struct sockaddr *address, struct error *error);
+int network_address_allowed(struct network *network, const struct sockaddr *address,
+                            struct error *error);
+
+/* The same as struct iscsi_spec wants it; arg is the network. */
+int network_redirect_allowed(void *arg, const struct sockaddr_storage *address,
+                             struct error *error);
+
+/* Runs a scan on one of the data loops; done comes on control, also (with scan->cancelled) when the service stops. */
+void network_scan(struct network *network, struct scan *scan, scan_done_fn done, void *arg);
 
 /* How a copy gets at a volume: an opener that resolves, checks, dials, logs in (secrets of the access point), and insists on identity,
  * size and block size of the row. isid names the session (see block/iscsi_dev.h). */

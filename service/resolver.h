@@ -7,7 +7,8 @@
  * Errors:    remote_unreachable (no such name, no answer), timeout, no_memory.
  *
  * Not loop_work: a loop may not end before its work has, the pool is small, and the resolver of a
- * broken network takes its time. A lookup that was given up leaves its thread behind, which frees it.
+ * broken network takes its time. A lookup that was given up leaves its thread behind, which frees
+ * it.
  */
 #ifndef SERVICE_RESOLVER_H
 #define SERVICE_RESOLVER_H

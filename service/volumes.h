@@ -17,20 +17,28 @@
 int text_take(struct call *call, const char *parameter, const char *text, char *ret_text,
               size_t size);
 
-/* base, or base-2, base-3, …: what no volume is called yet; cut where it would be too long. */
-int volume_unique_name(struct call *call, const char *base, char ret_name[NAME_SIZE]);
+/* Copies a text of ours, cut where it has no room (not in the middle of a UTF-8 sequence). */
+void text_cut(const char *text, char *ret_text, size_t size);
+
+/* What no volume is called yet: base, or base-2, base-3, …; with numbered base-1, base-2, …. Cut
+ * where it would be too long. */
+int volume_unique_name(struct call *call, const char *base, bool numbered,
+                       char ret_name[NAME_SIZE]);
 /* The name that a volume gets when nobody gave one: "{end of the target name}-lun{number}". */
 int volume_system_name(struct call *call, const char *iqn, uint64_t lun, char ret_name[NAME_SIZE]);
+/* Is it called so now, perhaps with a number behind? */
+bool volume_has_system_name(const struct volume_row *volume);
 
 /* A relationship in which the volume is source or target: -ENOENT when there is none. */
 int volume_relationship(struct db *db, const char *volume_id, struct sync_row *ret_sync);
 
-/* Ends all relationships of the volume in the call's transaction, and forgets other ends that were registered with
- * Persistent false. None may have a copy under way: then code (in_use, conflict), blocked on its job. */
+/* Ends all relationships of the volume in the call's transaction, and forgets other ends that were
+ * registered with Persistent false. None may have a copy under way: then code (in_use, conflict),
+ * blocked on its job. */
 int volume_end_relationships(struct call *call, const char *volume_id, enum error_code code);
 
-/* To be called when a relationship of the volume has ended: one that was registered with Persistent false is forgotten once
- * nothing uses it, and with it a portal and a system that came with it. */
+/* To be called when a relationship of the volume has ended: one that was registered with Persistent
+ * false is forgotten once nothing uses it, and with it a portal and a system that came with it. */
 int volume_forget_if_unused(struct call *call, const char *volume_id);
 /* The record goes; and with it a portal and a system that came with it and have nothing else. */
 int volume_forget(struct call *call, const struct volume_row *volume);

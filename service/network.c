@@ -1,0 +1,388 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The address policy, the list of scans under way, and openers made from records.
+ *
+ * Policy, in this order: no other families than IPv4 and IPv6; never: unspecified, multicast,
+ * link-local, metadata, our own listeners (a listener on all addresses: that port of any address of
+ * this machine); the rest as the allow list says. An IPv4 address written as IPv6 counts as what it
+ * is.
+ */
+#include "service/network.h"
+
+#include <errno.h>
+#include <ifaddrs.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "service/lun_opener.h"
+#include "service/portals.h"
+#include "service/reachability.h"
+#include "service/volumes.h"
+#include "store/system.h"
+
+enum { OWN_ADDRESSES_MAX = 16, PROBE_TIMEOUT_DEFAULT_MS = 10000 };
+
+struct running_scan {
+    struct running_scan *next;
+    struct network *network;
+    struct scan *scan;
+    scan_done_fn done;
+    void *arg;
+};
+
+struct network {
+    struct control *control;
+    struct cidr_list allow; /* constant */
+
+    pthread_mutex_t lock; /* own addresses */
+    struct sockaddr_storage own[OWN_ADDRESSES_MAX];
+    unsigned n_own;
+
+    /* control's */
+    struct loop_timer begin_timer;
+    struct reachability *reachability;
+    struct running_scan *scans;
+    unsigned next_loop;
+    bool stopping;
+    loop_fn stopped;
+    void *stopped_arg;
+    struct loop_task stopped_task;
+};
+
+/* ---- the address policy ---- */
+
+static bool same_host(const struct sockaddr_storage *a, const struct sockaddr *b)
+{
+    struct sockaddr_storage x = *a;
+    struct sockaddr_storage y = {0};
+
+    if (b == NULL || (b->sa_family != AF_INET && b->sa_family != AF_INET6)) {
+        return false;
+    }
+    memcpy(&y, b,
+           b->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+    /* The port is at the same place in both families. */
+    ((struct sockaddr_in *)&x)->sin_port = 0;
+    ((struct sockaddr_in *)&y)->sin_port = 0;
+    return sockaddr_equal(&x, &y);
+}
+
+static bool is_this_machine(const struct sockaddr_storage *address)
+{
+    struct ifaddrs *interfaces;
+    bool found = false;
+
+    if (sockaddr_is_loopback(address)) {
+        return true;
+    }
+    if (getifaddrs(&interfaces) != 0) {
+        return true; /* not known: better refused */
+    }
+    for (struct ifaddrs *at = interfaces; at != NULL && !found; at = at->ifa_next) {
+        found = same_host(address, at->ifa_addr);
+    }
+    freeifaddrs(interfaces);
+    return found;
+}
+
+static bool is_own_listener(struct network *network, const struct sockaddr_storage *address)
+{
+    bool wildcard = false;
+    bool own = false;
+
+    pthread_mutex_lock(&network->lock);
+    for (unsigned i = 0; i < network->n_own; i++) {
+        if (sockaddr_is_any(&network->own[i])) {
+            wildcard = wildcard || sockaddr_port(&network->own[i]) == sockaddr_port(address);
+        } else {
+            own = own || sockaddr_equal(&network->own[i], address);
+        }
+    }
+    pthread_mutex_unlock(&network->lock);
+    return own || (wildcard && is_this_machine(address));
+}
+
+/* NULL: it may be dialled as far as its kind is concerned. */
+static const char *never_reason(struct network *network, const struct sockaddr_storage *address)
+{
+    if (sockaddr_is_any(address)) {
+        return "it is no address of a machine";
+    }
+    if (sockaddr_is_multicast(address)) {
+        return "it is a multicast address";
+    }
+    if (sockaddr_is_metadata(address)) {
+        return "it is an address of a cloud's metadata service";
+    }
+    if (sockaddr_is_link_local(address)) {
+        return "it is a link-local address";
+    }
+    if (sockaddr_port(address) == 0) {
+        return "it has no port";
+    }
+    if (is_own_listener(network, address)) {
+        return "smirror itself listens there";
+    }
+    return NULL;
+}
+
+int network_address_allowed(struct network *network, const struct sockaddr *address,
+                            struct error *error)
+{
+    struct sockaddr_storage copy = {0};
+    char text[SOCKADDR_TEXT_LEN];
+
+    if (address->sa_family == AF_INET) {
+        memcpy(&copy, address, sizeof(struct sockaddr_in));
+    } else if (address->sa_family == AF_INET6) {
+        memcpy(&copy, address, sizeof(struct sockaddr_in6));
+    } else {
+        return error_set(error, ERR_ADDRESS_NOT_ALLOWED,
+                         "Only IPv4 and IPv6 addresses can be dialled.");
+    }
+    sockaddr_format(&copy, text);
+    const char *reason = never_reason(network, &copy);
+
+    if (reason != NULL) {
+        return error_set(error, ERR_ADDRESS_NOT_ALLOWED,
+                         "%s is never dialled: %s. Give the address of another machine's iSCSI "
+                         "portal.",
+                         text, reason);
+    }
+    if (!cidr_list_match(&network->allow, &copy)) {
+        return error_set(error, ERR_ADDRESS_NOT_ALLOWED,
+                         "%s may not be dialled: it is in none of the ranges that the option "
+                         "portal-allow lists. Add its range there to allow it.",
+                         text);
+    }
+    return 0;
+}
+
+int network_redirect_allowed(void *arg, const struct sockaddr_storage *address, struct error *error)
+{
+    return network_address_allowed(arg, (const struct sockaddr *)address, error);
+}
+
+void network_set_own_addresses(struct network *network, const char *addresses)
+{
+    static const char separators[] = ", ";
+    struct sockaddr_storage own[OWN_ADDRESSES_MAX];
+    unsigned n_own = 0;
+
+    for (const char *at = addresses; *(at += strspn(at, separators)) != '\0';) {
+        size_t len = strcspn(at, separators);
+        char text[SOCKADDR_HOST_LEN];
+
+        if (len < sizeof(text) && n_own < OWN_ADDRESSES_MAX) {
+            memcpy(text, at, len);
+            text[len] = '\0';
+            if (sockaddr_parse(text, -1, &own[n_own]) == 0) {
+                n_own++;
+            } else {
+                log_warning("network: %s is no address of ours", text);
+            }
+        }
+        at += len;
+    }
+    pthread_mutex_lock(&network->lock);
+    memcpy(network->own, own, n_own * sizeof(own[0]));
+    network->n_own = n_own;
+    pthread_mutex_unlock(&network->lock);
+}
+
+/* ---- scans ---- */
+
+static uint32_t probe_timeout_ms(struct control *control)
+{
+    uint64_t wanted = control_options(control)->probe_timeout_ms;
+
+    return wanted == 0 || wanted > UINT32_MAX / SCAN_STEPS ? PROBE_TIMEOUT_DEFAULT_MS
+                                                           : (uint32_t)wanted;
+}
+
+static void network_check_stopped(struct network *network)
+{
+    if (network->stopping && network->scans == NULL && network->stopped != NULL) {
+        network->stopped_task =
+            (struct loop_task){.fn = network->stopped, .arg = network->stopped_arg};
+        network->stopped = NULL;
+        loop_defer(control_loop(network->control), &network->stopped_task);
+    }
+}
+
+static void network_scanned(struct scan *scan, void *arg)
+{
+    struct running_scan *running = arg;
+    struct network *network = running->network;
+    struct running_scan **at = &network->scans;
+
+    while (*at != running) {
+        at = &(*at)->next;
+    }
+    *at = running->next;
+    scan->cancelled = scan->cancelled || network->stopping;
+    running->done(scan, running->arg);
+    free(running);
+    network_check_stopped(network);
+}
+
+void network_scan(struct network *network, struct scan *scan, scan_done_fn done, void *arg)
+{
+    struct control *control = network->control;
+    struct running_scan *running = calloc(1, sizeof(*running));
+    struct scan_options options = {
+        .network = network,
+        .control_loop = control_loop(control),
+        .data_loop = control_data_loop(control, network->next_loop++),
+        .initiator = control_options(control)->initiator_name,
+        .timeout_ms = probe_timeout_ms(control),
+    };
+
+    CHECK(running != NULL && loop_is_current(options.control_loop));
+    *running = (struct running_scan){
+        .next = network->scans, .network = network, .scan = scan, .done = done, .arg = arg};
+    network->scans = running;
+    scan_start(scan, &options, network_scanned, running);
+    if (network->stopping) {
+        scan_cancel(scan);
+    }
+}
+
+void network_stop(struct network *network, loop_fn done, void *arg)
+{
+    network->stopping = true;
+    network->stopped = done;
+    network->stopped_arg = arg;
+    loop_timer_stop(&network->begin_timer);
+    reachability_stop(network->reachability);
+    for (struct running_scan *at = network->scans; at != NULL; at = at->next) {
+        scan_cancel(at->scan);
+    }
+    network_check_stopped(network);
+}
+
+/* ---- openers ---- */
+
+struct opener_portals {
+    const struct volume_row *volume;
+    struct lun_opener_spec *spec;
+};
+
+static int opener_sibling(void *arg, const void *row)
+{
+    const struct access_point_row *portal = row;
+    struct opener_portals *portals = arg;
+    struct lun_opener_spec *spec = portals->spec;
+
+    if (strcmp(portal->head.id, portals->volume->access_point_id) == 0) {
+        return 0;
+    }
+    memcpy(spec->portals[spec->n_portals++], portal->address, sizeof(portal->address));
+    return spec->n_portals == ISCSI_MAX_PORTALS ? 1 : 0;
+}
+
+static int store_error(struct error *error, int err)
+{
+    return error_set(error, ERR_STORE_FAILED, "The records could not be read (%s).",
+                     strerror(-err));
+}
+
+int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
+                   uint64_t isid, struct block_opener **ret_opener, struct error *error)
+{
+    struct lun_opener_spec spec = {.lookup_timeout_ms = probe_timeout_ms(network->control)};
+    struct iscsi_spec *iscsi = &spec.iscsi;
+    struct opener_portals portals = {.volume = volume, .spec = &spec};
+    struct condition siblings[] = {WHERE_TEXT("system_id", volume->system_id), WHERE_END};
+    struct access_point_row own;
+
+    if (volume->kind != VOLUME_REMOTE) {
+        return error_set(error, ERR_NOT_SUPPORTED, "/volumes/%s is not a LUN of another system.",
+                         volume->head.id);
+    }
+    int r = table_get(db, &access_point_table, volume->access_point_id, &own);
+
+    if (r == -ENOENT) {
+        return error_set(error, ERR_REMOTE_UNREACHABLE,
+                         "The portal of /volumes/%s is not known any more.", volume->head.id);
+    }
+    if (r < 0) {
+        return store_error(error, r);
+    }
+    memcpy(spec.portals[spec.n_portals++], own.address, sizeof(own.address));
+    r = table_each(db, &access_point_table, siblings, 0, 0, opener_sibling, &portals);
+    if (r < 0) {
+        return store_error(error, r);
+    }
+    r = portal_credentials(db, &own, &iscsi->chap, &iscsi->mutual_chap, error);
+    if (r == 0 && (strlen(volume->iqn) >= sizeof(iscsi->target) ||
+                   strlen(volume->identity) >= sizeof(iscsi->identity))) {
+        r = error_set(error, ERR_INTERNAL, "/volumes/%s has names that no LUN has.",
+                      volume->head.id);
+    }
+    if (r == 0) {
+        const char *initiator = control_options(network->control)->initiator_name;
+
+        strncpy(iscsi->initiator, initiator, sizeof(iscsi->initiator) - 1);
+        memcpy(iscsi->target, volume->iqn, strlen(volume->iqn) + 1);
+        memcpy(iscsi->identity, volume->identity, strlen(volume->identity) + 1);
+        iscsi->lun = lun_field(volume->lun);
+        iscsi->size_bytes = volume->size_bytes;
+        iscsi->block_bytes = volume->block_bytes;
+        iscsi->isid = isid;
+        *ret_opener = lun_opener_new(network, &spec);
+    }
+    explicit_bzero(&spec, sizeof(spec));
+    return r;
+}
+
+/* ---- beginning and end ---- */
+
+static void network_begin(void *arg)
+{
+    struct network *network = arg;
+
+    control_event(network->control, volumes_forget_unused, NULL, 0);
+}
+
+int network_new(struct control *control, struct network **ret_network, struct error *error)
+{
+    const struct control_options *options = control_options(control);
+    struct network *network = calloc(1, sizeof(*network));
+
+    CHECK(network != NULL);
+    network->control = control;
+    if (cidr_list_parse(options->portal_allow == NULL ? "" : options->portal_allow,
+                        &network->allow) < 0) {
+        free(network);
+        return error_set(error, ERR_INVALID_PARAMETER,
+                         "portal-allow is a list of address ranges, separated by commas, such as "
+                         "192.0.2.0/24,2001:db8::/32; bits beyond a prefix are zero. Not: %.200s",
+                         options->portal_allow);
+    }
+    pthread_mutex_init(&network->lock, NULL);
+    network_set_own_addresses(network,
+                              options->own_addresses == NULL ? "" : options->own_addresses);
+    network->reachability = reachability_new(control);
+    loop_timer_init(&network->begin_timer, control_loop(control), network_begin, network);
+    loop_timer_start(&network->begin_timer, 0);
+    *ret_network = network;
+    return 0;
+}
+
+void network_free(struct network *network)
+{
+    if (network == NULL) {
+        return;
+    }
+    CHECK(network->scans == NULL);
+    loop_timer_stop(&network->begin_timer);
+    reachability_free(network->reachability);
+    cidr_list_fini(&network->allow);
+    pthread_mutex_destroy(&network->lock);
+    free(network);
+}
