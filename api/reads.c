@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "api/describe.h"
 #include "api/json_out.h"
 #include "base/timefmt.h"
 

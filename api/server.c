@@ -26,6 +26,7 @@ enum {
 struct server {
     struct edge edge;
     struct MHD_Daemon *daemon;
+    MHD_socket listen_fd; /* after server_quiesce() ours again */
 };
 
 static void *begin_request(void *cls, const char *uri, struct MHD_Connection *connection)
@@ -191,9 +192,11 @@ int server_start(const struct server_options *options, struct server **ret_serve
 void server_quiesce(struct server *server)
 {
     edge_close(&server->edge);
-    MHD_socket listen_fd = MHD_quiesce_daemon(server->daemon);
-    if (listen_fd != MHD_INVALID_SOCKET) {
-        close(listen_fd);
+    server->listen_fd = MHD_quiesce_daemon(server->daemon);
+    if (server->listen_fd != MHD_INVALID_SOCKET) {
+        /* Refuses from now on. Closed later: a thread of libmicrohttpd may be about to look at it.
+         */
+        shutdown(server->listen_fd, SHUT_RDWR);
     }
 }
 
@@ -211,6 +214,9 @@ void server_stop(struct server *server)
         return;
     }
     MHD_stop_daemon(server->daemon);
+    if (server->listen_fd != MHD_INVALID_SOCKET) {
+        close(server->listen_fd);
+    }
     edge_fini(&server->edge);
     free(server);
 }

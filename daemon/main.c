@@ -212,12 +212,14 @@ static int start(struct daemon *daemon, struct error *error)
 
 static void stop(struct daemon *daemon)
 {
+    bool hangs = false;
     if (daemon->server != NULL) {
         remove_ready_file(daemon);
         server_quiesce(daemon->server);
     }
     if (daemon->control != NULL && control_stop(daemon->control) < 0) {
-        /* Some copies hang in their devices. What is committed is safe, and they go on from there. */
+        /* Some copies hang in their devices. What is committed is safe, and they go on from there.
+         */
         log_warning("smirrord ended without waiting for its copies");
         _exit(EXIT_ORDERLY);
     }
@@ -237,6 +239,11 @@ static void stop(struct daemon *daemon)
     free(daemon->tls_key);
     free(daemon->tls_client_ca);
     datadir_close(&daemon->dir);
+    if (hangs) {
+        /* Records and answers are in order; only devices of the data loops do not let go. */
+        log_warning("smirrord ended in order, without waiting for LUNs that do not answer");
+        _exit(EXIT_ORDERLY);
+    }
 }
 
 int main(int argc, char **argv)

@@ -69,11 +69,16 @@ static void an_origin_passes_the_same_test(void **state)
         const char *origin;
         bool allowed;
     } cases[] = {
-        {"http://127.0.0.1:8080", true},   {"https://localhost", true},
-        {"HTTP://localhost:3000", true},   {"https://storage.example:8443", true},
-        {"null", false},                   {"", false},
-        {"http://evil.example", false},    {"file://localhost", false},
-        {"localhost", false},              {"http://localhost/path", false},
+        {"http://127.0.0.1:8080", true},
+        {"https://localhost", true},
+        {"HTTP://localhost:3000", true},
+        {"https://storage.example:8443", true},
+        {"null", false},
+        {"", false},
+        {"http://evil.example", false},
+        {"file://localhost", false},
+        {"localhost", false},
+        {"http://localhost/path", false},
         {"https://evil.example@localhost", false},
     };
     struct access access;
@@ -93,12 +98,18 @@ static void only_the_token_opens(void **state)
         const char *authorization;
         bool matches;
     } cases[] = {
-        {"Bearer 0123456789abcdef", true},  {"bearer  0123456789abcdef", true},
-        {NULL, false},                      {"", false},
-        {"Bearer", false},                  {"Bearer ", false},
-        {"Bearer 0123456789abcdee", false}, {"Bearer 0123456789abcde", false},
-        {"Bearer 0123456789abcdef0", false}, {"Bearer 0123456789ABCDEF", false},
-        {"Basic 0123456789abcdef", false},  {"0123456789abcdef", false},
+        {"Bearer 0123456789abcdef", true},
+        {"bearer  0123456789abcdef", true},
+        {NULL, false},
+        {"", false},
+        {"Bearer", false},
+        {"Bearer ", false},
+        {"Bearer 0123456789abcdee", false},
+        {"Bearer 0123456789abcde", false},
+        {"Bearer 0123456789abcdef0", false},
+        {"Bearer 0123456789ABCDEF", false},
+        {"Basic 0123456789abcdef", false},
+        {"0123456789abcdef", false},
         {"Bearer 0123456789abcdef ", false},
     };
     struct access access;

@@ -35,7 +35,8 @@ static void the_object_in_the_way_is_named(void **state)
     strbuf_fini(&body);
 }
 
-/* Every row of the error table gives a problem with its own word; ReturnValue only where a method was called. */
+/* Every row of the error table gives a problem with its own word; ReturnValue only where a method
+ * was called. */
 static void every_error_has_an_answer(void **state)
 {
     (void)state;
@@ -51,8 +52,7 @@ static void every_error_has_an_answer(void **state)
             snprintf(word, sizeof(word), "\"Code\":\"%s\"", info->word);
             assert_non_null(strstr(strbuf_str(&body), word));
             bool has = strstr(strbuf_str(&body), "ReturnValue") != NULL;
-            assert_int_equal(has,
-                             of_method == 1 && info->return_value != ERROR_NO_RETURN_VALUE);
+            assert_int_equal(has, of_method == 1 && info->return_value != ERROR_NO_RETURN_VALUE);
             strbuf_fini(&body);
         }
     }

@@ -39,7 +39,10 @@ static const struct param setting_params[] = {
 static const struct class_info setting = {"ReplicationSettingData", setting_params,
                                           ARRAY_LEN(setting_params)};
 
-#define ROW(n, t, ...) {.name = n, .type = t, .direction = PARAM_IN, __VA_ARGS__}
+#define ROW(n, t, ...)                                                                             \
+    {                                                                                              \
+        .name = n, .type = t, .direction = PARAM_IN, __VA_ARGS__                                   \
+    }
 const struct param fake_everything[] = {
     ROW("Text", PARAM_STRING),
     ROW("Flag", PARAM_BOOL),
@@ -107,8 +110,8 @@ const struct service replication_service = {"ReplicationService", "ReplicationSe
                                             replication_methods, ARRAY_LEN(replication_methods)};
 const struct service storage_configuration_service = {"StorageConfigurationService",
                                                       "StorageConfigurationService", NULL, 0};
-const struct service replication_service_capabilities = {
-    "ReplicationServiceCapabilities", "ReplicationServiceCapabilities", NULL, 0};
+const struct service replication_service_capabilities = {"ReplicationServiceCapabilities",
+                                                         "ReplicationServiceCapabilities", NULL, 0};
 const struct service job_methods = {"jobs", "ConcreteJob", job_rows, ARRAY_LEN(job_rows)};
 const struct service volume_methods = {"volumes", "StorageVolume", NULL, 0};
 const struct service access_point_methods = {"accesspoints", "RemoteServiceAccessPoint", NULL, 0};
@@ -214,13 +217,14 @@ struct control *fake_control_start(void)
     return &fake;
 }
 
-void control_stop(struct control *control)
+int control_stop(struct control *control)
 {
     pthread_mutex_lock(&control->lock);
     control->stopping = true;
     pthread_cond_signal(&control->changed);
     pthread_mutex_unlock(&control->lock);
     pthread_join(control->thread, NULL);
+    return 0;
 }
 
 void control_submit(struct control *control, struct call *call)

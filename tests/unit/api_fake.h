@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A small service for tests of api/: tables with a parameter of every type, a control that can be held, a few objects.
+ * A small service for tests of api/: tables with a parameter of every type, a control that can be
+ * held, a few objects.
  *
  * Thread:    the fake control runs calls on a thread of its own.
  * Ownership: one fake at a time.
  * Errors:    CHECK.
  *
- * It stands in for service/ where a test needs what the real one cannot be told to do: to keep a call waiting, to end a job at a
- * word, to fail in a chosen way.
+ * It stands in for service/ where a test needs what the real one cannot be told to do: to keep a
+ * call waiting, to end a job at a word, to fail in a chosen way.
  */
 #ifndef TESTS_UNIT_API_FAKE_H
 #define TESTS_UNIT_API_FAKE_H

@@ -41,9 +41,8 @@ static void expect_error(const char *members, enum error_code code, const char *
     arena_init(&arena);
     int err = give(members, &arena, &values, &error);
     if (err == 0 || error.code != code || strcmp(error.parameter, parameter) != 0) {
-        fail_msg("%s: got %s for '%s' (%s), not %s for '%s'", members,
-                 error_info(error.code)->word, error.parameter, error.detail,
-                 error_info(code)->word, parameter);
+        fail_msg("%s: got %s for '%s' (%s), not %s for '%s'", members, error_info(error.code)->word,
+                 error.parameter, error.detail, error_info(code)->word, parameter);
     }
     assert_null(values);
     assert_int_equal(err, error_info(code)->err);
@@ -357,11 +356,10 @@ static void texts_arrive_decoded(void **state)
 
 static void times_are_taken_in_all_forms(void **state)
 {
-    static const char *const good[] = {"2026-01-02T03:04:05Z",      "2026-01-02T03:04:05.678+01:00",
-                                       "PT30S",                     "P1DT2H",
-                                       "20260102030405.000000+060", "00000000000030.000000:000"};
-    static const char *const bad[] = {"yesterday", "2026-13-01T00:00:00Z", "PT", "",
-                                      "30 seconds"};
+    static const char *const good[] = {
+        "2026-01-02T03:04:05Z",      "2026-01-02T03:04:05.678+01:00", "PT30S", "P1DT2H",
+        "20260102030405.000000+060", "00000000000030.000000:000"};
+    static const char *const bad[] = {"yesterday", "2026-13-01T00:00:00Z", "PT", "", "30 seconds"};
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         char members[100];

@@ -55,11 +55,24 @@ static void every_path_leads_to_its_resource(void **state)
 static void other_paths_are_not_found(void **state)
 {
     static const char *const paths[] = {
-        "/", "/nothing", "/Volumes", "/volumes/", "//volumes", "/volumes//x", "/volumes/x/y/z",
-        "/services/Nothing", "/services/ReplicationService/Nothing_",
-        "/services/ReplicationService/everything", "/services/StorageConfigurationService/Everything",
-        "/services/jobs", "/jobs/a/DeleteInstance", "/jobs/a/Nothing", "/volumes/a/Anything",
-        "/systems/a/Anything", "/volumes%2Fabc", "/healthz/x",
+        "/",
+        "/nothing",
+        "/Volumes",
+        "/volumes/",
+        "//volumes",
+        "/volumes//x",
+        "/volumes/x/y/z",
+        "/services/Nothing",
+        "/services/ReplicationService/Nothing_",
+        "/services/ReplicationService/everything",
+        "/services/StorageConfigurationService/Everything",
+        "/services/jobs",
+        "/jobs/a/DeleteInstance",
+        "/jobs/a/Nothing",
+        "/volumes/a/Anything",
+        "/systems/a/Anything",
+        "/volumes%2Fabc",
+        "/healthz/x",
         "/jobs/0123456789012345678901234567890123456789",
     };
     (void)state;
@@ -83,12 +96,12 @@ static void bad_encodings_are_bad_requests(void **state)
         const char *raw;
         enum error_code code;
     } cases[] = {
-        {"volumes", ERR_BAD_REQUEST},        {"", ERR_BAD_REQUEST},
-        {"/volumes/%", ERR_BAD_REQUEST},     {"/volumes/%4", ERR_BAD_REQUEST},
-        {"/volumes/%zz", ERR_BAD_REQUEST},   {"/volumes/%00", ERR_BAD_REQUEST},
-        {"/volumes/%0a", ERR_BAD_REQUEST},   {"/volumes/%ff", ERR_BAD_REQUEST},
-        {"/volumes?a=%", ERR_BAD_QUERY},     {"/volumes?a=%00", ERR_BAD_QUERY},
-        {"/volumes?%c3=1", ERR_BAD_QUERY},   {"/volumes?a=1&a=1", ERR_BAD_QUERY},
+        {"volumes", ERR_BAD_REQUEST},          {"", ERR_BAD_REQUEST},
+        {"/volumes/%", ERR_BAD_REQUEST},       {"/volumes/%4", ERR_BAD_REQUEST},
+        {"/volumes/%zz", ERR_BAD_REQUEST},     {"/volumes/%00", ERR_BAD_REQUEST},
+        {"/volumes/%0a", ERR_BAD_REQUEST},     {"/volumes/%ff", ERR_BAD_REQUEST},
+        {"/volumes?a=%", ERR_BAD_QUERY},       {"/volumes?a=%00", ERR_BAD_QUERY},
+        {"/volumes?%c3=1", ERR_BAD_QUERY},     {"/volumes?a=1&a=1", ERR_BAD_QUERY},
         {"/volumes?a=1&%61=2", ERR_BAD_QUERY},
     };
     (void)state;
@@ -111,10 +124,10 @@ static void a_query_is_decoded(void **state)
     struct error error = {0};
     (void)state;
     arena_init(&arena);
-    assert_int_equal(
-        uri_parse(&arena, "/volumes/a+b?SyncedElement=/volumes/3f2a&x=a+b%2B%26&&flag&e=#part", &uri,
-                  &error),
-        0);
+    assert_int_equal(uri_parse(&arena,
+                               "/volumes/a+b?SyncedElement=/volumes/3f2a&x=a+b%2B%26&&flag&e=#part",
+                               &uri, &error),
+                     0);
     assert_string_equal(uri.segments[1], "a+b");
     assert_int_equal(uri.n_params, 4);
     assert_string_equal(uri.params[0].name, "SyncedElement");
@@ -179,13 +192,22 @@ static void verbs_are_checked(void **state)
         const char *verb;
         bool taken;
     } cases[] = {
-        {"/volumes", "GET", true},      {"/volumes", "HEAD", true},   {"/volumes", "POST", false},
-        {"/volumes", "DELETE", false},  {"/volumes", "PUT", false},   {"/volumes", "get", false},
-        {"/volumes/a", "DELETE", false}, {"/jobs/a", "DELETE", true}, {"/jobs/a", "POST", false},
-        {"/jobs/a", "OPTIONS", false},  {"/jobs/a", "PATCH", false},  {"/healthz", "POST", false},
+        {"/volumes", "GET", true},
+        {"/volumes", "HEAD", true},
+        {"/volumes", "POST", false},
+        {"/volumes", "DELETE", false},
+        {"/volumes", "PUT", false},
+        {"/volumes", "get", false},
+        {"/volumes/a", "DELETE", false},
+        {"/jobs/a", "DELETE", true},
+        {"/jobs/a", "POST", false},
+        {"/jobs/a", "OPTIONS", false},
+        {"/jobs/a", "PATCH", false},
+        {"/healthz", "POST", false},
         {"/services/ReplicationService/Everything", "GET", false},
         {"/services/ReplicationService/Everything", "POST", true},
-        {"/jobs/a/GetErrors", "POST", true}, {"/jobs/a/GetErrors", "GET", false},
+        {"/jobs/a/GetErrors", "POST", true},
+        {"/jobs/a/GetErrors", "GET", false},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
