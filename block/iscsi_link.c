@@ -983,8 +983,8 @@ int iscsi_link_discover(struct iscsi_link *link)
 
 unsigned iscsi_link_room(const struct iscsi_link *link)
 {
-    /* Too many zombies: the queue must run dry once. With nothing outstanding it will. */
-    if (link->n_outstanding >= link->window ||
+    /* Lingering writes, too many zombies: the queue must run dry once. With nothing outstanding it will. */
+    if (link->n_outstanding >= link->window || !list_empty(&link->lingering) ||
         (link->n_zombies >= MAX_ZOMBIES && link->n_outstanding > 0)) {
         return 0;
     }

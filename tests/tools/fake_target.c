@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -372,8 +373,14 @@ static bool meets_fault(struct fake_target *fake, const uint8_t *request, bool *
     fault = fake->fault;
     pthread_mutex_unlock(&fake->lock);
     if (hit) {
-        *ret_ok =
-            fault.silent || respond(fake, request, fault.status, fault.key, fault.asc, fault.ascq);
+        uint8_t copy[HEADER];
+
+        memcpy(copy, request, HEADER);
+        *ret_ok = true;
+        for (unsigned i = 0; i <= fault.ahead && !fault.silent && *ret_ok; i++) {
+            *ret_ok = respond(fake, copy, fault.status, fault.key, fault.asc, fault.ascq);
+            put32(copy + 16, get32(copy + 16) + 1);
+        }
     }
     return hit;
 }
@@ -512,6 +519,7 @@ static void *run(void *arg)
             }
             return NULL;
         }
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         fake->connection = fd;
         pthread_mutex_unlock(&fake->lock);
         converse(fake);
@@ -536,6 +544,8 @@ struct fake_target *fake_target_start(void)
     in->sin_family = AF_INET;
     in->sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1); /* tgtd redirects to another address only */
     fake->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    /* A short queue: initiators must wait with what they want to send. */
+    setsockopt(fake->listener, SOL_SOCKET, SO_RCVBUF, &(int){16384}, sizeof(int));
     if (fake->listener < 0 || bind(fake->listener, (struct sockaddr *)in, len) != 0 ||
         getsockname(fake->listener, (struct sockaddr *)in, &len) != 0 ||
         listen(fake->listener, 16) != 0 || pthread_create(&fake->thread, NULL, run, fake) != 0) {

@@ -35,7 +35,8 @@ struct fake_fault {
     unsigned count;  /* then so many fail */
     uint8_t status;  /* SCSI status */
     uint8_t key, asc, ascq;
-    bool silent; /* no answer at all */
+    unsigned ahead; /* so many commands behind it, not yet received, get the same answer */
+    bool silent;    /* no answer at all */
 };
 
 struct fake_target;

@@ -118,14 +118,14 @@ static int adm(const struct tgtd *tgtd, char *const *args, unsigned n)
     return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
 }
 
-/* Words, ended by NULL. remember: again at a restart. */
-static void configure(struct tgtd *tgtd, bool remember, ...)
+/* Words for tgtadm, ended by NULL; said again at a restart. */
+static void configure(struct tgtd *tgtd, ...)
 {
     struct command command = {.n = 0};
     va_list args;
     char *word;
 
-    va_start(args, remember);
+    va_start(args, tgtd);
     while ((word = va_arg(args, char *)) != NULL && command.n < MAX_ARGS) {
         command.args[command.n++] = strdup(word);
     }
@@ -136,13 +136,10 @@ static void configure(struct tgtd *tgtd, bool remember, ...)
         }
         fail(tgtd, "tgtadm refused");
     }
-    if (remember && tgtd->n_commands < MAX_COMMANDS) {
-        tgtd->commands[tgtd->n_commands++] = command;
-        return;
+    if (tgtd->n_commands == MAX_COMMANDS) {
+        fail(tgtd, "more than %d commands", MAX_COMMANDS);
     }
-    for (unsigned i = 0; i < command.n; i++) {
-        free(command.args[i]);
-    }
+    tgtd->commands[tgtd->n_commands++] = command;
 }
 
 static void forget(struct tgtd *tgtd)
@@ -324,8 +321,8 @@ void tgtd_option(struct tgtd *tgtd, unsigned tid, const char *name, const char *
     char id[16];
 
     snprintf(id, sizeof(id), "%u", tid);
-    configure(tgtd, true, "--lld", "iscsi", "--mode", "target", "--op", "update", "--tid", id,
-              "--name", name, "--value", value, NULL);
+    configure(tgtd, "--lld", "iscsi", "--mode", "target", "--op", "update", "--tid", id, "--name",
+              name, "--value", value, NULL);
 }
 
 void tgtd_target(struct tgtd *tgtd, unsigned tid, const char *name)
@@ -342,13 +339,13 @@ void tgtd_target(struct tgtd *tgtd, unsigned tid, const char *name)
     char id[16];
 
     snprintf(id, sizeof(id), "%u", tid);
-    configure(tgtd, true, "--lld", "iscsi", "--mode", "target", "--op", "new", "--tid", id, "-T",
-              name, NULL);
+    configure(tgtd, "--lld", "iscsi", "--mode", "target", "--op", "new", "--tid", id, "-T", name,
+              NULL);
     for (unsigned i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
         tgtd_option(tgtd, tid, options[i][0], options[i][1]);
     }
-    configure(tgtd, true, "--lld", "iscsi", "--mode", "target", "--op", "bind", "--tid", id, "-I",
-              "ALL", NULL);
+    configure(tgtd, "--lld", "iscsi", "--mode", "target", "--op", "bind", "--tid", id, "-I", "ALL",
+              NULL);
 }
 
 void tgtd_target_remove(struct tgtd *tgtd, unsigned tid)
@@ -356,8 +353,8 @@ void tgtd_target_remove(struct tgtd *tgtd, unsigned tid)
     char id[16];
 
     snprintf(id, sizeof(id), "%u", tid);
-    configure(tgtd, true, "--lld", "iscsi", "--mode", "target", "--op", "delete", "--force",
-              "--tid", id, NULL);
+    configure(tgtd, "--lld", "iscsi", "--mode", "target", "--op", "delete", "--force", "--tid", id,
+              NULL);
 }
 
 void tgtd_lun(struct tgtd *tgtd, unsigned tid, const struct tgtd_lun *lun)
@@ -376,8 +373,8 @@ void tgtd_lun(struct tgtd *tgtd, unsigned tid, const struct tgtd_lun *lun)
     snprintf(id, sizeof(id), "%u", tid);
     snprintf(number, sizeof(number), "%u", lun->lun);
     snprintf(block, sizeof(block), "%u", lun->block_bytes != 0 ? lun->block_bytes : 512);
-    configure(tgtd, true, "--lld", "iscsi", "--mode", "logicalunit", "--op", "new", "--tid", id,
-              "--lun", number, "-b", tgtd_path(tgtd, lun->file), "--bstype",
+    configure(tgtd, "--lld", "iscsi", "--mode", "logicalunit", "--op", "new", "--tid", id, "--lun",
+              number, "-b", tgtd_path(tgtd, lun->file), "--bstype",
               lun->bstype != NULL ? lun->bstype : "rdwr", "--blocksize", block, NULL);
     used += snprintf(params + used, sizeof(params) - (size_t)used,
                      "thin_provisioning=%d,readonly=%d", lun->thin, lun->read_only);
@@ -387,7 +384,7 @@ void tgtd_lun(struct tgtd *tgtd, unsigned tid, const struct tgtd_lun *lun)
     if (lun->serial != NULL) {
         used += snprintf(params + used, sizeof(params) - (size_t)used, ",scsi_sn=%s", lun->serial);
     }
-    configure(tgtd, true, "--lld", "iscsi", "--mode", "logicalunit", "--op", "update", "--tid", id,
+    configure(tgtd, "--lld", "iscsi", "--mode", "logicalunit", "--op", "update", "--tid", id,
               "--lun", number, "--params", params, NULL);
 }
 
@@ -398,7 +395,7 @@ void tgtd_lun_remove(struct tgtd *tgtd, unsigned tid, unsigned lun)
 
     snprintf(id, sizeof(id), "%u", tid);
     snprintf(number, sizeof(number), "%u", lun);
-    configure(tgtd, true, "--lld", "iscsi", "--mode", "logicalunit", "--op", "delete", "--tid", id,
+    configure(tgtd, "--lld", "iscsi", "--mode", "logicalunit", "--op", "delete", "--tid", id,
               "--lun", number, NULL);
 }
 
@@ -408,8 +405,8 @@ void tgtd_account(struct tgtd *tgtd, unsigned tid, const char *user, const char 
     char id[16];
 
     snprintf(id, sizeof(id), "%u", tid);
-    configure(tgtd, true, "--lld", "iscsi", "--mode", "account", "--op", "new", "--user", user,
+    configure(tgtd, "--lld", "iscsi", "--mode", "account", "--op", "new", "--user", user,
               "--password", secret, NULL);
-    configure(tgtd, true, "--lld", "iscsi", "--mode", "account", "--op", "bind", "--tid", id,
-              "--user", user, outgoing ? "--outgoing" : NULL, NULL);
+    configure(tgtd, "--lld", "iscsi", "--mode", "account", "--op", "bind", "--tid", id, "--user",
+              user, outgoing ? "--outgoing" : NULL, NULL);
 }

@@ -1524,6 +1524,55 @@ static void lasting_troubles_have_their_status(void **state)
     free(data);
 }
 
+static void io_done_free(struct block_req *req)
+{
+    struct io *io = req->arg;
+
+    free(io->slices[0].data);
+    io->slices[0].data = NULL;
+    io_done(req);
+}
+
+/* A target may answer a write while most of its data still wait to be sent. Whoever owns the data frees them then. */
+static void early_answers_to_writes_leave_nothing_behind(void **state)
+{
+    enum { COUNT = 48, LEN = 256 * 1024 };
+    static const uint8_t answers[] = {0x18, 0x08, 0x00};
+    struct iscsi_spec spec = spec_of(FAKE, 1);
+    struct io *ios = calloc(COUNT, sizeof(*ios));
+
+    (void)state;
+    for (unsigned round = 0; round < ARRAY_LEN(answers); round++) {
+        struct watch watch;
+        unsigned refused = 0;
+
+        watch_open(&watch, &spec);
+        /* What waits in the socket's buffer is about ten of these. */
+        fake_target_fault(fake,
+                          &(struct fake_fault){
+                              .opcode = 0x8a, .count = 1, .ahead = 30, .status = answers[round]});
+        for (unsigned i = 0; i < COUNT; i++) {
+            uint8_t *data = malloc(LEN);
+
+            fill(data, LEN, i % 4);
+            io_prepare(&ios[i], BLOCK_WRITE, (i % 4) * LEN, LEN, data);
+            ios[i].req.done = io_done_free;
+            blockdev_submit(watch.dev, &ios[i].req);
+        }
+        for (unsigned i = 0; i < COUNT; i++) {
+            wait_for(is_true, &ios[i].done);
+            assert_int_equal(ios[i].calls, 1);
+            refused += ios[i].req.status == -EBUSY;
+        }
+        if (answers[round] != 0) {
+            assert_true((refused > 1) == (answers[round] == 0x18));
+            assert_int_equal(watch.downs, 0);
+        } /* else: "good" for data that it has not got: the session need not survive that */
+        watch_close(&watch);
+    }
+    free(ios);
+}
+
 static void after_a_reset_the_lun_is_looked_at_before_more_is_written(void **state)
 {
     struct iscsi_spec spec = spec_of(FAKE, 1);
@@ -1749,7 +1798,7 @@ static void closing_with_requests_outstanding_completes_them(void **state)
     enum { COUNT = 100, LEN = 65536 };
     struct iscsi_spec spec = spec_of(TARGET, 1);
     struct io *ios = calloc(COUNT, sizeof(*ios));
-    uint8_t *data = malloc((size_t)COUNT * LEN);
+    uint8_t *data = calloc(COUNT, LEN);
 
     (void)state;
     for (unsigned round = 0; round < 12; round++) {
@@ -1911,6 +1960,7 @@ int main(void)
         TEST_FAKE(a_logout_request_leads_to_a_new_login),
         TEST_FAKE(passing_troubles_are_retried),
         TEST_FAKE(lasting_troubles_have_their_status),
+        TEST_FAKE(early_answers_to_writes_leave_nothing_behind),
         TEST_FAKE(after_a_reset_the_lun_is_looked_at_before_more_is_written),
         TEST_FAKE(a_capacity_that_shrank_is_found_out),
         TEST_FAKE(a_small_command_window_is_kept_and_learned),
