@@ -8,3 +8,6 @@ endfunction()
 foreach(name access answer json_args json_out json_scan router server)
     smirror_api_test(api_${name})
 endforeach()
+
+smirror_fuzzer(json_args api_fake api)
+smirror_fuzzer(http_uri api_fake api)
