@@ -290,6 +290,25 @@ static void both_links_lost_one_after_the_other(void **state)
     }
 }
 
+/* No request is there to fail: only the event says that the cache may be gone. */
+static void a_target_lost_while_nothing_is_in_flight_is_written_again(void **state)
+{
+    (void)state;
+    for (uint64_t later_ns = 0; later_ns < SEC_NS; later_ns += 37 * MS_NS) {
+        struct copy_bench bench;
+        copy_bench_init(&bench, later_ns, 4 * MIB, 4 * MIB);
+        test_disk_fill(bench.source, 0, 4 * MIB, 1);
+        bench.spec.bandwidth_limit = 2 * MIB; /* 125 ms for each chunk, most of it idle */
+        copy_bench_start(&bench);
+        assert_true(copy_bench_until_phase(&bench, COPY_COPYING, SEC_NS));
+        loop_sim_advance(bench.sim, 500 * MS_NS + later_ns);
+        test_opener_link_down(&bench.target_opener, 1);
+        assert_true(copy_bench_finish(&bench, 60 * SEC_NS));
+        assert_int_equal(bench.progress.phase, COPY_DONE);
+        copy_bench_fini(&bench);
+    }
+}
+
 static void losses_are_told_while_they_last(void **state)
 {
     (void)state;
@@ -375,6 +394,7 @@ int main(void)
         cmocka_unit_test(a_link_lost_at_any_request_is_survived),
         cmocka_unit_test(a_session_lost_without_a_word_is_survived),
         cmocka_unit_test(both_links_lost_one_after_the_other),
+        cmocka_unit_test(a_target_lost_while_nothing_is_in_flight_is_written_again),
         cmocka_unit_test(losses_are_told_while_they_last),
         cmocka_unit_test(giving_up_on_a_lost_link_is_a_policy),
         cmocka_unit_test(what_was_written_since_the_checkpoint_is_written_again_and_no_more),

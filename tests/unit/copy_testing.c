@@ -73,11 +73,12 @@ static void clean(struct test_disk *disk, uint64_t sector, bool keep)
 static void settle_map(struct test_disk *disk)
 {
     for (uint64_t page = 0; page <= (disk->size - 1) / TEST_PAGE; page++) {
+        uint64_t start = page * TEST_PAGE;
+        uint64_t end = start + TEST_PAGE < disk->size ? start + TEST_PAGE : disk->size;
+        bool zero = mem_is_zero(disk->stable + start, end - start);
         bool dirty = false;
-        bool zero = true;
-        for (uint64_t at = page * TEST_PAGE; at < (page + 1) * TEST_PAGE && at < disk->size; at++) {
+        for (uint64_t at = start; at < end; at += SECTOR) {
             dirty = dirty || disk->dirty[at / SECTOR] != 0;
-            zero = zero && disk->stable[at] == 0;
         }
         if (!dirty) {
             if (!zero) {
