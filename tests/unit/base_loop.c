@@ -268,6 +268,35 @@ static void timers_fire_in_the_order_of_their_due_times_and_not_early(void **sta
     }
 }
 
+static struct loop_timer early;
+static struct loop_task start_early_task;
+
+static void start_early(void *arg)
+{
+    int *rounds = arg;
+    if (--*rounds > 0) {
+        loop_post(fixture->loop, &start_early_task);
+        return;
+    }
+    loop_timer_start(&early, MS_NS);
+}
+
+static void an_early_timer_does_not_wait_for_a_late_one_that_was_started_before(void **state)
+{
+    (void)state;
+    int rounds = 5;
+    struct loop_timer late;
+    loop_timer_init(&late, fixture->loop, trace_arg, "l");
+    loop_timer_init(&early, fixture->loop, stop, NULL);
+    loop_timer_start(&late, 3600 * SEC_NS);
+    /* By then the loop has prepared itself to wait for the late one. */
+    start_early_task = (struct loop_task){.fn = start_early, .arg = &rounds};
+    loop_post(fixture->loop, &start_early_task);
+    loop_run(fixture->loop);
+    assert_string_equal(fixture->trace, "");
+    loop_timer_stop(&late);
+}
+
 static void starting_a_pending_timer_moves_it(void **state)
 {
     (void)state;
@@ -603,6 +632,7 @@ int main(void)
         ON_BOTH(deferred_tasks_do_not_wait_for_a_timer),
         ON_BOTH(a_long_chain_of_deferred_tasks_does_not_starve_posted_ones),
         ON_BOTH(timers_fire_in_the_order_of_their_due_times_and_not_early),
+        ON_BOTH(an_early_timer_does_not_wait_for_a_late_one_that_was_started_before),
         ON_BOTH(starting_a_pending_timer_moves_it),
         ON_BOTH(a_timer_that_was_stopped_does_not_fire_even_when_due),
         ON_BOTH(a_timer_may_start_itself_again),
