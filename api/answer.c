@@ -44,11 +44,17 @@ static void render_result(const struct call *call, uint32_t return_value, bool w
     json_out_init(&json, body);
     out_begin_object(&json.out, NULL);
     out_number(&json.out, "ReturnValue", return_value);
+    bool has_job = false;
     for (size_t i = 0; i < call->method->n_params; i++) {
         const struct param *param = &call->method->params[i];
+        has_job = has_job || strcmp(param->name, "Job") == 0;
         if ((param->direction & PARAM_OUT) != 0 && (with_job || strcmp(param->name, "Job") != 0)) {
             out_value(&json.out, param, call->outs != NULL ? &call->outs->values[i] : &absent);
         }
+    }
+    if (with_job && !has_job) {
+        /* Clients look at Job in every answer; a job's own methods name the job itself while it changes. */
+        out_text(&json.out, "Job", call->location[0] != '\0' ? call->location : NULL);
     }
     out_end_object(&json.out);
 }
