@@ -48,7 +48,7 @@
 enum {
     MAX_REDIRECTS = 4,
     MAX_ZOMBIES = 1024,
-    MAX_FOUND_TARGETS = 65536,
+    MAX_FOUND_TARGETS = 4096,
     DEFAULT_STALL_MS = 15000,
     COMMAND_TIMEOUT_MS = 60000,
 };
@@ -338,6 +338,25 @@ static void scsi_done(struct iscsi_context *context, int status, void *command_d
     }
 }
 
+/* libiscsi has both lists in reverse. */
+static void found_take(struct iscsi_found_target *target,
+                       const struct iscsi_discovery_address *from)
+{
+    unsigned total = 0;
+
+    snprintf(target->name, sizeof(target->name), "%s", from->target_name);
+    for (const struct iscsi_target_portal *p = from->portals; p != NULL; p = p->next) {
+        total++;
+    }
+    target->n_addresses = total < ISCSI_MAX_PORTALS ? total : ISCSI_MAX_PORTALS;
+    for (const struct iscsi_target_portal *p = from->portals; p != NULL; p = p->next) {
+        total--;
+        if (total < ISCSI_MAX_PORTALS && strlen(p->portal) < ISCSI_ADDRESS_SIZE) {
+            snprintf(target->addresses[total], ISCSI_ADDRESS_SIZE, "%s", p->portal);
+        }
+    }
+}
+
 static void discovery_done(struct iscsi_context *context, int status, void *command_data,
                            void *private_data)
 {
@@ -356,32 +375,26 @@ static void discovery_done(struct iscsi_context *context, int status, void *comm
     for (const struct iscsi_discovery_address *a = first; a != NULL; a = a->next) {
         count++;
     }
-    if (count > MAX_FOUND_TARGETS) {
-        count = MAX_FOUND_TARGETS;
-    }
-    link->found = calloc(count + 1, sizeof(*link->found));
+    link->n_found = count < MAX_FOUND_TARGETS ? count : MAX_FOUND_TARGETS;
+    link->found = calloc(link->n_found + 1, sizeof(*link->found));
     if (link->found == NULL) {
         link->cut = true;
         return;
     }
-    for (const struct iscsi_discovery_address *a = first; a != NULL && link->n_found < count;
-         a = a->next) {
-        struct iscsi_found_target *target = &link->found[link->n_found];
-
-        if (a->target_name == NULL || a->target_name[0] == 0 ||
-            strlen(a->target_name) >= sizeof(target->name)) {
-            continue;
-        }
-        link->n_found++;
-        snprintf(target->name, sizeof(target->name), "%s", a->target_name);
-        for (const struct iscsi_target_portal *p = a->portals;
-             p != NULL && target->n_addresses < ISCSI_MAX_PORTALS; p = p->next) {
-            if (p->portal != NULL && strlen(p->portal) < ISCSI_ADDRESS_SIZE) {
-                snprintf(target->addresses[target->n_addresses++], ISCSI_ADDRESS_SIZE, "%s",
-                         p->portal);
-            }
+    for (const struct iscsi_discovery_address *a = first; a != NULL; a = a->next) {
+        count--;
+        /* What RFC 7143 does not allow as a name is left out. */
+        if (count < link->n_found && strlen(a->target_name) < ISCSI_NAME_SIZE &&
+            a->target_name[0] != 0) {
+            found_take(&link->found[count], a);
         }
     }
+    for (unsigned i = 0; i < link->n_found; i++) {
+        if (link->found[i].name[0] != 0) {
+            link->found[count++] = link->found[i];
+        }
+    }
+    link->n_found = count;
     link->found_done = true;
 }
 

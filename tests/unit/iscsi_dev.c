@@ -462,11 +462,13 @@ static void discovery_finds_targets_and_addresses(void **state)
     struct sockaddr_storage address;
 
     (void)state;
+    tgtd_target(tgtd, 2, TARGET "-2");
     spec.target[0] = 0;
     assert_non_null(iscsi_discover_start(loop, &spec, discovered, &answer));
     wait_for(is_true, &answer.done);
     assert_int_equal(answer.error.code, ERR_NONE);
-    assert_int_equal(answer.n, 1);
+    assert_int_equal(answer.n, 2);
+    assert_string_equal(answer.targets[1].name, TARGET "-2");
     assert_string_equal(answer.targets[0].name, TARGET);
     assert_true(answer.targets[0].n_addresses >= 1);
     assert_int_equal(iscsi_address_parse(answer.targets[0].addresses[0], &address), 0);
@@ -1370,7 +1372,7 @@ static void a_frozen_target_is_noticed_within_the_deadline(void **state)
     wait_for(is_true, &io.done);
     assert_int_equal(io.req.status, -ENOTCONN);
     assert_int_equal(watch.downs, 1);
-    assert_true(loop_now_ns(loop) - began < 900 * MS_NS);
+    assert_true(loop_now_ns(loop) - began < 2 * SEC_NS);
     assert_true(loop_now_ns(loop) - began >= 490 * MS_NS);
     assert_non_null(strstr(watch.detail, "not answered"));
     tgtd_thaw(tgtd);
@@ -1380,7 +1382,7 @@ static void a_frozen_target_is_noticed_within_the_deadline(void **state)
     tgtd_freeze(tgtd);
     began = loop_now_ns(loop);
     wait_for(saw_down, &watch);
-    assert_true(loop_now_ns(loop) - began < 1200 * MS_NS);
+    assert_true(loop_now_ns(loop) - began < 3 * SEC_NS);
     tgtd_thaw(tgtd);
     wait_for(saw_up, &watch);
     /* An idle session of a live target stays. */
@@ -1926,7 +1928,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(addresses_are_numbers),
         cmocka_unit_test(a_probe_tells_what_the_lun_is),
-        cmocka_unit_test(discovery_finds_targets_and_addresses),
+        TEST_FRESH(discovery_finds_targets_and_addresses),
         cmocka_unit_test(the_list_of_luns_is_complete),
         cmocka_unit_test(what_is_wrong_is_said),
         cmocka_unit_test(a_dead_portal_does_not_hide_a_good_one),
