@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Compares what the service says of itself with openapi.yaml, in both directions. Prints each difference; status 1 if any.
+"""Compares what the service says of itself with openapi.yaml, in both directions.
 
-    check_tables.py tables OPENAPI test_service_tables   methods, parameters, enumerations, classes, return values
-    check_tables.py views  OPENAPI test_view             objects against their schemas, filters, methods as GET shows them
-    check_tables.py self-test OPENAPI                    proves that the comparisons can fail
+    check_tables.py tables OPENAPI test_service_tables
+        methods, parameters, enumerations, classes, return values
+    check_tables.py views OPENAPI test_view
+        objects against their schemas, filters, methods as GET shows them
+    check_tables.py self-test OPENAPI
+        proves that the comparisons can fail
 
-The programs are called with --dump and print JSON.
+The programs are called with --dump and print JSON. Prints each difference; status 1 if any.
 """
 import copy
 import json
@@ -150,7 +153,7 @@ def check_object(contract, where, schema, value):
 
 
 def texts_fit(contract, where, value):
-    """Every companion is the name that x-enums gives its number; looks at the schema for which enumeration."""
+    """Every companion is the name that x-enums gives its number."""
     schemas = contract.doc["components"]["schemas"]
     properties = schemas[value["class"]]["properties"]
     for name, schema in properties.items():
@@ -224,6 +227,12 @@ def self_test(doc):
     }
     failed = [] if faults(lambda m: None) == 0 else ["nothing changed"]
     failed += [name for name, change in changes.items() if faults(change) == 0]
+    contract = Contract(doc)
+    check_object(contract, "endpoint", CLASS_OF["endpoints"], {"self": "/endpoints/initiator"})
+    failed += [] if contract.faults else ["an object without its properties"]
+    contract = Contract(doc)
+    texts_fit(contract, "endpoint", {"class": CLASS_OF["endpoints"], "Role": 2, "RoleText": "Target"})
+    failed += [] if contract.faults else ["the wrong name of a value"]
     for name in failed:
         print(f"self-test: {name}: wrong answer")
     return 1 if failed else 0

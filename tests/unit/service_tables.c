@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The tables of methods, enumerations and classes agree with themselves. With --dump they are printed as JSON, for
- * scripts/check_tables.py to compare with openapi.yaml.
+ * The tables of methods, enumerations and classes agree with themselves. With --dump they are
+ * printed as JSON, for scripts/check_tables.py to compare with openapi.yaml.
  */
 #include "tests/unit/testing.h"
 
@@ -19,7 +19,7 @@
 static const struct service *const objects[] = {&job_methods, &volume_methods,
                                                 &access_point_methods};
 static const struct class_info *const classes[] = {
-    &class_ReplicationSettingData, &class_StorageSetting, &class_ServiceAccessPoint,
+    &class_ReplicationSettingData, &class_StorageSetting,    &class_ServiceAccessPoint,
     &class_SharedSecret,           &class_ReplicationEntity,
 };
 
@@ -290,8 +290,8 @@ static void test_replication_types_follow_their_closed_form(void **state)
         bool remote;
         uint32_t number;
     } types[] = {
-        {6, 2, false, 2}, {6, 3, false, 3}, {6, 2, true, 4},   {6, 3, true, 5},
-        {7, 2, false, 6}, {7, 3, false, 7}, {7, 2, true, 8},   {7, 3, true, 9},
+        {6, 2, false, 2},  {6, 3, false, 3},  {6, 2, true, 4},  {6, 3, true, 5},
+        {7, 2, false, 6},  {7, 3, false, 7},  {7, 2, true, 8},  {7, 3, true, 9},
         {8, 2, false, 10}, {8, 3, false, 11}, {8, 2, true, 12}, {8, 3, true, 13},
     };
 

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+# Tables, views and capabilities of service/, and their comparison with the contract.
+smirror_unit_test(service_tables api service)
+smirror_unit_test(capabilities service store_fixture)
+smirror_unit_test(view api service store_fixture PkgConfig::CJSON)
+# Views ask control for three things; the test answers in its place.
+target_link_options(test_view PRIVATE
+    -Wl,--wrap=control_live,--wrap=control_now_ms,--wrap=control_options)
+
+find_program(SMIRROR_PYTHON3 python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
+set(check_tables ${SMIRROR_PYTHON3} ${CMAKE_CURRENT_LIST_DIR}/scripts/check_tables.py)
+set(contract ${CMAKE_SOURCE_DIR}/openapi/openapi.yaml)
+add_test(NAME tables_match_openapi
+    COMMAND ${check_tables} tables ${contract} $<TARGET_FILE:test_service_tables>)
+add_test(NAME views_match_openapi
+    COMMAND ${check_tables} views ${contract} $<TARGET_FILE:test_view>)
+add_test(NAME check_tables_self_test COMMAND ${check_tables} self-test ${contract})
