@@ -621,13 +621,10 @@ void options_print_help(FILE *out)
         print_wrapped(out, strbuf_str(&text));
         strbuf_fini(&text);
     }
-    fprintf(out, "  --help, --version\n");
-    fprintf(out, "  --dump-options-markdown\n");
-    print_wrapped(out, "Prints this table for the documentation.");
-    fprintf(
-        out,
-        "\nexit codes: 0 ended in order, 1 could not start, 2 wrong usage, 3 ended the hard way\n"
-        "because the orderly end took more than 4.5 s.\n");
+    fprintf(out, "  --help, --version\n  --dump-options-markdown\n");
+    fprintf(out, "\nexit codes:\n");
+    print_wrapped(out, "0 ended in order, 1 could not start, 2 wrong usage, 3 ended the hard way "
+                       "because the orderly end took more than 4.5 s.");
 }
 
 void options_print_markdown(FILE *out)
