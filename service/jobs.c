@@ -479,13 +479,17 @@ static void copy_row_add(struct copy_row *row, const struct copy_progress *from,
     }
 }
 
+/* From the target back to the source? */
+static bool restoring(const struct sync_row *sync, const struct copy_row *copy)
+{
+    return strcmp(copy->target_id, sync->source_id) == 0;
+}
+
 static uint32_t progress_of_operation(uint32_t operation)
 {
     switch (operation) {
     case OPERATION_RESYNC:
         return PROGRESS_RESYNCING;
-    case OPERATION_RESTORE:
-        return PROGRESS_RESTORING;
     default:
         return PROGRESS_SYNCHRONIZING;
     }
@@ -540,7 +544,9 @@ static int copy_phase_event(struct call *call)
                 sync.when_activated_ms = now;
             }
             sync.copy_state = STATE_UNSYNCHRONIZED;
-            sync.progress_status = progress_of_operation(job.operation);
+            sync.progress_status = restoring(&sync, &copy) ? PROGRESS_RESTORING
+                                                           : progress_of_operation(job.operation);
+            sync.source_incomplete = sync.source_incomplete || restoring(&sync, &copy);
         }
         r = table_update(call->db, &sync_table, &sync);
     }
@@ -582,6 +588,8 @@ static int sync_ended(struct call *call, const struct copy_event *event, struct 
         if (sync->temporary) {
             return table_delete(call->db, &sync_table, sync->head.id);
         }
+        /* Whichever way it went, both sides are whole now. */
+        sync->source_incomplete = false;
         sync->copy_state = STATE_SYNCHRONIZED;
         sync->percent_synced = 100;
         sync->when_synced_ms = now;

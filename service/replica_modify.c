@@ -29,12 +29,14 @@ static int refuse_state(struct call *call, const struct modification *mod, bool 
     char legal[320];
     const struct sync_row *sync = &mod->sync;
 
-    replica_legal_text(sync->sync_type, sync->copy_state, sync->copy_type, legal, sizeof(legal));
+    replica_legal_text(sync, legal, sizeof(legal));
     return call_fail_param(call, ERR_ILLEGAL_STATE, "Operation",
-                           "%s (%u) is not possible while CopyState is %s (%u)%s. Legal now: %s.",
+                           "%s (%u) is not possible while CopyState is %s (%u)%s%s. Legal now: %s.",
                            enum_text(&map_operation, mod->operation), mod->operation,
                            enum_text(&map_copy_state, sync->copy_state), sync->copy_state,
-                           with_force ? " without Force" : "", legal);
+                           sync->source_incomplete ? " and a Restore has left the source incomplete"
+                                                   : "",
+                           with_force ? ", unless Force is true" : "", legal);
 }
 
 static int store_sync(struct call *call, const struct sync_row *sync)
@@ -285,7 +287,7 @@ static int modify(struct call *call, struct modification *mod)
     struct sync_row *sync = &mod->sync;
     int r;
 
-    switch (replica_verdict(sync->sync_type, sync->copy_state, mod->operation, sync->copy_type)) {
+    switch (replica_verdict_of(sync, mod->operation)) {
     case VERDICT_NOT_SUPPORTED:
         return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
                                "%s (%u) is not supported for a %s with CopyType %u.",

@@ -104,6 +104,23 @@ enum operation_verdict replica_verdict(uint32_t sync_type, uint32_t copy_state, 
     return row->with_force & BIT(copy_state) ? VERDICT_NEEDS_FORCE : VERDICT_ILLEGAL;
 }
 
+enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t operation)
+{
+    enum operation_verdict verdict =
+        replica_verdict(sync->sync_type, sync->copy_state, operation, sync->copy_type);
+    bool stopped = sync->copy_state == STATE_BROKEN || sync->copy_state == STATE_ABORTED;
+
+    if (sync->source_incomplete && stopped) {
+        if (operation == OPERATION_RESTORE) {
+            return VERDICT_LEGAL;
+        }
+        if (operation == OPERATION_RESYNC && verdict == VERDICT_LEGAL) {
+            return VERDICT_NEEDS_FORCE;
+        }
+    }
+    return verdict;
+}
+
 bool replica_operation_supported(uint32_t sync_type, uint32_t operation)
 {
     return operation_row(sync_type, operation) != NULL;
@@ -188,15 +205,14 @@ bool replica_type_supported(uint32_t sync_type, uint32_t mode, bool remote)
            remote;
 }
 
-void replica_legal_text(uint32_t sync_type, uint32_t copy_state, uint32_t copy_type, char *out,
-                        size_t size)
+void replica_legal_text(const struct sync_row *sync, char *out, size_t size)
 {
     size_t len = 0;
 
     CHECK(size > 0);
     out[0] = '\0';
     for (uint32_t operation = 2; operation < OPERATION_COUNT; operation++) {
-        if (replica_verdict(sync_type, copy_state, operation, copy_type) == VERDICT_LEGAL) {
+        if (replica_verdict_of(sync, operation) == VERDICT_LEGAL) {
             int n = snprintf(out + len, size - len, "%s%s (%u)", len == 0 ? "" : ", ",
                              enum_text(&map_operation, operation), operation);
             if (n < 0 || (size_t)n >= size - len) {

@@ -35,6 +35,9 @@ enum operation_verdict {
 /* May the operation be applied to a relationship of that type in that state? */
 enum operation_verdict replica_verdict(uint32_t sync_type, uint32_t copy_state, uint32_t operation,
                                        uint32_t copy_type);
+/* The same for one relationship: while its source is incomplete (a Restore that did not come to its end), Restore is legal from
+ * Broken and Aborted too, and Resync, which would copy the half-restored source over the good target, needs Force. */
+enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t operation);
 /* The operations that are there for a sync type at all. */
 bool replica_operation_supported(uint32_t sync_type, uint32_t operation);
 bool replica_operation_removes(uint32_t operation); /* the association is gone afterwards */
@@ -51,8 +54,7 @@ bool replica_sync_maintained(const struct sync_row *sync);
 /* Types that this version makes: SYNC_CLONE between volumes of other systems. */
 bool replica_type_supported(uint32_t sync_type, uint32_t mode, bool remote);
 
-/* "Detach, Resync Replica" for refusals: the operations legal in that state. */
-void replica_legal_text(uint32_t sync_type, uint32_t copy_state, uint32_t copy_type, char *out,
-                        size_t size);
+/* "Detach, Resync Replica" for refusals: the operations legal now. */
+void replica_legal_text(const struct sync_row *sync, char *out, size_t size);
 
 #endif

@@ -83,7 +83,7 @@ static void sync_operations(const struct sync_row *sync, struct out *out)
     size_t n = 0;
 
     for (uint32_t operation = 2; operation < OPERATION_COUNT; operation++) {
-        if (replica_verdict(sync->sync_type, sync->copy_state, operation, sync->copy_type) ==
+        if (replica_verdict_of(sync, operation) ==
             VERDICT_LEGAL) {
             legal[n++] = operation;
         }

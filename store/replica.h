@@ -31,6 +31,7 @@ struct sync_row {
     uint32_t read_only; /* 0: none */
     uint64_t bandwidth_limit;
     bool verify;
+    bool source_incomplete; /* a Restore has begun and not come to its end: only the target is whole */
     uint32_t percent_synced;
     uint64_t when_established_ms; /* 0: never */
     uint64_t when_activated_ms;

@@ -150,6 +150,7 @@ static const char schema_1[] =
 "  read_only                 INTEGER NOT NULL,"
 "  bandwidth_limit           INTEGER NOT NULL,"
 "  verify                    INTEGER NOT NULL CHECK (verify IN (0, 1)),"
+"  source_incomplete         INTEGER NOT NULL CHECK (source_incomplete IN (0, 1)),"
 "  percent_synced            INTEGER NOT NULL,"
 "  when_established_ms       INTEGER NOT NULL,"
 "  when_activated_ms         INTEGER NOT NULL,"
