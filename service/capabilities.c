@@ -50,16 +50,6 @@ static void supported_text(char *text, size_t size)
     }
 }
 
-static int not_made(struct call *call, const char *parameter, const struct replication_kind *kind)
-{
-    char supported[160];
-
-    supported_text(supported, sizeof(supported));
-    return call_fail_param(call, ERR_NOT_SUPPORTED, parameter,
-                           "%s is not made by this version; what is: %s.",
-                           enum_text(&map_replication_type, kind->number), supported);
-}
-
 int capability_number(struct call *call, const char *name, uint32_t *ret_number)
 {
     if (!args_present(call->args, name)) {
@@ -78,7 +68,14 @@ int capability_kind(struct call *call, struct replication_kind *ret_kind)
         return r;
     }
     replication_kind_of(number, ret_kind);
-    return replication_kind_supported(ret_kind) ? 0 : not_made(call, "ReplicationType", ret_kind);
+    if (replication_kind_supported(ret_kind)) {
+        return 0;
+    }
+    char supported[160];
+    supported_text(supported, sizeof(supported));
+    return call_fail_param(call, ERR_NOT_SUPPORTED, "ReplicationType",
+                           "%s is not made by this version; what is: %s.",
+                           enum_text(&map_replication_type, number), supported);
 }
 
 void capability_add(struct call *call, const char *name, const uint32_t *numbers, size_t n)
@@ -89,11 +86,11 @@ void capability_add(struct call *call, const char *name, const uint32_t *numbers
     }
 }
 
-/* SyncType and Mode, and back */
+/* SyncType and Mode, and back. Numbers for numbers: that a kind has one does not say that it is
+ * made. */
 
 int method_convert_sync_type(struct call *call)
 {
-    struct replication_kind kind;
     uint32_t sync_type;
     uint32_t place;
     int r = capability_number(call, "SyncType", &sync_type);
@@ -106,22 +103,21 @@ int method_convert_sync_type(struct call *call)
     }
     /* NULL leaves it to us; a create takes 2 as well. */
     uint32_t mode = (uint32_t)args_number(call->args, "Mode", MODE_SYNCHRONOUS);
-    replication_kind_of(replication_type(sync_type, mode, place == REMOTE), &kind);
-    if (!replication_kind_supported(&kind)) {
-        return not_made(call, "SyncType", &kind);
-    }
-    outs_number(call->outs, "SupportedReplicationTypes", kind.number);
+    outs_number(call->outs, "SupportedReplicationTypes",
+                replication_type(sync_type, mode, place == REMOTE));
     return 0;
 }
 
 int method_convert_replication_type(struct call *call)
 {
     struct replication_kind kind;
-    int r = capability_kind(call, &kind);
+    uint32_t number;
+    int r = capability_number(call, "ReplicationType", &number);
 
     if (r < 0) {
         return r;
     }
+    replication_kind_of(number, &kind);
     outs_number(call->outs, "SyncType", kind.sync_type);
     outs_number(call->outs, "Mode", kind.mode);
     outs_number(call->outs, "LocalOrRemote", kind.remote ? REMOTE : LOCAL);
@@ -380,15 +376,19 @@ int method_get_supported_list_features(struct call *call)
     return r;
 }
 
+/* There is no ModifyListSynchronization yet, so it has no operations. */
 int method_get_supported_list_operations(struct call *call)
 {
     struct replication_kind kind;
     int r = capability_kind(call, &kind);
 
-    return r < 0 ? r
-                 : call_fail(call, ERR_NOT_SUPPORTED,
-                             "ModifyListSynchronization is not there in this version: there are no "
-                             "operations on lists.");
+    if (r == 0) {
+        outs_array(call->outs, "SupportedListOperations");
+        outs_array(call->outs, "ServiceControlling");
+        outs_array(call->outs, "RequiresForce");
+        outs_array(call->outs, "UpdatesSynchronizedPath");
+    }
+    return r;
 }
 
 int method_get_supported_maximum(struct call *call)

@@ -73,7 +73,7 @@ int method_get_default_setting_data(struct call *call)
 
 int method_get_element_name_capabilities(struct call *call)
 {
-    enum { REPLICATION_ENTITY = 6, ON_CREATION = 2, MAX_NAME = 256 };
+    enum { REPLICATION_ENTITY = 6, ON_CREATION = 2 };
     static const uint32_t features[] = {ON_CREATION};
     uint32_t type;
     int r = capability_number(call, "ElementType", &type);
@@ -87,7 +87,8 @@ int method_get_element_name_capabilities(struct call *call)
                                enum_text(&map_name_element_type, type));
     }
     capability_add(call, "SupportedFeatures", features, ARRAY_LEN(features));
-    outs_number(call->outs, "MaxElementNameLen", MAX_NAME);
-    outs_text(call->outs, "ElementNameMask", "^.{1,256}$");
+    /* In bytes of UTF-8, as the records have room for. */
+    outs_number(call->outs, "MaxElementNameLen", NAME_SIZE - 1);
+    outs_path(call->outs, "ElementNameMask", "^.{1,%d}$", NAME_SIZE - 1);
     return 0;
 }

@@ -112,11 +112,11 @@ static const struct param params_ReplicationEntity[] = {
 CLASS(ReplicationEntity);
 
 static const struct param params_Error[] = {
-    P_ENUM("ErrorType", error_type),
-    P_ENUM("PerceivedSeverity", perceived_severity),
-    P_ENUM("CIMStatusCode", cim_status_code),
-    P_STRING("MessageID"),
-    P_STRING("Message"),
-    P_REF("ErrorSource", "ManagedElement"),
+    P_OUT_ENUM("ErrorType", error_type),
+    P_OUT_ENUM("PerceivedSeverity", perceived_severity),
+    P_OUT_ENUM("CIMStatusCode", cim_status_code),
+    P_OUT_STRING("MessageID"),
+    P_OUT_STRING("Message"),
+    P_OUT_REF("ErrorSource", "ManagedElement"),
 };
 CLASS(Error);

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/check.h"
 #include "base/timefmt.h"
 
 void out_begin_object(struct out *out, const char *name)
@@ -92,14 +93,23 @@ void out_interval(struct out *out, const char *name, uint64_t ms)
     out_text(out, name, text);
 }
 
+static void out_single(struct out *out, const char *name, const struct param *param,
+                       const struct value *value);
+
+/* All properties. An instance that can be sent back as it is has no companions; one that only comes out has. */
 static void out_instance(struct out *out, const char *name, const struct param *param,
                          const struct values *instance)
 {
     out_begin_object(out, name);
     out_text(out, "class", param->class_name);
     for (size_t i = 0; i < instance->n_params; i++) {
-        if (instance->values[i].present) {
-            out_value(out, &instance->params[i], &instance->values[i]);
+        const struct param *property = &instance->params[i];
+
+        if (property->direction == PARAM_OUT) {
+            out_value(out, property, &instance->values[i]);
+        } else {
+            CHECK(!property->array);
+            out_single(out, property->name, property, &instance->values[i]);
         }
     }
     out_end_object(out);

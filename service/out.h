@@ -50,7 +50,8 @@ void out_ref(struct out *out, const char *name, const char *collection, const ch
 void out_time(struct out *out, const char *name, uint64_t ms);
 /* ISO 8601 duration */
 void out_interval(struct out *out, const char *name, uint64_t ms);
-/* All values of a table entry: out parameters of a call, or an embedded instance. Absent ones are null. */
+/* All values of a table entry: out parameters of a call, or an embedded instance. Absent ones are null. Names of
+ * enumerations go with it, but not inside an instance whose properties can also be sent. */
 void out_value(struct out *out, const struct param *param, const struct value *value);
 
 #endif

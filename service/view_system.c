@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/timefmt.h"
+#include "service/portals.h"
 #include "service/view_maps.h"
 #include "service/view_parts.h"
 #include "store/job.h"
@@ -191,7 +192,7 @@ static int secret_each(void *arg, const void *row)
     const struct secret_row *secret = row;
     bool *kinds = arg;
 
-    kinds[strcmp(secret->protocol, "CHAP-Mutual") == 0] = true;
+    kinds[strcmp(secret->protocol, PORTAL_CHAP_MUTUAL) == 0] = true;
     return 0;
 }
 

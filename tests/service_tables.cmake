@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Tables, views and capabilities of service/, and their comparison with the contract.
 smirror_unit_test(service_tables api service)
-smirror_unit_test(capabilities service store_fixture)
+smirror_unit_test(capabilities api service store_fixture)
 smirror_unit_test(view api service store_fixture PkgConfig::CJSON)
 # Views ask control for three things; the test answers in its place.
 target_link_options(test_view PRIVATE
@@ -14,4 +14,6 @@ add_test(NAME tables_match_openapi
     COMMAND ${check_tables} tables ${contract} $<TARGET_FILE:test_service_tables>)
 add_test(NAME views_match_openapi
     COMMAND ${check_tables} views ${contract} $<TARGET_FILE:test_view>)
+add_test(NAME capabilities_match_openapi
+    COMMAND ${check_tables} answers ${contract} $<TARGET_FILE:test_capabilities>)
 add_test(NAME check_tables_self_test COMMAND ${check_tables} self-test ${contract})

@@ -6,6 +6,8 @@
         methods, parameters, enumerations, classes, return values
     check_tables.py views OPENAPI test_view
         objects against their schemas, filters, methods as GET shows them
+    check_tables.py answers OPENAPI test_capabilities
+        an answer of each method of ReplicationServiceCapabilities
     check_tables.py self-test OPENAPI
         proves that the comparisons can fail
 
@@ -189,6 +191,14 @@ def check_views(contract, dump):
                 contract.methods(value["Name"], value["Methods"])
 
 
+def check_answers(contract, dump):
+    prefix = "/services/ReplicationServiceCapabilities/"
+    methods = [path[len(prefix):] for path in contract.doc["paths"] if path.startswith(prefix)]
+    contract.same_set("answers", [entry["Method"] for entry in dump], methods)
+    for entry in dump:
+        check_object(contract, entry["Method"], entry["Method"] + "Answer", entry["Answer"])
+
+
 def self_test(doc):
     """A contract agrees with what is made from it, and with nothing that differs in one place."""
     name, method = "ReplicationService", "CreateElementReplica"
@@ -231,7 +241,8 @@ def self_test(doc):
     check_object(contract, "endpoint", CLASS_OF["endpoints"], {"self": "/endpoints/initiator"})
     failed += [] if contract.faults else ["an object without its properties"]
     contract = Contract(doc)
-    texts_fit(contract, "endpoint", {"class": CLASS_OF["endpoints"], "Role": 2, "RoleText": "Target"})
+    texts_fit(contract, "endpoint",
+              {"class": CLASS_OF["endpoints"], "Role": 2, "RoleText": "Target"})
     failed += [] if contract.faults else ["the wrong name of a value"]
     for name in failed:
         print(f"self-test: {name}: wrong answer")
@@ -246,7 +257,8 @@ def main():
         return self_test(doc)
     run = subprocess.run([sys.argv[3], "--dump"], stdout=subprocess.PIPE, check=True, timeout=60)
     contract = Contract(doc)
-    {"tables": check_tables, "views": check_views}[mode](contract, json.loads(run.stdout))
+    check = {"tables": check_tables, "views": check_views, "answers": check_answers}[mode]
+    check(contract, json.loads(run.stdout))
     for text in contract.faults:
         print(text)
     return 1 if contract.faults else 0

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/json_out.h"
 #include "base/check.h"
 #include "service/call.h"
 #include "service/classes.h"
@@ -119,7 +120,7 @@ static const struct {
     const char *also;
     uint64_t value;
 } kind_methods[] = {
-    {"ConvertReplicationTypeToSyncType", NULL, 0},
+    {"GetSupportedListOperations", NULL, 0},
     {"GetSupportedCopyStates", NULL, 0},
     {"GetSupportedWaitForCopyStates", "MethodName", 2},
     {"GetSupportedFeatures", NULL, 0},
@@ -159,7 +160,7 @@ static void test_a_kind_must_be_named(void **state)
         begin(kind_methods[i].method);
         refused(ERR_MISSING_PARAMETER, "ReplicationType");
     }
-    begin("GetSupportedListOperations");
+    begin("ConvertReplicationTypeToSyncType");
     refused(ERR_MISSING_PARAMETER, "ReplicationType");
 }
 
@@ -190,37 +191,39 @@ static void test_other_parameters_that_must_be_there(void **state)
     refused(ERR_MISSING_PARAMETER, "LocalOrRemote");
 }
 
+/* smis.md E14 in order: mirrors, snapshots, clones; each local, then remote; each synchronous, then
+ * asynchronous. */
 static void test_kinds_are_converted_both_ways(void **state)
 {
-    static const uint32_t modes[] = {2, 3};
+    uint32_t type = 2;
 
     (void)state;
-    for (size_t i = 0; i < ARRAY_LEN(modes); i++) {
-        begin("ConvertSyncTypeToReplicationType");
-        give("SyncType", 8);
-        give("Mode", modes[i]);
-        give("LocalOrRemote", 3);
-        done();
-        assert_int_equal(out_of("SupportedReplicationTypes"), 10 + modes[i]);
-        begin("ConvertReplicationTypeToSyncType");
-        give("ReplicationType", 10 + modes[i]);
-        done();
-        assert_int_equal(out_of("SyncType"), 8);
-        assert_int_equal(out_of("Mode"), modes[i]);
-        assert_int_equal(out_of("LocalOrRemote"), 3);
+    for (uint32_t sync_type = 6; sync_type <= 8; sync_type++) {
+        for (uint32_t place = 2; place <= 3; place++) {
+            for (uint32_t mode = 2; mode <= 3; mode++) {
+                begin("ConvertSyncTypeToReplicationType");
+                give("SyncType", sync_type);
+                give("Mode", mode);
+                give("LocalOrRemote", place);
+                done();
+                assert_int_equal(out_of("SupportedReplicationTypes"), type);
+                begin("ConvertReplicationTypeToSyncType");
+                give("ReplicationType", type);
+                done();
+                assert_int_equal(out_of("SyncType"), sync_type);
+                assert_int_equal(out_of("Mode"), mode);
+                assert_int_equal(out_of("LocalOrRemote"), place);
+                type++;
+            }
+        }
     }
+    assert_int_equal(type, 14);
     /* NULL is what a create takes for it. */
     begin("ConvertSyncTypeToReplicationType");
     give("SyncType", 8);
     give("LocalOrRemote", 3);
     done();
     assert_int_equal(out_of("SupportedReplicationTypes"), 12);
-    for (uint32_t sync_type = 6; sync_type <= 8; sync_type++) {
-        begin("ConvertSyncTypeToReplicationType");
-        give("SyncType", sync_type);
-        give("LocalOrRemote", 2);
-        refused(ERR_NOT_SUPPORTED, "SyncType");
-    }
 }
 
 /* ---- states and operations: smis.md 4.3 ---- */
@@ -502,10 +505,11 @@ static void test_there_are_no_operations_on_lists(void **state)
     (void)state;
     begin("GetSupportedListOperations");
     give("ReplicationType", 12);
-    refused(ERR_NOT_SUPPORTED, "");
-    begin("GetSupportedListOperations");
-    give("ReplicationType", 2);
-    refused(ERR_NOT_SUPPORTED, "ReplicationType");
+    done();
+    assert_numbers("SupportedListOperations", "");
+    assert_numbers("ServiceControlling", "");
+    assert_numbers("RequiresForce", "");
+    assert_numbers("UpdatesSynchronizedPath", "");
 }
 
 static void test_limits(void **state)
@@ -540,7 +544,7 @@ static void test_names(void **state)
         }
         done();
         assert_numbers("SupportedFeatures", "2");
-        assert_int_equal(out_of("MaxElementNameLen"), 256);
+        assert_int_equal(out_of("MaxElementNameLen"), 259);
         assert_non_null(args_text(call->outs, "ElementNameMask"));
     }
 }
@@ -833,9 +837,91 @@ static void test_a_create_refuses_what_is_not_there(void **state)
     assert_false(create_takes("DesiredCopyMethodology", 6, NULL));
 }
 
+/* ---- dump ---- */
+
+static void dump_answer(struct out *out)
+{
+    done();
+    out_begin_object(out, NULL);
+    out_text(out, "Method", call->method->name);
+    out_begin_object(out, "Answer");
+    out_number(out, "ReturnValue", call->return_value);
+    for (size_t i = 0; i < call->method->n_params; i++) {
+        if (call->method->params[i].direction != PARAM_IN) {
+            out_value(out, &call->method->params[i], &call->outs->values[i]);
+        }
+    }
+    out_null(out, "Job");
+    out_end_object(out);
+    out_end_object(out);
+}
+
+static void dump_kind(struct out *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(kind_methods); i++) {
+        begin(kind_methods[i].method);
+        give("ReplicationType", 12);
+        if (kind_methods[i].also != NULL) {
+            give(kind_methods[i].also, kind_methods[i].value);
+        }
+        dump_answer(out);
+    }
+}
+
+static void dump_rest(struct out *out)
+{
+    begin("ConvertReplicationTypeToSyncType");
+    give("ReplicationType", 12);
+    dump_answer(out);
+    begin("ConvertSyncTypeToReplicationType");
+    give("SyncType", 8);
+    give("LocalOrRemote", 3);
+    dump_answer(out);
+    begin("GetDefaultGroupPersistency");
+    dump_answer(out);
+    begin("GetElementNameCapabilities");
+    give("ElementType", 6);
+    dump_answer(out);
+    begin("GetSupportedConnectionFeatures");
+    give_path("connection", "/accesspoints/ap1");
+    dump_answer(out);
+    begin("GetSynchronizationSupported");
+    give_path("LocalElement", "/volumes/v1");
+    give_path("OtherElement", "/volumes/v3");
+    dump_answer(out);
+    begin("GetSupportedOperationsForSynchronization");
+    give_path("Synchronization", "/synchronizations/s1");
+    dump_answer(out);
+    begin("GetSupportedReplicationTypesForSystem");
+    give_path("System", "/systems/peer");
+    dump_answer(out);
+}
+
+/* One answer of every method, for scripts/check_tables.py. */
+static void dump(void)
+{
+    struct strbuf text = STRBUF_INIT;
+    struct json_out json;
+
+    add_system("peer");
+    add_access_point("ap1", "peer");
+    add_volume("v1", "peer", 512, false);
+    add_volume("v2", "peer", 512, false);
+    add_volume("v3", "peer", 512, false);
+    add_sync("s1", "v1", "v2", STATE_SYNCHRONIZED, 5);
+    json_out_init(&json, &text);
+    out_begin_array(&json.out, NULL);
+    dump_kind(&json.out);
+    dump_rest(&json.out);
+    out_end_array(&json.out);
+    assert_int_equal(strbuf_error(&text), 0);
+    puts(strbuf_str(&text));
+    strbuf_fini(&text);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
         TEST(test_every_kind_but_remote_clones_is_not_supported),
@@ -861,5 +947,12 @@ int main(void)
         TEST(test_a_create_refuses_what_is_not_there),
     };
 
+    if (argc > 1 && strcmp(argv[1], "--dump") == 0) {
+        void *state = NULL;
+        setup(&state);
+        dump();
+        teardown(&state);
+        return 0;
+    }
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
