@@ -88,12 +88,20 @@ static int volume_find(struct db *db, const char *system_id, const char *iqn, ui
     return table_find(db, &volume_table, where, ret_row);
 }
 
-/* Given by a vendor's registered number, so that no two LUNs of the world have it. */
+/* Made with a number that is registered for a vendor, so that no two LUNs of the world have it. Some targets (tgtd, for
+ * one) count from a vendor number of zero. */
 static bool identity_is_worldwide(const char *identity)
 {
-    return strncmp(identity, "eui.", 4) == 0 ||
-           (strncmp(identity, "naa.", 4) == 0 && strchr("256", identity[4]) != NULL &&
-            identity[4] != '\0');
+    static const char *const prefixes[] = {"naa.5", "naa.6", "eui."};
+
+    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
+        size_t len = strlen(prefixes[i]);
+
+        if (strncmp(identity, prefixes[i], len) == 0) {
+            return strncmp(identity + len, "000000", 6) != 0;
+        }
+    }
+    return false;
 }
 
 struct same_lun {
@@ -204,8 +212,9 @@ static int volume_refresh(struct call *call, struct volume_row *row,
         if (used < 0) {
             return used;
         }
-        log_warning("volume[%s] %s; the record %s", row->head.id, problem,
-                    used ? "stays, for it is in use" : "is replaced");
+        if (!used) {
+            log_warning("volume[%s] %s; the record is replaced", row->head.id, problem);
+        }
     }
     if (used) {
         memcpy(row->problem, problem, sizeof(problem));
@@ -603,6 +612,9 @@ static int record_luns(struct call *call, const struct scan *scan, struct outcom
             };
 
             r = volume_found(call, &found, &row);
+            if (r == 1) {
+                log_warning("volume[%s] %s", row.head.id, row.problem);
+            }
         }
     }
     return r < 0 ? r : 0;

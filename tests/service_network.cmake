@@ -1,0 +1,8 @@
+# SPDX-License-Identifier: Apache-2.0
+# Calls go through a real control with a real store; targets are tgtd and the fake one.
+add_library(service_fixture STATIC unit/service_fixture.c)
+target_link_libraries(service_fixture PUBLIC service PRIVATE PkgConfig::CMOCKA)
+
+smirror_unit_test(network service_fixture test_targets)
+smirror_unit_test(pools service_fixture)
+smirror_unit_test(discovery service_fixture test_targets)
