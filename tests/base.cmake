@@ -5,6 +5,8 @@ foreach(name
     smirror_unit_test(base_${name} base)
 endforeach()
 
+smirror_fuzzer(base_text base)
+
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 set(include_arrows ${CMAKE_CURRENT_LIST_DIR}/scripts/check_include_arrows.py)
 cmake_path(GET CMAKE_CURRENT_LIST_DIR PARENT_PATH source_root)

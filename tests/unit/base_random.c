@@ -23,8 +23,7 @@ static void a_seed_repeats_its_numbers(void **state)
     assert_int_equal(same, 0);
 }
 
-/* Published first outputs of splitmix64 from seed 1234567 are the state; the generator's output
- * from it follows from the definition. */
+/* The first numbers of splitmix64 from 1234567, as published with it, become the state. */
 static void seeding_is_splitmix64(void **state)
 {
     (void)state;
