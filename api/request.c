@@ -412,6 +412,11 @@ static enum MHD_Result begin_call(struct request *request)
     if (json_doc_parse(&doc, strbuf_str(&request->body), request->body.len, &request->error) != 0) {
         return send_problem(request, &request->error);
     }
+    uint64_t no_wait;
+    if (read_check_query(&request->uri, false, &no_wait, &request->error) != 0) {
+        json_doc_free(&doc);
+        return send_problem(request, &request->error);
+    }
     request->call = call_new();
     int err = make_call(request, &doc, request->call);
     json_doc_free(&doc);

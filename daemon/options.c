@@ -104,7 +104,7 @@ static const struct option_row rows[] = {
     {"idempotency-keep", TYPE_DURATION, "TIME", "24h", NULL, AT(idempotency_keep_ms), 60000,
      31536000000, "How long the answer to a request with an Idempotency-Key is kept."},
     {"job-keep", TYPE_DURATION, "TIME", "5m", NULL, AT(job_keep_ms), 0, 31536000000,
-     "How long a job is kept after it has ended (TimeBeforeRemoval)."},
+     "TimeBeforeRemoval of new jobs: an ended job is there at least so long, and at least a week unless a client deletes it."},
 };
 enum { N_ROWS = ARRAY_LEN(rows) };
 

@@ -318,9 +318,12 @@ static void volume_problem_later(struct call *call, const struct volume_row *row
 
 static int check_connection(struct call *call)
 {
-    if (args_present(call->args, "Job")) {
-        return call_fail_param(call, ERR_INVALID_PARAMETER, "Job",
-                               "Job is for the answer; leave it out.");
+    const char *job = args_text(call->args, "Job");
+
+    if (job != NULL) {
+        return call_fail_param(
+            call, strncmp(job, "/jobs/", 6) == 0 ? ERR_INVALID_PARAMETER : ERR_WRONG_CLASS, "Job",
+            "A scan answers without a job; leave Job out.");
     }
     if (args_number(call->args, "ConnectionType", CONNECTION_ISCSI) != CONNECTION_ISCSI) {
         return call_fail_param(call, ERR_SCAN_CONNECTION_TYPE, "ConnectionType",

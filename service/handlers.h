@@ -37,6 +37,8 @@ int method_delete_access_point(struct call *call);
 int method_scsi_scan(struct call *call);
 int method_add_replication_entity(struct call *call);
 int method_delete_volume(struct call *call);
+/* settings.c */
+int method_delete_setting(struct call *call);
 /* jobs.c */
 int method_job_request_state_change(struct call *call);
 int method_job_get_errors(struct call *call);

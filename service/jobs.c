@@ -25,6 +25,7 @@
 #include "service/live.h"
 #include "service/network.h"
 #include "service/replica_states.h"
+#include "service/volumes.h"
 
 enum {
     STOP_TIMEOUT_MS = 3000,
@@ -41,6 +42,8 @@ struct running {
     char sync_id[ID_SIZE];
     char source_id[ID_SIZE];
     char target_id[ID_SIZE];
+    uint32_t priority;        /* as its job wants it */
+    uint64_t bandwidth_limit; /* as its job wants it, 0 none */
     unsigned data_loop;
     enum copy_phase phase;
     bool began;     /* the first data has been asked for: recorded as Unsynchronized */
@@ -148,6 +151,7 @@ int job_add_element(struct call *call, const struct job_row *job, const char *co
 }
 
 static void jobs_kick(struct jobs *jobs);
+static void jobs_share_limit(struct jobs *jobs);
 
 static void jobs_kick_effect(struct control *control, void *arg)
 {
@@ -547,6 +551,9 @@ static int copy_phase_event(struct call *call)
             sync.progress_status = restoring(&sync, &copy) ? PROGRESS_RESTORING
                                                            : progress_of_operation(job.operation);
             sync.source_incomplete = sync.source_incomplete || restoring(&sync, &copy);
+            if (sync.requested_copy_state == STATE_UNSYNCHRONIZED) {
+                sync.requested_copy_state = STATE_NOT_APPLICABLE; /* reached */
+            }
         }
         r = table_update(call->db, &sync_table, &sync);
     }
@@ -577,6 +584,17 @@ static int copy_checkpoint_event(struct call *call)
 
 static void running_gone_effect(struct control *control, void *arg);
 
+int sync_remove(struct call *call, const struct sync_row *sync)
+{
+    int r = table_delete(call->db, &sync_table, sync->head.id);
+
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    r = volume_forget_if_unused(call, sync->source_id);
+    return r < 0 ? r : volume_forget_if_unused(call, sync->target_id);
+}
+
 static int sync_ended(struct call *call, const struct copy_event *event, struct sync_row *sync)
 {
     uint64_t now = control_now_ms(call->control);
@@ -586,7 +604,7 @@ static int sync_ended(struct call *call, const struct copy_event *event, struct 
     sync->progress_status = PROGRESS_COMPLETED;
     if (event->progress.phase == COPY_DONE) {
         if (sync->temporary) {
-            return table_delete(call->db, &sync_table, sync->head.id);
+            return sync_remove(call, sync);
         }
         /* Whichever way it went, both sides are whole now. */
         sync->source_incomplete = false;
@@ -809,6 +827,7 @@ static void running_gone_effect(struct control *control, void *arg)
     }
     free(running);
     jobs_kick(jobs);
+    jobs_share_limit(jobs);
     jobs_stop_check(jobs);
 }
 
@@ -901,8 +920,7 @@ static void running_start(struct jobs *jobs, const struct copy_row *copy, const 
         .verifying = copy->verifying,
         .verify = copy->verify,
         .priority = job->copy_priority,
-        .bandwidth_limit =
-            job->bandwidth_limit != 0 ? job->bandwidth_limit : options->copy_bandwidth_limit,
+        .bandwidth_limit = job->bandwidth_limit,
         .give_up_ns = options->copy_give_up_ms * MS_NS,
         .checkpoint_ns = CHECKPOINT_MS * MS_NS,
     };
@@ -943,6 +961,9 @@ static void running_start(struct jobs *jobs, const struct copy_row *copy, const 
     running->copy = copy_start(control_loop(jobs->control),
                                control_data_loop(jobs->control, running->data_loop), &spec,
                                &running_events, running);
+    running->priority = spec.priority;
+    running->bandwidth_limit = spec.bandwidth_limit;
+    jobs_share_limit(jobs);
 }
 
 static int urgency(const struct job_row *job)
@@ -979,6 +1000,24 @@ static void jobs_kick(struct jobs *jobs)
         }
     }
     free(copies);
+}
+
+/* The limit of the service is for all copies together: each gets an equal share, or less if its job wants less. */
+static void jobs_share_limit(struct jobs *jobs)
+{
+    uint64_t all = control_options(jobs->control)->copy_bandwidth_limit;
+    uint64_t share = jobs->n_running == 0 ? all : all / jobs->n_running;
+
+    list_for_each(link, &jobs->running)
+    {
+        struct running *running = list_entry(link, struct running, link);
+        uint64_t limit = running->bandwidth_limit;
+
+        if (all != 0 && (limit == 0 || limit > share)) {
+            limit = share == 0 ? 1 : share;
+        }
+        copy_set_limits(running->copy, running->priority, limit);
+    }
 }
 
 /* ---- what operations do to a copy ---- */
@@ -1086,17 +1125,16 @@ int sync_copy_stop(struct call *call, const char *sync_id, method_fn step)
 void jobs_set_limits(struct jobs *jobs, const char *sync_id, uint32_t priority,
                      uint64_t bandwidth_limit)
 {
-    const struct control_options *options = control_options(jobs->control);
-
     list_for_each(link, &jobs->running)
     {
         struct running *running = list_entry(link, struct running, link);
 
         if (strcmp(running->sync_id, sync_id) == 0) {
-            copy_set_limits(running->copy, priority,
-                            bandwidth_limit != 0 ? bandwidth_limit : options->copy_bandwidth_limit);
+            running->priority = priority;
+            running->bandwidth_limit = bandwidth_limit;
         }
     }
+    jobs_share_limit(jobs);
 }
 
 /* ---- methods of a job ---- */

@@ -66,6 +66,8 @@ int job_add_element(struct call *call, const struct job_row *job, const char *co
  * call->outs. */
 int job_started(struct call *call, const struct job_row *job);
 
+/* The relationship goes, and with it volumes that were registered for it only (Persistent false). */
+int sync_remove(struct call *call, const struct sync_row *sync);
 /* The copy that works on the relationship now: -ENOENT when none. */
 int sync_running_copy(struct db *db, const char *sync_id, struct copy_row *ret_copy);
 

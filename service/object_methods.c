@@ -36,3 +36,7 @@ static const struct method access_point_method_table[] = {
 const struct service access_point_methods = {"accesspoints", "RemoteServiceAccessPoint",
                                              access_point_method_table,
                                              ARRAY_LEN(access_point_method_table)};
+
+static const struct method setting_method_table[] = {DELETE_INSTANCE(method_delete_setting)};
+const struct service setting_methods = {"settings", "StorageSetting", setting_method_table,
+                                        ARRAY_LEN(setting_method_table)};

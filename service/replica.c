@@ -145,7 +145,7 @@ int replica_terms_setting_data(struct call *call, const char *parameter, struct 
     }
     uint64_t supplier = args_number(setting, "TargetElementSupplier", 4);
 
-    terms->client_must_supply = supplier == 5;
+    terms->client_must_supply = supplier == 1 || supplier == 5;
     terms->must_create = supplier == 2;
     terms->pool_of_source = args_number(setting, "TargetElementResourcePool", 2) == 3;
     terms->copy_priority = (uint32_t)args_number(setting, "CopyPriority", 0);

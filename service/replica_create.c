@@ -16,6 +16,7 @@
 #include "service/pools.h"
 #include "service/replica.h"
 #include "service/replica_states.h"
+#include "service/settings.h"
 
 enum { PAIRS_MAX = 1024, ELEMENT_NAME_MAX = 256 };
 
@@ -66,8 +67,8 @@ static int insert_sync(struct call *call, const struct replica_terms *terms, str
     };
 
     if (terms->start) {
-        sync.requested_copy_state =
-            terms->wait_for_copy_state != 0 ? terms->wait_for_copy_state : STATE_SYNCHRONIZED;
+        sync.requested_copy_state = terms->wait_for_copy_state != 0 ? terms->wait_for_copy_state
+                                                                     : STATE_NOT_APPLICABLE;
         sync.progress_status = PROGRESS_INITIALIZING;
     }
     strcpy(sync.source_id, pair->source.head.id);
@@ -162,7 +163,16 @@ static int create_pairs(struct call *call, const struct replica_terms *terms,
                 return call_fail_store(call, r);
             }
         }
-        r = insert_sync(call, terms, &pairs[i]);
+        if (values_param(call->args, "TargetSettingGoal") != NULL) {
+            r = setting_apply_reference(call, "TargetSettingGoal", &pairs[i].target);
+        } else if (values_param(call->args, "Goal") != NULL) {
+            r = setting_apply_goal(call, "Goal", terms, &pairs[i].target);
+        } else {
+            r = 0;
+        }
+        if (r == 0) {
+            r = insert_sync(call, terms, &pairs[i]);
+        }
         if (r < 0) {
             return r;
         }
@@ -265,7 +275,7 @@ static void limits_effect(struct control *control, void *arg)
 
 /* A11, A12: the pair is related already. */
 static int modify_attached(struct call *call, const struct replica_terms *terms,
-                           struct sync_row *sync)
+                           struct volume_row *target, struct sync_row *sync)
 {
     struct limits_effect limits;
     struct copy_row copy;
@@ -278,16 +288,22 @@ static int modify_attached(struct call *call, const struct replica_terms *terms,
                                sync->head.id, sync->copy_type,
                                enum_text(&map_copy_type, sync->copy_type));
     }
-    if (!args_present(call->args, "Goal") ||
-        (sync->copy_priority == terms->copy_priority &&
+    if (!args_present(call->args, "Goal")) {
+        return 0;
+    }
+    int r = setting_apply_goal(call, "Goal", terms, target);
+
+    if (r < 0) {
+        return r;
+    }
+    if ((sync->copy_priority == terms->copy_priority &&
          sync->bandwidth_limit == terms->bandwidth_limit && sync->verify == terms->verify)) {
         return 0;
     }
     sync->copy_priority = terms->copy_priority;
     sync->bandwidth_limit = terms->bandwidth_limit;
     sync->verify = terms->verify;
-    int r = table_update(call->db, &sync_table, sync);
-
+    r = table_update(call->db, &sync_table, sync);
     if (r == 0 && sync_running_copy(call->db, sync->head.id, &copy) == 0 &&
         table_get(call->db, &job_table, copy.job_id, &job) == 0) {
         job.copy_priority = terms->copy_priority;
@@ -332,7 +348,7 @@ int method_attach_or_modify_replica(struct call *call)
     if (r == -ENOENT) {
         return attach(call, &terms, &pair);
     }
-    return r < 0 ? call_fail_store(call, r) : modify_attached(call, &terms, &sync);
+    return r < 0 ? call_fail_store(call, r) : modify_attached(call, &terms, &pair.target, &sync);
 }
 
 /* ---- ReplicationService ---- */
@@ -384,7 +400,7 @@ static int check_supplier(struct call *call, const struct replica_terms *terms, 
 {
     if (terms->client_must_supply && !targets_given) {
         return call_fail_param(call, ERR_MISSING_PARAMETER, parameter,
-                               "TargetElementSupplier 5 says that the client supplies the targets; "
+                               "TargetElementSupplier 1 and 5 say that targets that exist are named; "
                                "%s is missing.",
                                parameter);
     }

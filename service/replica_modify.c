@@ -105,7 +105,7 @@ static int start_copy(struct call *call, struct modification *mod, bool restore)
     if (r == 0) {
         sync->requested_copy_state = mod->terms.wait_for_copy_state != 0
                                          ? mod->terms.wait_for_copy_state
-                                         : STATE_SYNCHRONIZED;
+                                         : STATE_NOT_APPLICABLE;
         sync->percent_synced = 0;
         r = store_sync(call, sync);
     }
@@ -122,19 +122,19 @@ static int start_copy(struct call *call, struct modification *mod, bool restore)
 
 static int end_relationship(struct call *call, struct modification *mod)
 {
-    int r = table_delete(call->db, &sync_table, mod->sync.head.id);
+    int r = sync_remove(call, &mod->sync);
 
     if (r < 0) {
-        return call_fail_store(call, r);
+        return r;
     }
     if (mod->operation == OPERATION_RETURN_TO_POOL) {
         struct volume_row target;
 
         r = table_get(call->db, &volume_table, mod->sync.target_id, &target);
-        if (r < 0) {
-            return call_fail_store(call, r);
+        if (r == -ENOENT) {
+            return 0; /* it was not to be kept, and is forgotten */
         }
-        return pool_give_back(call, &target);
+        return r < 0 ? call_fail_store(call, r) : pool_give_back(call, &target);
     }
     return 0;
 }

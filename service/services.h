@@ -18,5 +18,6 @@ extern const struct service replication_service_capabilities;
 extern const struct service job_methods;
 extern const struct service volume_methods;
 extern const struct service access_point_methods;
+extern const struct service setting_methods;
 
 #endif

@@ -30,7 +30,7 @@ const struct view_collection view_collections[COLLECTION_COUNT] = {
     [COLLECTION_ENDPOINTS] = {"endpoints", "iSCSIProtocolEndpoint", NULL, false},
     [COLLECTION_ACCESS_POINTS] = {"accesspoints", "RemoteServiceAccessPoint", &access_point_methods,
                                   true},
-    [COLLECTION_SETTINGS] = {"settings", "StorageSetting", NULL, false},
+    [COLLECTION_SETTINGS] = {"settings", "StorageSetting", &setting_methods, true},
     [COLLECTION_JOBS] = {"jobs", "ConcreteJob", &job_methods, true},
     [COLLECTION_SERVICES] = {"services", "Service", NULL, false},
 };

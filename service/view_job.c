@@ -96,7 +96,13 @@ uint32_t view_progress(struct view *view, const struct copy_row *row,
     if (row->end_ms == 0 && view->live != NULL && live_get(view->live, row->head.id, &live)) {
         ret_progress->phase = live.phase;
         ret_progress->verifying = live.verifying;
-        ret_progress->bytes_done = live.bytes_done;
+        if (live.verifying == row->verifying) {
+            /* The row may know a checkpoint that is newer than the last live numbers. */
+            ret_progress->bytes_done = larger(live.bytes_done, checkpoint_bytes);
+        } else {
+            ret_progress->bytes_done = live.bytes_done;
+            ret_progress->checkpoint_bytes = live.checkpoint_bytes;
+        }
         ret_progress->bytes_per_second = live.bytes_per_second;
         /* A row that was committed after the snapshot is newer. */
         ret_progress->bytes_read = larger(live.bytes_read, row->bytes_read);

@@ -178,8 +178,7 @@ static int volume_properties(struct view *view, const struct volume_row *volume,
     out_ref(out, "AccessPoint", "accesspoints", volume->access_point_id);
     out_ref(out, "Pool", "pools", volume->pool_id);
     out_bool(out, "Allocated", volume->allocated);
-    /* The records do not say which setting a volume was given. */
-    out_null(out, "Setting");
+    out_ref(out, "Setting", "settings", volume->setting_id);
     volume_size(volume, out);
     out_enum(out, "Usage", &map_usage, volume_usage(volume, n_source, syncs->n - n_source));
     volume_state(volume, out);

@@ -113,6 +113,7 @@ static const char schema_1[] =
 "  thin            INTEGER NOT NULL CHECK (thin IN (0, 1)),"
 "  write_protected INTEGER NOT NULL CHECK (write_protected IN (0, 1)),"
 "  persistent      INTEGER NOT NULL CHECK (persistent IN (0, 1)),"
+"  setting_id      TEXT NOT NULL,"
 "  problem         TEXT NOT NULL,"
 "  created_ms      INTEGER NOT NULL,"
 "  last_seen_ms    INTEGER NOT NULL"
@@ -122,6 +123,7 @@ static const char schema_1[] =
 "CREATE INDEX volumes_by_lun ON volumes (kind, iqn, lun);"
 "CREATE INDEX volumes_by_element_name ON volumes (element_name);"
 "CREATE INDEX volumes_by_access_point ON volumes (access_point_id);"
+"CREATE INDEX volumes_by_setting ON volumes (setting_id) WHERE setting_id <> '';"
 "CREATE INDEX volumes_by_identity ON volumes (identity);"
 /* The search for a target of a copy: free ones from the smallest upwards. */
 "CREATE INDEX volumes_free ON volumes (size_bytes) WHERE allocated = 0 AND pool_id <> '';"

@@ -26,6 +26,7 @@ static const struct column volume_columns[] = {
     COLUMN(struct volume_row, BOOL, thin),
     COLUMN(struct volume_row, BOOL, write_protected),
     COLUMN(struct volume_row, BOOL, persistent),
+    COLUMN(struct volume_row, TEXT, setting_id),
     COLUMN(struct volume_row, TEXT, problem),
     COLUMN(struct volume_row, U64, created_ms),
     COLUMN(struct volume_row, U64, last_seen_ms),

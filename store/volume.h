@@ -33,6 +33,7 @@ struct volume_row {
     bool thin;
     bool write_protected;
     bool persistent;
+    char setting_id[ID_SIZE]; /* "" none: the setting that a Goal has given it */
     char problem[NAME_SIZE]; /* "" or why it cannot be used now */
     uint64_t created_ms;
     uint64_t last_seen_ms;
