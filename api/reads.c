@@ -236,15 +236,15 @@ int read_metrics(struct edge *edge, struct strbuf *body, struct error *error)
     return check_memory(body, error);
 }
 
-/* Up to six digits and a unit: "500ms", "30s", "5m". */
+/* Up to six digits and a unit, "500ms", "30s", "5m"; or ISO 8601, "PT30S". */
 static bool parse_wait(const char *text, uint64_t *ret_ms)
 {
     uint64_t ms;
     size_t digits = strspn(text, "0123456789");
     const char *unit = text + digits;
-    if (digits == 0 || digits > 6 ||
-        (strcmp(unit, "ms") != 0 && strcmp(unit, "s") != 0 && strcmp(unit, "m") != 0) ||
-        timefmt_parse_duration(text, &ms) != 0) {
+    bool is_short = digits >= 1 && digits <= 6 &&
+                    (strcmp(unit, "ms") == 0 || strcmp(unit, "s") == 0 || strcmp(unit, "m") == 0);
+    if ((!is_short && text[0] != 'P') || timefmt_parse_duration(text, &ms) != 0) {
         return false;
     }
     *ret_ms = ms < READ_WAIT_MAX_MS ? ms : READ_WAIT_MAX_MS;
