@@ -7,21 +7,24 @@
  *        |          |           |           |              |
  *        +----------+-----------+-----+-----+--------------+
  *                                     v
- *                                 SUSPENDED --> OPENING      any but the last three --> CANCELLED | BROKEN
+ *                                 SUSPENDED --> OPENING
+ *     any but the ends --> CANCELLED | BROKEN
  *
- * One function, step(), looks at what is wanted (goal), what is there (sides, pipeline), and does the
- * next thing. Whatever happens only notes itself and asks for a step: no order of events has to be foreseen.
+ * One function, step(), looks at what is wanted (goal), what is there (sides, pipeline), and does
+ * the next thing. Whatever happens only notes itself and asks for a step: no order of events has to
+ * be foreseen.
  *
- * Checkpoint. The pipeline's watermark W says: everything below was written. It becomes the checkpoint when a flush
- * that was submitted later has succeeded. Every loss of the target's session in between
- * (-ENOTCONN from any request, a DOWN event) and every failed flush means that what lies above the
- * checkpoint may be gone: the pipeline is drained and set back (rewind), and a flush that is still under way does
- * not count. So DONE, which needs a checkpoint at the end, is never reached over a session whose cache was lost.
+ * Checkpoint. The pipeline's watermark W says: everything below was written. It becomes the
+ * checkpoint when a flush that was submitted later has succeeded. Every loss of the target's
+ * session in between (-ENOTCONN from any request, a DOWN event) and every failed flush means that
+ * what lies above the checkpoint may be gone: the pipeline is drained and set back (rewind), and a
+ * flush that is still under way does not count. So DONE, which needs a checkpoint at the end, is
+ * never reached over a session whose cache was lost.
  *
  * A lost source only closes its gate: reads that failed wait in the pipeline, and writes go on.
  *
- * Stopping (to be suspended, cancelled, broken or done) closes both devices; a suspended copy holds no session and
- * no memory for data.
+ * Stopping (to be suspended, cancelled, broken or done) closes both devices; a suspended copy holds
+ * no session and no memory for data.
  */
 #include "replication/copier.h"
 
@@ -571,7 +574,8 @@ static void copier_mismatch(void *arg, uint64_t offset)
 {
     struct copier *copier = arg;
     fail(copier, ERR_VERIFY_MISMATCH,
-         "the target differs from the source at byte %llu: something else has written to one of them",
+         "the target differs from the source at byte %llu: something else has written to one of "
+         "them",
          (unsigned long long)offset);
 }
 
@@ -809,8 +813,7 @@ static enum copy_phase phase_now(const struct copier *copier)
     if (copier->verifying) {
         return COPY_VERIFYING;
     }
-    return pipeline_complete(copier->pipeline) && !copier->rewinding ? COPY_FLUSHING
-                                                                     : COPY_COPYING;
+    return pipeline_complete(copier->pipeline) && !copier->rewinding ? COPY_FLUSHING : COPY_COPYING;
 }
 
 static void finish_pass(struct copier *copier)
@@ -975,8 +978,8 @@ struct copier *copier_new(struct loop *loop, const struct copy_spec *spec,
     copier->phase = COPY_QUEUED;
     copier->goal = spec->start_suspended ? COPIER_SUSPEND : COPIER_RUN;
     copier->verifying = spec->verifying;
-    copier->checkpoint = spec->checkpoint_bytes < spec->bytes_total ? spec->checkpoint_bytes
-                                                                     : spec->bytes_total;
+    copier->checkpoint =
+        spec->checkpoint_bytes < spec->bytes_total ? spec->checkpoint_bytes : spec->bytes_total;
     for (unsigned i = 0; i < ARRAY_LEN(copier->sides); i++) {
         copier->sides[i] = (struct side){
             .copier = copier,

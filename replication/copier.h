@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A copy on its data loop: opens both sides, drives the pipeline, makes checkpoints, survives losses.
+ * A copy on its data loop: opens both sides, drives the pipeline, makes checkpoints, survives
+ * losses.
  *
  * Thread:    the data loop, and so are the events.
- * Ownership: copies the spec but for the openers, which stay the caller's. copier_free() after ended().
+ * Ownership: copies the spec but for the openers, which stay the caller's. copier_free() after
+ *            ended().
  * Errors:    as replication/copy.h, whose half on the data loop this is.
  */
 #ifndef REPLICATION_COPIER_H

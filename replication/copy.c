@@ -189,8 +189,7 @@ static void report_arrived(void *arg)
     if (report->has_ended) {
         copy->ended = true;
         /* The owner may free the copy in there. */
-        copy->events.ended(copy->arg, &report->progress,
-                           report->has_error ? &report->error : NULL);
+        copy->events.ended(copy->arg, &report->progress, report->has_error ? &report->error : NULL);
         return;
     }
     loop_post(copy->data_loop, &copy->report_taken_task);

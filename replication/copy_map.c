@@ -4,24 +4,26 @@
  *     ........|===cell===|==cell==>    |====cell====>   |.........
  *              known      known  asked  known   asked    not asked yet
  *
- * The range ahead of the reader is cut into cells, in order. A cell asks for its range and goes on from where
- * the answer ended until it is known or its table is full.
+ * The range ahead of the reader is cut into cells, in order. A cell asks for its range and goes on
+ * from where the answer ended until it is known or its table is full.
  *
  * Targets differ. Some fill whatever room the answer has, and walk their whole file for it: they
- * are asked once, for all that is left, with a large table that grows while answers come back full. Others tell a few
- * extents, or one, however much room there is: they are asked at many places at the same time. The
- * number of cells that ask at a time (walkers) doubles with every answer that stopped short although
- * there was room, and halves with every full one. How long a cell is follows from the answers, too: about four of them, and no more
- * than its table holds. While there is one walker its cell takes all that is left, and is cut once the
- * answer has come.
+ * are asked once, for all that is left, with a large table that grows while answers come back full.
+ * Others tell a few extents, or one, however much room there is: they are asked at many places at
+ * the same time. The number of cells that ask at a time (walkers) doubles with every answer that
+ * stopped short although there was room, and halves with every full one. How long a cell is follows
+ * from the answers, too: about four of them, and no more than its table holds. While there is one
+ * walker its cell takes all that is left, and is cut once the answer has come.
  *
  * Asking has a price, the time in which questions were outstanding, and a gain, the zeros that need
- * not be read. Where the price is clearly higher (many tiny extents, a slow answer), nothing is asked
- * for a stretch, which counts as data then, and after it the question is put again; the stretch
- * doubles each time. And the reader's patience with one answer is limited: after that it goes on without.
+ * not be read. Where the price is clearly higher (many tiny extents, a slow answer), nothing is
+ * asked for a stretch, which counts as data then, and after it the question is put again; the
+ * stretch doubles each time. And the reader's patience with one answer is limited: after that it
+ * goes on without.
  *
  * Invariants: cells are in order and do not overlap; what lies between two cells, or before the
- * frontier and in no cell, counts as data. In a cell [start, filled) is known, [filled, end) not yet.
+ * frontier and in no cell, counts as data. In a cell [start, filled) is known, [filled, end) not
+ * yet.
  */
 #include "replication/copy_map.h"
 
@@ -48,7 +50,7 @@ enum {
 #define JUDGE_MIN_BUSY_NS  (50 * MS_NS)
 #define PATIENCE_NS        (250 * MS_NS)
 #define IMPATIENT_BYTES    (1ull << 20) /* read before it is asked again whether the answer came */
-#define PRICE_LIMIT_FACTOR 2 /* give up above so many times the gain */
+#define PRICE_LIMIT_FACTOR 2            /* give up above so many times the gain */
 
 struct cell {
     struct list link;
@@ -202,7 +204,8 @@ static void forget_price(struct copy_map *map)
 
 void copy_map_restart(struct copy_map *map, uint64_t offset)
 {
-    list_for_each_safe(link, following, &map->cells) {
+    list_for_each_safe(link, following, &map->cells)
+    {
         drop(cell_of(link));
     }
     map->pos = offset;
@@ -217,7 +220,8 @@ static void sleep_for(struct copy_map *map, uint64_t bytes)
 {
     uint64_t known = map->pos;
     bool hole = false;
-    list_for_each_safe(link, following, &map->cells) {
+    list_for_each_safe(link, following, &map->cells)
+    {
         struct cell *cell = cell_of(link);
         if (hole || cell->asking || cell->filled == cell->start) {
             hole = true;
@@ -293,8 +297,7 @@ static void learn(struct cell *cell, uint64_t reach)
     map->bytes_per_extent = smooth(map->bytes_per_extent, len / req->n_extents + 1);
     if (req->n_extents == req->max_extents) {
         map->walkers = map->walkers > 1 ? map->walkers / 2 : 1;
-        if (map->table_one <= TABLE_MOST / TABLE_GROWTH &&
-            req->max_extents >= map->table_one / 2) {
+        if (map->table_one <= TABLE_MOST / TABLE_GROWTH && req->max_extents >= map->table_one / 2) {
             map->table_one *= TABLE_GROWTH;
         }
     } else if (reach < req->offset + req->len && map->walkers < CELLS) {
@@ -457,7 +460,8 @@ void copy_map_pump(struct copy_map *map)
     if (!may_ask(map)) {
         return;
     }
-    list_for_each(link, &map->cells) {
+    list_for_each(link, &map->cells)
+    {
         struct cell *cell = cell_of(link);
         if (!cell->asking && cell->filled < cell->end && !is_full(cell)) {
             ask(cell);
@@ -552,7 +556,8 @@ enum copy_map_answer copy_map_peek(struct copy_map *map, uint64_t offset, uint64
         *ret_end = UINT64_MAX;
         return COPY_MAP_DATA;
     }
-    list_for_each(link, &map->cells) {
+    list_for_each(link, &map->cells)
+    {
         struct cell *cell = cell_of(link);
         if (offset < cell->start) {
             *ret_end = cell->start;

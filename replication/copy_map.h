@@ -4,8 +4,8 @@
  *
  * Thread:    the device's loop.
  * Ownership: borrows the device; may be freed when nothing of it is outstanding.
- * Errors:    a lost link or a changed device is handed to the user's failed(); every other failure only means
- *            that the range counts as data.
+ * Errors:    a lost link or a changed device is handed to the user's failed(); every other failure
+ *            only means that the range counts as data.
  */
 #ifndef REPLICATION_COPY_MAP_H
 #define REPLICATION_COPY_MAP_H

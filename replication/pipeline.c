@@ -9,20 +9,22 @@
  *     map of the target --+     |                +-- zero, merged with neighbours --> ZERO
  *                               +-- zero there, zero here already: skipped
  *
- * The range ahead is cut into slots, in order of offset. A slot that has to be read gets a chunk (buffer and
- * requests) for as long as it is in hand; the read's callback scans for zeros and starts the writes. Slots end in any
- * order; the watermark is the offset of the oldest one that is not done.
+ * The range ahead is cut into slots, in order of offset. A slot that has to be read gets a chunk
+ * (buffer and requests) for as long as it is in hand; the read's callback scans for zeros and
+ * starts the writes. Slots end in any order; the watermark is the offset of the oldest one that is
+ * not done.
  *
- * Bounds: the number of chunks in hand (struct window, found from latency, between a floor given by the
- * priority and what the buffers hold), each device's info.max_inflight, the bytes of ZERO under way, and the ring.
+ * Bounds: the number of chunks in hand (struct window, found from latency, between a floor given by
+ * the priority and what the buffers hold), each device's info.max_inflight, the bytes of ZERO under
+ * way, and the ring.
  *
  * Zeros: ranges that the source's map calls zero and chunks that turn out to be zero wait as slots
  * for their neighbours, so that a long run becomes one command. The target is never believed to be
  * zero, except where its own map says so.
  *
- * Every slot begins and ends at a multiple of the larger block size (and of GRAIN), but for the last: where
- * the source ends inside a block of the target, that block is read from the target first, so that
- * the bytes behind the source's end stay what they were.
+ * Every slot begins and ends at a multiple of the larger block size (and of GRAIN), but for the
+ * last: where the source ends inside a block of the target, that block is read from the target
+ * first, so that the bytes behind the source's end stay what they were.
  *
  * Comparing (verify) is the same walk: a chunk has two buffers, one read from each side; what both
  * maps call zero is skipped.
@@ -41,7 +43,7 @@ enum { CHUNKS_MAX = 64 };
 #define CHUNK_DEFAULT  (256u << 10)
 #define CHUNK_MAX      (1u << 20)
 #define BUFFERS_MAX    (32u << 20)
-#define ZERO_MAX_FIRST (16ull << 20)
+#define ZERO_MAX_FIRST (1ull << 20)
 #define PRICE_WINDOW   (8u << 20)
 
 bool pipeline_has_room(const struct pipeline *pl, enum copy_side side)
@@ -349,7 +351,8 @@ uint64_t pipeline_successes(const struct pipeline *pl, enum copy_side side)
     return pl->successes[side];
 }
 
-/* The transfer size: what the devices like best, what they pass on unsplit, and what caches like. */
+/* The transfer size: what the devices like best, what they pass on unsplit, and what caches like.
+ * */
 static uint32_t choose_chunk(const struct block_info *source, const struct block_info *target,
                              uint32_t grain)
 {

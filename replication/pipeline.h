@@ -6,8 +6,8 @@
  * Ownership: borrows the devices. pipeline_free() when pipeline_outstanding() is 0.
  * Errors:    every failed request goes to failed(), which decides whether it is tried again.
  *
- * The pipeline knows nothing of sessions and checkpoints: its owner opens and closes the gates of the two sides, asks for a
- * flush, and sets it back.
+ * The pipeline knows nothing of sessions and checkpoints: its owner opens and closes the gates of
+ * the two sides, asks for a flush, and sets it back.
  */
 #ifndef REPLICATION_PIPELINE_H
 #define REPLICATION_PIPELINE_H
@@ -43,8 +43,8 @@ struct pipeline_counters {
 };
 
 struct pipeline_cb {
-    /* True: try again after *ret_delay_ns, once the side's gate is open. False: give the range up; the owner
-     * will set the pipeline back or end it. */
+    /* True: try again after *ret_delay_ns, once the side's gate is open. False: give the range up;
+     * the owner will set the pipeline back or end it. */
     bool (*failed)(void *arg, const struct pipeline_failure *failure, uint64_t *ret_delay_ns);
     /* The target has on stable storage what lay below watermark when the flush was submitted. */
     void (*flushed)(void *arg, uint64_t watermark, int status);
@@ -74,7 +74,8 @@ void pipeline_restart(struct pipeline *pipeline, uint64_t offset, bool verify);
 void pipeline_set_mode(struct pipeline *pipeline, enum pipeline_mode mode);
 void pipeline_gate(struct pipeline *pipeline, enum copy_side side, bool open);
 void pipeline_set_priority(struct pipeline *pipeline, unsigned priority);
-/* Submits what may be submitted. To be called after any of the above, and now and then for retries. */
+/* Submits what may be submitted. To be called after any of the above, and now and then for retries.
+ * */
 void pipeline_pump(struct pipeline *pipeline);
 /* Flushes the target at the next opportunity; not while one is under way. */
 void pipeline_flush(struct pipeline *pipeline);

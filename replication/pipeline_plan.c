@@ -6,7 +6,8 @@
 
 enum { PLAN_BUDGET = 64 }; /* slots at a time, before others have their turn on the loop */
 
-/* The end of the range that begins at offset and is zero in the map of that side, or offset itself. */
+/* The end of the range that begins at offset and is zero in the map of that side, or offset itself.
+ * */
 static uint64_t zero_end(struct pipeline *pl, enum copy_side side, uint64_t offset)
 {
     uint64_t end = offset;

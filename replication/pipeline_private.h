@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Between the files of the pipeline: pipeline.c (ring, pump, interface), pipeline_plan.c (what comes next),
- * pipeline_chunk.c (what has to be read), pipeline_zero.c (what has to be zeroed).
+ * Between the files of the pipeline: pipeline.c (ring, pump, interface), pipeline_plan.c (what
+ * comes next), pipeline_chunk.c (what has to be read), pipeline_zero.c (what has to be zeroed).
  *
  * Thread:    the devices' loop.
  * Ownership: everything is the pipeline's and allocated with it.
@@ -124,7 +124,8 @@ struct pipeline {
     unsigned n_zero_slots; /* in SLOT_ZERO */
     unsigned zeros_used;
     uint64_t zero_bytes; /* under way */
-    uint64_t zero_max;
+    uint64_t zero_max;   /* longest command */
+    uint64_t zero_shortest_ns;
     bool zero_unsupported;
 
     unsigned inflight;

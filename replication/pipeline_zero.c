@@ -3,20 +3,18 @@
  * Zeros: slots that wait (SLOT_ZERO) are joined with their neighbours into commands.
  *
  * A short run waits until what lies beside it is decided; a long one, or one that nothing can join
- * any more, goes at once. How long a command may be follows from how long commands take. A device
- * that refuses ZERO gets zeros written.
+ * any more, goes at once. A device that refuses ZERO gets zeros written.
  */
 #include <errno.h>
 
 #include "base/check.h"
 #include "replication/pipeline_private.h"
 
-#define ZERO_MERGE     (8ull << 20) /* long enough not to wait for neighbours */
 #define ZERO_MAX_LEAST (1ull << 20)
 #define ZERO_MAX_MOST  (64ull << 20)
-#define ZERO_INFLIGHT  (64ull << 20)
-#define ZERO_SLOW_NS   (500 * MS_NS)
-#define ZERO_FAST_NS   (50 * MS_NS)
+#define ZERO_SLOW_NS   (10 * MS_NS)
+#define ZERO_FAST_NS   (3 * MS_NS)
+enum { ZERO_INFLIGHT = 4 }; /* times the longest command */
 
 static void zero_op_submit(struct zero_op *op);
 
@@ -28,14 +26,21 @@ static void zero_op_release(struct zero_op *op)
     list_push_front(&pl->zeros_free, &op->link);
 }
 
-/* The longest command follows from how long commands take. */
+/* The longest command follows from how much longer commands take than the shortest one took. Where
+ * they are done by writing, that keeps them short, and others have their turn. */
 static void zero_adapt(struct pipeline *pl, const struct zero_op *op)
 {
     uint64_t took_ns = loop_now_ns(pl->loop) - op->started_ns;
-    if (took_ns > ZERO_SLOW_NS && pl->zero_max > ZERO_MAX_LEAST) {
+    if (pl->zero_shortest_ns == 0 || took_ns < pl->zero_shortest_ns) {
+        pl->zero_shortest_ns = took_ns;
+    }
+    if (op->len < pl->zero_max / 2) {
+        return;
+    }
+    uint64_t more_ns = took_ns - pl->zero_shortest_ns;
+    if (more_ns > ZERO_SLOW_NS && pl->zero_max > ZERO_MAX_LEAST) {
         pl->zero_max /= 2;
-    } else if (took_ns < ZERO_FAST_NS && op->len >= pl->zero_max / 2 &&
-               pl->zero_max < ZERO_MAX_MOST) {
+    } else if (more_ns < ZERO_FAST_NS && pl->zero_max < ZERO_MAX_MOST) {
         pl->zero_max *= 2;
     }
 }
@@ -145,7 +150,7 @@ static uint64_t zero_start(struct pipeline *pl, uint64_t seq, uint64_t end)
 static bool zero_may_start(const struct pipeline *pl)
 {
     return !list_empty(&pl->zeros_free) && pipeline_has_room(pl, COPY_TARGET) &&
-           (pl->zeros_used == 0 || pl->zero_bytes < ZERO_INFLIGHT);
+           (pl->zeros_used == 0 || pl->zero_bytes < ZERO_INFLIGHT * pl->zero_max);
 }
 
 /* Could the slot still become a neighbour of a run of zeros? */
@@ -177,7 +182,7 @@ void zero_pump(struct pipeline *pl)
         bool last = end == pl->head && pl->next < pl->total;
         bool waits = (seq > pl->tail && zero_undecided(pl, seq - 1)) ||
                      (end < pl->head ? zero_undecided(pl, end) : last);
-        if (force || !waits || len >= ZERO_MERGE) {
+        if (force || !waits || len >= pl->zero_max) {
             while (seq < end && zero_may_start(pl)) {
                 seq = zero_start(pl, seq, end);
             }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "replication/window.h"
 
-/* The path may have become another one (rerouted, moved to another disk): so many adjustments later
- * the shortest time is taken anew. */
-enum { ROUNDS_PER_SHORTEST = 256 };
+enum {
+    ROUNDS_PER_SHORTEST = 256,
+    PROBE_COMPLETIONS = 6, /* the first of them began before */
+};
 
 static unsigned clamp(const struct window *window, unsigned size)
 {
@@ -26,11 +27,46 @@ void window_set_floor(struct window *window, unsigned floor)
     if (window->floor > window->ceiling) {
         window->floor = window->ceiling;
     }
-    window->size = clamp(window, window->size);
+    if (window->resume_size > 0) {
+        window->resume_size = clamp(window, window->resume_size);
+    } else {
+        window->size = clamp(window, window->size);
+    }
+}
+
+static void probe(struct window *window)
+{
+    window->resume_size = window->size;
+    window->size = window->floor / 4 ? window->floor / 4 : 1;
+    window->completions = 0;
+    window->rounds = 0;
+}
+
+static void probe_completed(struct window *window, uint64_t took_ns)
+{
+    /* What was in flight when it began has to end first. */
+    unsigned before = window->resume_size - window->size;
+    window->completions++;
+    if (window->completions <= before) {
+        return;
+    }
+    if (window->completions == before + 1 || took_ns < window->shortest_ns) {
+        window->shortest_ns = took_ns ? took_ns : 1;
+    }
+    if (window->completions >= before + PROBE_COMPLETIONS) {
+        window->size = window->resume_size;
+        window->resume_size = 0;
+        window->completions = 0;
+        window->latency_ns = 0;
+    }
 }
 
 void window_completed(struct window *window, uint64_t took_ns)
 {
+    if (window->resume_size > 0) {
+        probe_completed(window, took_ns);
+        return;
+    }
     if (window->shortest_ns == 0 || took_ns < window->shortest_ns) {
         window->shortest_ns = took_ns ? took_ns : 1;
     }
@@ -59,7 +95,6 @@ void window_completed(struct window *window, uint64_t took_ns)
     }
     window->rounds++;
     if (window->rounds >= ROUNDS_PER_SHORTEST) {
-        window->rounds = 0;
-        window->shortest_ns = 0;
+        probe(window);
     }
 }

@@ -7,10 +7,10 @@
  * Errors:    none.
  *
  * The shortest time a request ever took is what it takes on an idle path. Of `size` requests that
- * each take `now` instead of `shortest`, size * (1 - shortest / now) stand in a queue. A short queue
- * keeps the path busy, a longer one only costs memory, cache and the patience of others: the window
- * grows below `low` requests queued and shrinks above `high`. On a fast path that is the floor, on a
- * long one the bandwidth-delay product and a little more.
+ * each take `now` instead of `shortest`, size * (1 - shortest / now) stand in a queue. A short
+ * queue keeps the path busy, a longer one only costs memory, cache and the patience of others: the
+ * window grows below `low` requests queued and shrinks above `high`. On a fast path that is the
+ * floor, on a long one the bandwidth-delay product and a little more.
  */
 #ifndef REPLICATION_WINDOW_H
 #define REPLICATION_WINDOW_H
@@ -25,6 +25,7 @@ struct window {
     uint64_t latency_ns;  /* smoothed */
     unsigned completions; /* since the last adjustment */
     unsigned rounds;      /* adjustments since shortest_ns was taken */
+    unsigned resume_size; /* while shortest_ns is taken anew; else 0 */
 };
 
 void window_init(struct window *window, unsigned floor, unsigned ceiling);

@@ -22,8 +22,8 @@ struct zero_run {
 };
 
 /* Cuts data into runs that alternate between data and zeros and cover all of it: at least one, at
- * most max_runs (what would be more stays data). The borders are multiples of granule, which is a power
- * of two; shortest is a multiple of it. max_runs >= 1. Answers their number. */
+ * most max_runs (what would be more stays data). The borders are multiples of granule, which is a
+ * power of two; shortest is a multiple of it. max_runs >= 1. Answers their number. */
 unsigned zero_scan(const void *data, size_t len, size_t granule, size_t shortest,
                    struct zero_run *runs, unsigned max_runs);
 

@@ -3,13 +3,21 @@ add_library(copy_testing STATIC unit/copy_testing.c)
 target_link_libraries(copy_testing PUBLIC replication)
 
 smirror_unit_test(copy copy_testing)
-smirror_unit_test(copy_faults copy_testing)
 smirror_unit_test(copy_control copy_testing)
+smirror_unit_test(copy_faults copy_testing)
+smirror_unit_test(copy_threads replication)
+smirror_unit_test(copy_window replication)
 smirror_unit_test(copy_zero_scan replication)
 smirror_unit_test(throttle replication)
 
-# Seeded runs in virtual time; a failing seed is the last one printed: sim_copy SEED replays it.
+# Seeded runs in virtual time; sim_copy SEED replays one that failed.
 add_executable(sim_copy sim/copy.c)
 target_link_libraries(sim_copy PRIVATE copy_testing)
 add_test(NAME sim_copy COMMAND sim_copy)
 set_tests_properties(sim_copy PROPERTIES TIMEOUT 300)
+
+# Prints what the copier costs; as a test it shows that it runs and reads no more than it should.
+add_executable(copy_cost sim/copy_cost.c)
+target_link_libraries(copy_cost PRIVATE replication)
+add_test(NAME copy_cost COMMAND copy_cost 64)
+set_tests_properties(copy_cost PROPERTIES TIMEOUT 120)

@@ -5,9 +5,10 @@
  *     sim_copy                 500 seeds from 1
  *     sim_copy FIRST [COUNT]   these (a failing seed prints the command to replay it)
  *
- * In each run the copy is interrupted, suspended, killed and started again from its checkpoint until no more faults
- * are left. Then it must be DONE and equal on stable storage, or BROKEN for a reason that the run has given it.
- * Every checkpoint on the way is compared with what the target has on stable storage.
+ * In each run the copy is interrupted, suspended, killed and started again from its checkpoint
+ * until no more faults are left. Then it must be DONE and equal on stable storage, or BROKEN for a
+ * reason that the run has given it. Every checkpoint on the way is compared with what the target
+ * has on stable storage.
  */
 #include <errno.h>
 #include <signal.h>

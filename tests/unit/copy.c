@@ -61,7 +61,7 @@ static void empty_disk_is_zeroed_on_a_target_full_of_rubbish(void **state)
     assert_int_equal(bench.progress.bytes_read, 0);
     assert_int_equal(bench.progress.bytes_written, 0);
     assert_int_equal(bench.progress.bytes_zeroed, 8 * MIB);
-    assert_int_equal(bench.target->requests[BLOCK_ZERO], 1);
+    assert_in_range(bench.target->requests[BLOCK_ZERO], 1, 8);
     for (unsigned page = 0; page < 8 * MIB / TEST_PAGE; page++) {
         assert_int_equal(bench.target->mapped[page], 0);
     }

@@ -314,8 +314,8 @@ static void suspend_while_an_open_hangs(void **state)
 
 /* ---- restarts ---- */
 
-/* The service was killed at some moment: the target has what was flushed, the record says the last checkpoint, or an
- * older one. */
+/* The service was killed at some moment: the target has what was flushed, the record says the last
+ * checkpoint, or an older one. */
 static void restarted_from_every_checkpoint(void **state)
 {
     (void)state;
@@ -447,6 +447,47 @@ static void priority_scales_the_window(void **state)
     }
 }
 
+/* Four copies behind one line of 100 MiB/s; answers what each had done after a while. */
+static void share(const unsigned priorities[4], uint64_t done[4])
+{
+    static struct copy_bench benches[4];
+    uint64_t line_free_at_ns = 0;
+    for (unsigned i = 0; i < 4; i++) {
+        if (i == 0) {
+            copy_bench_init(&benches[0], 0, 64 * MIB, 64 * MIB);
+        } else {
+            copy_bench_init_beside(&benches[i], &benches[0], i, 64 * MIB, 64 * MIB);
+        }
+        struct copy_bench *bench = &benches[i];
+        test_disk_fill(bench->source, 0, 64 * MIB, i);
+        bench->source_opener.spec.max_inflight = 64;
+        bench->source_opener.spec.bytes_per_second = 100 * MIB;
+        bench->source_opener.spec.line_free_at_ns = &line_free_at_ns;
+        bench->spec.priority = priorities[i];
+        copy_bench_start(bench);
+    }
+    loop_sim_advance(benches[0].sim, 1500 * MS_NS);
+    for (unsigned i = 4; i-- > 0;) {
+        done[i] = benches[i].progress.bytes_read;
+        copy_bench_fini(&benches[i]);
+    }
+}
+
+static void copies_share_a_line_fairly(void **state)
+{
+    (void)state;
+    uint64_t done[4];
+    share((const unsigned[]){0, 2, 0, 2}, done);
+    for (unsigned i = 0; i < 4; i++) {
+        /* 37 each if it were exact: who comes late takes the others' queue for the path. */
+        assert_in_range(done[i], 25 * MIB, 60 * MIB);
+    }
+    share((const unsigned[]){1, 2, 3, 4}, done);
+    for (unsigned i = 1; i < 4; i++) {
+        assert_true(done[i] > done[i - 1] + done[i - 1] / 2);
+    }
+}
+
 int main(void)
 {
     log_set_level(LOG_ERROR);
@@ -467,6 +508,7 @@ int main(void)
         cmocka_unit_test(bandwidth_is_limited),
         cmocka_unit_test(bandwidth_limit_changes_while_it_runs),
         cmocka_unit_test(priority_scales_the_window),
+        cmocka_unit_test(copies_share_a_line_fairly),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,8 +18,8 @@
 #include "base/log.h"
 #include "tests/unit/copy_testing.h"
 
-/* A disk with all that a copy meets: runs, gaps, zeros that the map knows and zeros that it does not,
- * an odd end; small transfers, so that there are many requests. */
+/* A disk with all that a copy meets: runs, gaps, zeros that the map knows and zeros that it does
+ * not, an odd end; small transfers, so that there are many requests. */
 static void bench_init(struct copy_bench *bench, uint64_t seed, bool cached)
 {
     uint64_t size = 2 * MIB + 1536;
@@ -44,8 +44,8 @@ static void bench_init(struct copy_bench *bench, uint64_t seed, bool cached)
     bench->spec.checkpoint_ns = 20 * MS_NS;
 }
 
-/* Runs the same copy again and again, with the fault at the first, second, … request of these kinds, until there
- * are no more. Answers how many there were. */
+/* Runs the same copy again and again, with the fault at the first, second, … request of these
+ * kinds, until there are no more. Answers how many there were. */
 typedef void (*expect_fn)(struct copy_bench *bench, unsigned at);
 
 static unsigned at_every_request(bool on_target, struct test_fault fault, bool verify,

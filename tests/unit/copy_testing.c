@@ -157,7 +157,7 @@ struct test_dev {
     struct list ops; /* outstanding */
     struct list free;
     bool down, changed;
-    uint64_t busy_until_ns; /* bytes_per_second */
+    uint64_t free_at_ns; /* bytes_per_second */
     struct loop_timer up_timer;
     unsigned redials;
     block_close_fn closed;
@@ -369,9 +369,10 @@ static void dev_submit(struct blockdev *base, struct block_req *req)
     }
     if (spec->bytes_per_second && (req->op == BLOCK_READ || req->op == BLOCK_WRITE)) {
         uint64_t now_ns = loop_now_ns(base->loop);
-        uint64_t start_ns = dev->busy_until_ns > now_ns ? dev->busy_until_ns : now_ns;
-        dev->busy_until_ns = start_ns + req->len * SEC_NS / spec->bytes_per_second;
-        delay_ns += dev->busy_until_ns - now_ns;
+        uint64_t *free_at_ns = spec->line_free_at_ns ? spec->line_free_at_ns : &dev->free_at_ns;
+        uint64_t start_ns = *free_at_ns > now_ns ? *free_at_ns : now_ns;
+        *free_at_ns = start_ns + req->len * SEC_NS / spec->bytes_per_second;
+        delay_ns += *free_at_ns - now_ns;
     }
     loop_timer_init(&op->timer, base->loop, op_due, op);
     if (fault) {
@@ -649,14 +650,10 @@ void copy_bench_check_equal(struct copy_bench *bench)
     }
 }
 
-void copy_bench_init(struct copy_bench *bench, uint64_t seed, uint64_t source_bytes,
-                     uint64_t target_bytes)
+static void bench_init(struct copy_bench *bench, uint64_t seed, uint64_t source_bytes,
+                       uint64_t target_bytes)
 {
-    memset(bench, 0, sizeof(*bench));
     random_seed(&bench->random, seed + 1);
-    CHECK(loop_sim_new(seed, &bench->sim) == 0);
-    CHECK(loop_sim_add(bench->sim, "control", &bench->owner) == 0);
-    CHECK(loop_sim_add(bench->sim, "data", &bench->loop) == 0);
     bench->source = test_disk_new(source_bytes);
     bench->target = test_disk_new(target_bytes);
     test_disk_fill(bench->target, 0, target_bytes, seed + 2);
@@ -673,6 +670,27 @@ void copy_bench_init(struct copy_bench *bench, uint64_t seed, uint64_t source_by
     snprintf(bench->spec.name, sizeof(bench->spec.name), "test");
     bench->spec.bytes_total = source_bytes;
     bench->check_stable = true;
+}
+
+void copy_bench_init(struct copy_bench *bench, uint64_t seed, uint64_t source_bytes,
+                     uint64_t target_bytes)
+{
+    memset(bench, 0, sizeof(*bench));
+    CHECK(loop_sim_new(seed, &bench->sim) == 0);
+    CHECK(loop_sim_add(bench->sim, "control", &bench->owner) == 0);
+    CHECK(loop_sim_add(bench->sim, "data", &bench->loop) == 0);
+    bench_init(bench, seed, source_bytes, target_bytes);
+}
+
+void copy_bench_init_beside(struct copy_bench *bench, struct copy_bench *host, uint64_t seed,
+                            uint64_t source_bytes, uint64_t target_bytes)
+{
+    memset(bench, 0, sizeof(*bench));
+    bench->sim = host->sim;
+    bench->owner = host->owner;
+    bench->loop = host->loop;
+    bench->is_guest = true;
+    bench_init(bench, seed, source_bytes, target_bytes);
 }
 
 void copy_bench_start(struct copy_bench *bench)
@@ -746,9 +764,11 @@ void copy_bench_fini(struct copy_bench *bench)
         }
         copy_bench_end(bench);
     }
-    loop_free(bench->owner);
-    loop_free(bench->loop);
-    loop_sim_free(bench->sim);
+    if (!bench->is_guest) {
+        loop_free(bench->owner);
+        loop_free(bench->loop);
+        loop_sim_free(bench->sim);
+    }
     test_disk_free(bench->source);
     test_disk_free(bench->target);
     free(bench->beyond);

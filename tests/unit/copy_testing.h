@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the tests of the copier stand on: disks that lose what was not flushed, devices that fail where
- * they are told to, and a bench that runs one copy in virtual time and checks every promise.
+ * What the tests of the copier stand on: disks that lose what was not flushed, devices that fail
+ * where they are told to, and a bench that runs one copy in virtual time and checks every promise.
  *
  * Thread:    the simulation's.
  * Ownership: a disk outlives the devices on it.
@@ -52,8 +52,8 @@ enum test_fault_action {
     TEST_SILENT,    /* -ENOTCONN and loss of the cache, with no event */
 };
 
-/* Hits the requests whose kind is in ops (bits by enum block_op) and that are at least the first-th of them, count
- * times. */
+/* Hits the requests whose kind is in ops (bits by enum block_op) and that are at least the first-th
+ * of them, count times. */
 struct test_fault {
     unsigned ops;
     unsigned first; /* counted from 1; over all devices of the opener */
@@ -82,6 +82,7 @@ struct test_dev_spec {
     uint64_t delay_spread_ns;  /* and so much more, at random */
     uint64_t map_delay_ns;     /* 0: as the others */
     uint64_t bytes_per_second; /* 0 no limit: transfers one after the other */
+    uint64_t *line_free_at_ns; /* shared with other devices; NULL: a line of its own */
     bool lose_all;             /* of the unflushed data, all; else each sector or not */
     bool volatile_cache;
 };
@@ -121,6 +122,7 @@ bool test_opener_faults_left(const struct test_opener *opener);
 
 struct copy_bench {
     struct loop_sim *sim;
+    bool is_guest; /* on another bench's simulation */
     struct random random;
     struct loop *owner, *loop;
     struct test_disk *source, *target;
@@ -142,6 +144,9 @@ struct copy_bench {
 /* Disks of these sizes, the target full of rubbish; devices of 512-byte blocks without delays. */
 void copy_bench_init(struct copy_bench *bench, uint64_t seed, uint64_t source_bytes,
                      uint64_t target_bytes);
+/* The same, on the loops of another bench, which is finished last. */
+void copy_bench_init_beside(struct copy_bench *bench, struct copy_bench *host, uint64_t seed,
+                            uint64_t source_bytes, uint64_t target_bytes);
 void copy_bench_fini(struct copy_bench *bench);
 void copy_bench_start(struct copy_bench *bench);
 /* Until it has ended; false: not within limit_ns of virtual time. */
