@@ -158,8 +158,14 @@ class World:
         return answer
 
     def slow_clone(self, source, target, **more):
-        """A clone that goes on for long: 4 MiB at 128 KiB a second."""
-        return self.clone(source, target, ReplicationSettingData={"BandwidthLimit": 128 << 10}, **more)
+        """A clone that goes on for long: 4 MiB at 128 KiB a second. It copies when this returns."""
+        answer = self.clone(source, target, ReplicationSettingData={"BandwidthLimit": 128 << 10}, **more)
+        self.copying(answer["Synchronization"])
+        return answer
+
+    def copying(self, synchronization):
+        """The relationship, when its copy has begun."""
+        return self.client.until(synchronization, lambda r: r["CopyState"] != 2, 20)
 
     def terminate(self, *jobs):
         """Terminates jobs and waits for their end."""

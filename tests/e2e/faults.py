@@ -8,9 +8,10 @@ import time
 
 
 class Proxy:
-    def __init__(self, port):
+    def __init__(self, port, host="127.0.0.1"):
         self._to = ("127.0.0.1", port)
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server((host, 0))
+        self.host = host
         self.port = self._listener.getsockname()[1]
         self.delay = 0.0     # seconds, before each piece goes on
         self.stuck = False   # nothing goes on, connections stay open
@@ -26,7 +27,7 @@ class Proxy:
 
     @property
     def portal(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def cut(self):
         """Ends every connection, with a reset."""

@@ -31,6 +31,7 @@ class Smirror:
         self.process = None
         self.ready = None
         self.starts = 0
+        self.before = []  # what stands before the program's name, such as a shell that sets limits
         self.client = None
         if start:
             self.start()
@@ -55,7 +56,7 @@ class Smirror:
             log.write(f"---- start {self.starts}\n".encode())
             log.flush()
             self.process = subprocess.Popen(  # pylint: disable=consider-using-with
-                [str(SMIRRORD), "--data", str(self.data), "--http", "127.0.0.1:0", "--iscsi", "127.0.0.1:0",
+                [*self.before, str(SMIRRORD), "--data", str(self.data), "--http", "127.0.0.1:0", "--iscsi", "127.0.0.1:0",
                  "--ready-file", str(self.ready_file), *self.options, *more],
                 env=environment, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self.user)
 

@@ -83,6 +83,7 @@ def test_setting_data_that_is_announced_is_taken_and_the_rest_is_refused_by_name
 
 def test_the_supplier_of_the_target_has_to_fit_the_call(shared):
     source, target = shared.volume(size=MIB), shared.volume(size=MIB)
+    shared.pool(shared.volume(size=MIB))
     body = {"SyncType": 8, "SourceElement": source}
     with shared.unchanged():
         for supplier, with_target in ((1, False), (5, False), (2, True)):

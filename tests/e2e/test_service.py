@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import select
 import socket
 import stat
 import subprocess
@@ -23,7 +24,7 @@ ADD = "/services/ReplicationService/AddServiceAccessPoint"
 
 def portal(number):
     """Some portal that may be dialled and is not there."""
-    return {"ServiceAccessPoint": {"AccessInfo": f"10.9.{number // 250}.{number % 250 + 1}:3260"}}
+    return {"ServiceAccessPoint": {"AccessInfo": f"127.9.{number // 250}.{number % 250 + 1}:3260"}}
 
 
 # ---- start
@@ -231,22 +232,13 @@ def test_an_endless_body_is_cut_off(service):
         sock.sendall(f"POST {ADD} HTTP/1.1\r\nHost: {service.http}\r\nAuthorization: Bearer {service.client.token}\r\n"
                      "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
         chunk = b"10000\r\n" + b" " * 65536 + b"\r\n"
-        sent = 0
-        got = b""
-        sock.settimeout(0.002)
+        sent, got = 0, b""
         try:
-            while sent < 256 << 20:
-                try:
-                    sock.sendall(chunk)
-                    sent += len(chunk)
-                except (TimeoutError, BlockingIOError):
-                    break
-        except (ConnectionError, OSError):
-            pass
-        sock.settimeout(20)
-        try:
+            while sent < 256 << 20 and not select.select([sock], [], [], 0)[0]:
+                sock.sendall(chunk)
+                sent += len(chunk)
             got = sock.recv(65536)
-        except (ConnectionError, OSError):
+        except ConnectionError:
             pass
     assert sent < 128 << 20, "a body of 128 MiB was taken"
     assert got == b"" or b" 413 " in got.split(b"\r\n", 1)[0], got[:200]
@@ -418,7 +410,7 @@ def key(text=None):
 
 def test_the_same_key_gives_the_first_answer_again(service):
     headers = key()
-    body = {"ServiceAccessPoint": {"AccessInfo": "10.20.0.1:3260", "ElementName": "idempotent"}}
+    body = {"ServiceAccessPoint": {"AccessInfo": "127.20.0.1:3260", "ElementName": "idempotent"}}
     first = service.client.post(ADD, body, expect=200, headers=headers)
     before = service.records()
     for _ in range(3):

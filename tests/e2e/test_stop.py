@@ -51,7 +51,7 @@ def test_sigterm_under_load_ends_it_in_time_and_a_new_start_goes_on(world):
                 elif i % 3 == 1:
                     client.get("/volumes", expect=(200, 503))
                 else:
-                    client.method("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": f"10.30.{i}.1"}}, expect=(200, 503))
+                    client.method("AddServiceAccessPoint", {"ServiceAccessPoint": {"AccessInfo": f"127.30.{i}.1"}}, expect=(200, 503))
             except (OSError, http.client.HTTPException):
                 client.close()
                 time.sleep(0.01)
