@@ -181,6 +181,9 @@ def check_views(contract, dump):
                       for p in contract.doc["paths"]["/" + name]["get"]["parameters"]]
         filters = [r for r in references if r not in ("limit", "cursor")]
         contract.same_set(f"/{name}: filters", dump[name]["filters"], filters)
+        item = next(path for path in contract.doc["paths"] if path.startswith(f"/{name}/{{"))
+        contract.same(f"/{name}: DELETE", dump[name]["delete"],
+                      "delete" in contract.doc["paths"][item])
         if name not in ("groups", "pipes") and not dump[name]["members"]:
             contract.fault(f"/{name}", "the test has no object of it")
         for value in dump[name]["members"]:

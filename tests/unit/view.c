@@ -893,6 +893,43 @@ static void test_a_job_shows_live_bytes_and_committed_percent(void **state)
     cJSON_Delete(json);
 }
 
+/* What the row and the snapshot say of checkpoint, done, and the pass. */
+static void assert_done(uint64_t row_checkpoint, bool row_verifying, uint64_t live_done,
+                        bool live_verifying, uint64_t wanted)
+{
+    struct copy_row copy;
+    struct copy_progress progress = {.phase = COPY_COPYING,
+                                     .bytes_total = 100 * MIB,
+                                     .bytes_done = live_done,
+                                     .verifying = live_verifying};
+
+    assert_int_equal(table_get(fixture.db, &copy_table, "c1", &copy), 0);
+    copy.checkpoint_bytes = row_checkpoint;
+    copy.verify = true;
+    copy.verifying = row_verifying;
+    assert_int_equal(table_update(fixture.db, &copy_table, &copy), 0);
+    live_put(live, "c1", &progress);
+    cJSON *json = object(COLLECTION_JOBS, "j1");
+    assert_int_equal(number_of(json, "BytesDone"), wanted);
+    assert_true(number_of(json, "CheckpointBytes") <= number_of(json, "BytesDone"));
+    cJSON_Delete(json);
+}
+
+static void test_a_checkpoint_is_never_ahead_of_what_is_done(void **state)
+{
+    struct job_row job = job_of("j1", JOB_RUNNING);
+    struct copy_row copy = copy_of("c1", "j1", COPY_ROW_RUNNING);
+
+    (void)state;
+    insert(&job_table, &job);
+    insert(&copy_table, &copy);
+    assert_done(20 * MIB, false, 30 * MIB, false, 30 * MIB);
+    assert_done(40 * MIB, false, 30 * MIB, false, 40 * MIB); /* committed after the snapshot */
+    assert_done(40 * MIB, true, 30 * MIB, true, 40 * MIB);
+    /* In the second pass, and the row is not yet. */
+    assert_done(90 * MIB, false, 30 * MIB, true, 30 * MIB);
+}
+
 static unsigned percent_of(uint32_t job_state, uint32_t copy_state, uint64_t checkpoint,
                            bool verify, bool verifying)
 {
@@ -1310,6 +1347,7 @@ static void dump_collection(struct out *out, enum collection collection)
     struct error error;
 
     out_begin_object(out, view_collections[collection].path);
+    out_bool(out, "delete", view_collections[collection].can_delete);
     out_begin_array(out, "filters");
     for (size_t i = 0; i < kind->n_filters; i++) {
         out_text(out, NULL, kind->filters[i].name);
@@ -1364,6 +1402,7 @@ int main(int argc, char **argv)
         TEST(test_a_volume_with_a_problem_is_in_error),
         TEST(test_a_pool_sums_its_members),
         TEST(test_a_job_shows_live_bytes_and_committed_percent),
+        TEST(test_a_checkpoint_is_never_ahead_of_what_is_done),
         TEST(test_percent_is_100_only_for_a_completed_job),
         TEST(test_percent_of_a_job_does_not_fall_below_what_it_has_told),
         TEST(test_a_job_sums_its_copies_and_is_as_far_as_the_slowest),
