@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "daemon/ending.h"
+
 struct fixture {
     char dir[64];
     char data[96];
@@ -387,6 +389,26 @@ static void the_end_can_come_at_any_time_of_the_start(void **state)
     end(fixture);
 }
 
+static void what_hangs_is_ended_the_hard_way(void **state)
+{
+    (void)state;
+    uint64_t begun = now_ms();
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(open("/dev/null", O_WRONLY), STDERR_FILENO);
+        if (ending_begin() == 0) {
+            kill(getpid(), SIGTERM);
+            ending_wait();
+            for (;;) {
+                pause_ms(1000);
+            }
+        }
+        _exit(99);
+    }
+    assert_int_equal(wait_end(pid), EXIT_HARD);
+    assert_in_range(now_ms() - begun, ENDING_MS, 5000);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -401,6 +423,7 @@ int main(void)
         TEST(hangup_and_broken_pipes_are_survived),
         TEST(the_end_does_not_wait_for_idle_and_slow_clients),
         TEST(the_end_can_come_at_any_time_of_the_start),
+        TEST(what_hangs_is_ended_the_hard_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
