@@ -53,7 +53,8 @@ static void render_result(const struct call *call, uint32_t return_value, bool w
         }
     }
     if (with_job && !has_job) {
-        /* Clients look at Job in every answer; a job's own methods name the job itself while it changes. */
+        /* Clients look at Job in every answer; a job's own methods name the job itself while it
+         * changes. */
         out_text(&json.out, "Job", call->location[0] != '\0' ? call->location : NULL);
     }
     out_end_object(&json.out);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A request target and the header texts: lines of the input are target, Host, Origin, Content-Type, Idempotency-Key. */
+/* A request target and the header texts: lines of the input are target, Host, Origin, Content-Type,
+ * Idempotency-Key. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

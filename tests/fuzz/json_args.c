@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A body becomes values of a table, or an error that can be told; what the scan has admitted, cJSON parses. */
+/* A body becomes values of a table, or an error that can be told; what the scan has admitted, cJSON
+ * parses. */
 #include <stdint.h>
 #include <string.h>
 

@@ -269,7 +269,8 @@ static void a_method_without_parameters_needs_no_body(void **state)
     expect(fixture, "POST", path, AUTH, "", 200, "{\"ReturnValue\":0,\"Job\":null}");
     expect(fixture, "POST", path, JSON, " {} ", 200, "{\"ReturnValue\":0,\"Job\":null}");
     expect(fixture, "POST", path, JSON, "{\"X\":1}", 400, "unknown_member");
-    expect(fixture, "POST", "/jobs/j1/GetErrors", AUTH, NULL, 200, "{\"ReturnValue\":0,\"Job\":null}");
+    expect(fixture, "POST", "/jobs/j1/GetErrors", AUTH, NULL, 200,
+           "{\"ReturnValue\":0,\"Job\":null}");
 }
 
 static void an_object_is_deleted(void **state)
