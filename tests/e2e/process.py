@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Processes of the tests: ports, ordinary user, waiting by condition, limits that know about sanitizers."""
 
+import atexit
 import os
 import pwd
 import shutil
@@ -53,6 +54,23 @@ def until(condition, timeout, what, process=None, interval=0.005):
         if time.monotonic() > end:
             raise AssertionError(f"{what}: not after {timeout * SLOWNESS} s")
         time.sleep(interval)
+
+
+_started = []
+
+
+def start_process(argv, **kwargs):
+    """A process that does not outlive the tests, whatever becomes of the test that started it."""
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, **kwargs)  # pylint: disable=consider-using-with
+    _started[:] = [other for other in _started if other.poll() is None] + [process]
+    return process
+
+
+@atexit.register
+def _end_all():
+    for process in _started:
+        if process.poll() is None:
+            process.kill()
 
 
 def stop_process(process, sig, timeout):

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from client import Client
-from process import SLOWNESS, SMIRRORD, hand_over, ordinary_user, stop_process, until
+from process import SLOWNESS, SMIRRORD, hand_over, ordinary_user, start_process, stop_process, until
 
 # What must be in no log, whatever the test is about.
 _REPORTS = re.compile(r"ERROR: (Address|Leak|Thread|Memory)Sanitizer|WARNING: ThreadSanitizer|runtime error:|"
@@ -55,10 +55,10 @@ class Smirror:
         with open(self.log_file, "ab") as log:
             log.write(f"---- start {self.starts}\n".encode())
             log.flush()
-            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            self.process = start_process(
                 [*self.before, str(SMIRRORD), "--data", str(self.data), "--http", "127.0.0.1:0", "--iscsi", "127.0.0.1:0",
                  "--ready-file", str(self.ready_file), *self.options, *more],
-                env=environment, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **self.user)
+                env=environment, cwd=self.directory, stdout=log, stderr=log, **self.user)
 
     def start(self, *more):
         self.spawn(*more)

@@ -315,8 +315,10 @@ def test_a_lun_that_became_another_one_between_two_copies_is_not_written_to(worl
 
 def test_a_full_disk_under_the_records_loses_no_answer(make_service):
     """A limit of the size of files stands in for the full disk: the records cannot grow beyond it."""
-    service = make_service("--reach-interval", "1h", start=False)
-    service.before = ["/bin/sh", "-c", 'trap "" XFSZ; ulimit -f 320; exec "$@"', "sh"]
+    service = make_service("--reach-interval", "1h")
+    service.stop()
+    blocks = (service.database.stat().st_size + (96 << 10)) // 512
+    service.before = ["/bin/sh", "-c", f'trap "" XFSZ; ulimit -f {blocks}; exec "$@"', "sh"]
     service.start()
     kept, failed = [], 0
     for i in range(600):

@@ -56,9 +56,9 @@ def ids(pairs):
 class Table:
     """A service with one of everything, and a right body for every method."""
 
-    def __init__(self, room):
-        self.world = World(room, "--reach-interval", "1h")
-        world, client = self.world, self.world.client
+    def __init__(self, world):
+        self.world = world
+        client = world.client
         self.client = client
         self.source_lun, self.source, _, self.target = world.pair(MIB)
         self.free = world.volume(size=MIB)
@@ -140,9 +140,11 @@ class Table:
 
 @pytest.fixture(scope="module")
 def table(room):
-    result = Table(room)
-    yield result
-    result.world.close()
+    world = World(room, "--reach-interval", "1h")
+    try:
+        yield Table(world)
+    finally:
+        world.close()
 
 
 # ---- what is wrong: (value, ReturnValue or None for a protocol error, Codes)

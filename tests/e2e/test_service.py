@@ -322,13 +322,15 @@ def many(room):
     """A service that knows 25 portals, and so 25 systems."""
     from conftest import Smirror, _directory
     service = Smirror(_directory(room, "many"), "--reach-interval", "1h")
-    service.portals = []
-    for i in range(25):
-        body = portal(i)
-        body["ServiceAccessPoint"]["ElementName"] = f"portal {i % 5}"
-        service.portals.append(service.client.post(ADD, body, expect=200)["ServiceAccessPointPath"])
-    yield service
-    service.close()
+    try:
+        service.portals = []
+        for i in range(25):
+            body = portal(i)
+            body["ServiceAccessPoint"]["ElementName"] = f"portal {i % 5}"
+            service.portals.append(service.client.post(ADD, body, expect=200)["ServiceAccessPointPath"])
+        yield service
+    finally:
+        service.close()
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 24, 25, 26, 1000])

@@ -9,10 +9,9 @@ import itertools
 import os
 import signal
 import socket
-import subprocess
 from pathlib import Path
 
-from process import free_port, hand_over, ordinary_user, program, run_quiet, stop_process, until
+from process import free_port, hand_over, ordinary_user, program, run_quiet, start_process, stop_process, until
 
 TUNED = {
     "MaxRecvDataSegmentLength": "262144", "MaxXmitDataSegmentLength": "262144", "FirstBurstLength": "262144",
@@ -103,9 +102,9 @@ class Tgtd:
         self.log = open(self.directory / "tgtd.log", "ab")  # pylint: disable=consider-using-with
         self.environment = environment
         for attempt in range(5):
-            self.process = subprocess.Popen(  # pylint: disable=consider-using-with
+            self.process = start_process(
                 [program("tgtd"), "-f", "-d", "0", "--iscsi", f"portal=127.0.0.1:{self.port}", "-C", "0"],
-                env=environment, stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, **self.user)
+                env=environment, stdout=self.log, stderr=self.log, **self.user)
             try:
                 until(self._listens, 10, "tgtd listens", self.process)
                 break
