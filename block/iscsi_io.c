@@ -925,12 +925,14 @@ static void slot_check(struct iscsi_dev *dev, struct io_cmd *slot)
         return;
     case SENSE_UNIT_ATTENTION:
         iscsi_dev_note_error(dev, "%s", text);
-        if (++slot->tries >= MAX_BUSY_TRIES) {
+        if (sense->asc == 0x29 || ++slot->tries >= MAX_BUSY_TRIES) {
+            /* Power on or reset in the middle of a session (a login takes its own away): what was written
+             * and not flushed may be gone. For who counts on it that is a lost link. */
             slot_lost(dev, slot, text);
             return;
         }
         slot_retry(dev, slot, 0);
-        if (sense->asc == 0x29 || code == 0x2a09 || code == 0x3f03 || code == 0x3f0e) {
+        if (code == 0x2a09 || code == 0x3f03 || code == 0x3f0e) {
             log_info("iscsi[%s] %s: looking at the LUN again", dev->name, text);
             iscsi_dev_verify(dev);
         }

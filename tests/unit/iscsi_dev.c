@@ -1448,11 +1448,32 @@ static void a_logout_request_leads_to_a_new_login(void **state)
 
 /* --- answers that are not GOOD -------------------------------------------------------------------------------- */
 
+/* Its cache may be gone, and nobody but the device sees it. */
+static void a_reset_in_the_middle_of_a_session_is_a_lost_link(void **state)
+{
+    struct iscsi_spec spec = spec_of(FAKE, 1);
+    struct watch watch;
+    struct io io;
+    uint8_t data[512] = {0};
+
+    (void)state;
+    watch_open(&watch, &spec);
+    fake_target_fault(
+        fake, &(struct fake_fault){.opcode = 0x8a, .count = 1, .status = 2, .key = 6, .asc = 0x29});
+    io_prepare(&io, BLOCK_WRITE, 0, sizeof(data), data);
+    blockdev_submit(watch.dev, &io.req);
+    wait_for(is_true, &io.done);
+    assert_int_equal(io.req.status, -ENOTCONN);
+    wait_for(saw_down, &watch);
+    wait_for(saw_up, &watch);
+    assert_int_equal(io_run(watch.dev, BLOCK_WRITE, 0, sizeof(data), data, 0), 0);
+    watch_close(&watch);
+}
+
 static void passing_troubles_are_retried(void **state)
 {
     static const struct fake_fault faults[] = {
         {.opcode = 0x100, .count = 3, .status = 2, .key = 6, .asc = 0x38, .ascq = 7},
-        {.opcode = 0x100, .count = 1, .status = 2, .key = 6, .asc = 0x29},
         {.opcode = 0x100, .count = 2, .status = 2, .key = 6, .asc = 0x2a, .ascq = 9},
         {.opcode = 0x100, .count = 1, .status = 2, .key = 6, .asc = 0x3f, .ascq = 3},
         {.opcode = 0x100, .count = 1, .status = 2, .key = 6, .asc = 0x3f, .ascq = 0x0e},
@@ -1590,7 +1611,8 @@ static void after_a_reset_the_lun_is_looked_at_before_more_is_written(void **sta
     /* It becomes another LUN, and the first write meets the unit attention that says so. */
     fake_target_identity(fake, 2);
     fake_target_fault(
-        fake, &(struct fake_fault){.opcode = 0x8a, .count = 1, .status = 2, .key = 6, .asc = 0x29});
+        fake, &(struct fake_fault){
+                  .opcode = 0x8a, .count = 1, .status = 2, .key = 6, .asc = 0x3f, .ascq = 3});
     io_prepare(&ios[0], BLOCK_WRITE, 0, sizeof(data), data);
     blockdev_submit(watch.dev, &ios[0].req);
     wait_for(is_true, &ios[0].done);
@@ -1960,6 +1982,7 @@ int main(void)
         cmocka_unit_test(a_frozen_target_is_noticed_within_the_deadline),
         TEST_FAKE(a_silent_command_does_not_hang_for_ever),
         TEST_FAKE(a_logout_request_leads_to_a_new_login),
+        TEST_FAKE(a_reset_in_the_middle_of_a_session_is_a_lost_link),
         TEST_FAKE(passing_troubles_are_retried),
         TEST_FAKE(lasting_troubles_have_their_status),
         TEST_FAKE(early_answers_to_writes_leave_nothing_behind),
