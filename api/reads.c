@@ -228,6 +228,14 @@ int read_metrics(struct edge *edge, struct strbuf *body, struct error *error)
                         "Batches of calls, one transaction each.", (double)stats.batches);
     metrics_print_value(body, "smirror_control_queued", "gauge", "Calls that wait for control.",
                         (double)stats.queued);
+    metrics_print_value(body, "smirror_copy_read_bytes_total", "counter",
+                        "Bytes that copies have read from their sources.", (double)stats.bytes_read);
+    metrics_print_value(body, "smirror_copy_written_bytes_total", "counter",
+                        "Bytes that copies have written as data.", (double)stats.bytes_written);
+    metrics_print_value(body, "smirror_copy_zeroed_bytes_total", "counter",
+                        "Bytes that copies have zeroed or unmapped.", (double)stats.bytes_zeroed);
+    metrics_print_value(body, "smirror_copy_skipped_bytes_total", "counter",
+                        "Bytes that needed nothing to be done.", (double)stats.bytes_skipped);
     metrics_print_value(body, "smirror_store_commits_total", "counter", "Commits of the records.",
                         (double)stats.commits);
     metrics_print_value(body, "smirror_store_commit_seconds_total", "counter",

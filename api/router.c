@@ -37,7 +37,7 @@ static const struct {
     bool open;
 } fixed_routes[] = {
     {"healthz", ROUTE_HEALTHZ, true},    {"readyz", ROUTE_READYZ, true},
-    {"metrics", ROUTE_METRICS, false},   {"openapi.yaml", ROUTE_OPENAPI, true},
+    {"metrics", ROUTE_METRICS, false},   {"openapi.yaml", ROUTE_OPENAPI, false},
     {"services", ROUTE_SERVICES, false},
 };
 

@@ -42,7 +42,7 @@ struct layer_spec {
     /* For layer_create(); layer_open() checks them if they are not zero. */
     uint64_t size_bytes; /* multiple of 512, at most LAYER_MAX_BYTES */
     uint8_t id[LAYER_ID_BYTES];
-    uint32_t log_half_bytes; /* 0: 4 MiB; multiple of 4 KiB, at least 8 KiB */
+    uint32_t log_half_bytes; /* 0: 1 MiB; multiple of 4 KiB, 8 KiB to 4 MiB */
 };
 #define LAYER_MAX_BYTES (UINT64_C(64) << 40)
 

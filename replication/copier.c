@@ -371,7 +371,6 @@ static bool heals(enum error_code code)
     case ERR_LUN_CHANGED:
     case ERR_ADDRESS_NOT_ALLOWED:
     case ERR_TARGET_TOO_SMALL:
-    case ERR_INCOMPATIBLE:
     case ERR_INVALID_PARAMETER:
     case ERR_NOT_SUPPORTED:
         return false;

@@ -3,6 +3,7 @@
 #include <errno.h>
 
 #include "base/check.h"
+#include "service/volumes.h"
 #include "service/capabilities_parts.h"
 #include "service/classes.h"
 #include "service/handlers.h"
@@ -88,7 +89,7 @@ int method_get_element_name_capabilities(struct call *call)
     }
     capability_add(call, "SupportedFeatures", features, ARRAY_LEN(features));
     /* In bytes of UTF-8, as the records have room for. */
-    outs_number(call->outs, "MaxElementNameLen", NAME_SIZE - 1);
+    outs_number(call->outs, "MaxElementNameLen", ELEMENT_NAME_MAX);
     outs_path(call->outs, "ElementNameMask", "^.{1,%d}$", NAME_SIZE - 1);
     return 0;
 }

@@ -92,6 +92,10 @@ struct control {
     atomic_uint_fast64_t commits;
     atomic_uint_fast64_t commit_ns;
     atomic_uint_fast64_t queued;
+    atomic_uint_fast64_t bytes_read;
+    atomic_uint_fast64_t bytes_written;
+    atomic_uint_fast64_t bytes_zeroed;
+    atomic_uint_fast64_t bytes_skipped;
 };
 
 static void control_run_batch(void *arg);
@@ -149,7 +153,20 @@ struct control_stats control_stats(struct control *control)
         .commits = atomic_load(&control->commits),
         .commit_ns = atomic_load(&control->commit_ns),
         .queued = atomic_load(&control->queued),
+        .bytes_read = atomic_load(&control->bytes_read),
+        .bytes_written = atomic_load(&control->bytes_written),
+        .bytes_zeroed = atomic_load(&control->bytes_zeroed),
+        .bytes_skipped = atomic_load(&control->bytes_skipped),
     };
+}
+
+void control_count_copied(struct control *control, uint64_t read, uint64_t written, uint64_t zeroed,
+                          uint64_t skipped)
+{
+    atomic_fetch_add(&control->bytes_read, read);
+    atomic_fetch_add(&control->bytes_written, written);
+    atomic_fetch_add(&control->bytes_zeroed, zeroed);
+    atomic_fetch_add(&control->bytes_skipped, skipped);
 }
 
 /* ---- effects ---- */

@@ -89,7 +89,14 @@ struct control_stats {
     uint64_t commits;
     uint64_t commit_ns;
     uint64_t queued;
+    /* of all copies since the start */
+    uint64_t bytes_read;
+    uint64_t bytes_written;
+    uint64_t bytes_zeroed;
+    uint64_t bytes_skipped;
 };
 struct control_stats control_stats(struct control *control);
+void control_count_copied(struct control *control, uint64_t read, uint64_t written, uint64_t zeroed,
+                          uint64_t skipped);
 
 #endif

@@ -931,7 +931,7 @@ static int entity_parameters(struct call *call, struct question *question)
     }
     if (name != NULL) {
         int r = text_take(call, "ReplicationEntity.ElementName", name, question->element_name,
-                          sizeof(question->element_name));
+                          ELEMENT_NAME_MAX + 1);
 
         if (r < 0) {
             return r;

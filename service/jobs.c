@@ -52,6 +52,7 @@ struct running {
     method_fn stopper_step;
     struct call *suspender; /* waits for it to rest */
     method_fn suspender_step;
+    struct copy_progress published; /* the last numbers of this run */
     struct copy_progress counted; /* what the row has been told of this run's counters */
     struct copy_progress before;  /* the sums of earlier runs */
 };
@@ -621,6 +622,29 @@ static int sync_ended(struct call *call, const struct copy_event *event, struct 
     return table_update(call->db, &sync_table, sync);
 }
 
+/* A LUN that was found to be another one is not to be used again before somebody has looked (ScsiScan). The copier's
+ * text begins with the side. */
+static int volume_note_changed(struct call *call, const struct copy_row *copy,
+                               const struct error *error)
+{
+    const char *detail = strncmp(error->detail, "the ", 4) == 0 ? error->detail + 4 : error->detail;
+    const char *id = strncmp(detail, "source", 6) == 0   ? copy->source_id
+                     : strncmp(detail, "target", 6) == 0 ? copy->target_id
+                                                         : NULL;
+    struct volume_row volume;
+
+    if (error->code != ERR_LUN_CHANGED || id == NULL) {
+        return 0;
+    }
+    int r = table_get(call->db, &volume_table, id, &volume);
+
+    if (r == 0 && volume.problem[0] == '\0') {
+        text_cut(detail, volume.problem, sizeof(volume.problem));
+        r = table_update(call->db, &volume_table, &volume);
+    }
+    return r == -ENOENT ? 0 : r;
+}
+
 static int copy_ended_event(struct call *call)
 {
     const struct checkpoint_event *ended = call->step_state;
@@ -655,6 +679,9 @@ static int copy_ended_event(struct call *call)
         break;
     }
     r = table_update(call->db, &copy_table, &copy);
+    if (r == 0 && copy.state == COPY_ROW_BROKEN) {
+        r = volume_note_changed(call, &copy, &event->error);
+    }
     if (r == 0 && have_sync) {
         r = sync_ended(call, event, &sync);
     }
@@ -724,7 +751,13 @@ static void fill_event(struct running *running, const struct copy_progress *prog
 static void running_publish(struct running *running, const struct copy_progress *progress)
 {
     struct copy_progress sum = *progress;
+    const struct copy_progress *last = &running->published;
 
+    control_count_copied(running->jobs->control, progress->bytes_read - last->bytes_read,
+                         progress->bytes_written - last->bytes_written,
+                         progress->bytes_zeroed - last->bytes_zeroed,
+                         progress->bytes_skipped - last->bytes_skipped);
+    running->published = *progress;
     sum.bytes_read += running->before.bytes_read;
     sum.bytes_written += running->before.bytes_written;
     sum.bytes_zeroed += running->before.bytes_zeroed;

@@ -126,7 +126,7 @@ int method_add_service_access_point(struct call *call)
     r = text_take(call, "ServiceAccessPoint.AccessInfo", text, access_info, sizeof(access_info));
     if (r == 0) {
         r = name != NULL ? text_take(call, "ServiceAccessPoint.ElementName", name, element_name,
-                                     sizeof(element_name))
+                                       ELEMENT_NAME_MAX + 1)
                          : text_take(call, "ServiceAccessPoint.AccessInfo", text, element_name,
                                      sizeof(element_name));
     }

@@ -310,7 +310,7 @@ int method_create_or_modify_storage_pool(struct call *call)
         r = refuse_unsupported(call, "InPools");
     }
     if (r == 0 && name != NULL) {
-        r = text_take(call, "ElementName", name, element_name, sizeof(element_name));
+        r = text_take(call, "ElementName", name, element_name, ELEMENT_NAME_MAX + 1);
     }
     if (r < 0) {
         return r;

@@ -17,8 +17,9 @@
 #include "service/replica.h"
 #include "service/replica_states.h"
 #include "service/settings.h"
+#include "service/volumes.h"
 
-enum { PAIRS_MAX = 1024, ELEMENT_NAME_MAX = 256 };
+enum { PAIRS_MAX = 1024 };
 
 struct pair {
     struct volume_row source;

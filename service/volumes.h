@@ -13,6 +13,9 @@
 #include "store/replica.h"
 #include "store/volume.h"
 
+/* The longest ElementName that clients may give, in bytes. */
+enum { ELEMENT_NAME_MAX = 256 };
+
 /* Copies a text that a client gave: invalid_parameter when it is empty or has no room. */
 int text_take(struct call *call, const char *parameter, const char *text, char *ret_text,
               size_t size);

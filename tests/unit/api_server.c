@@ -557,7 +557,7 @@ static void health_and_contract_need_no_token(void **state)
     expect(fixture, "GET", "/healthz", "", NULL, 200, "{\"Status\":\"ok\"}");
     expect(fixture, "GET", "/readyz", "", NULL, 200, "{\"Status\":\"ready\"}");
     expect(fixture, "GET", "/healthz?x", "", NULL, 400, "bad_query");
-    call(fixture, "GET", "/openapi.yaml", "", NULL, &answer);
+    call(fixture, "GET", "/openapi.yaml", AUTH, NULL, &answer);
     assert_int_equal(answer.status, 200);
     assert_non_null(strstr(answer.body, "\nopenapi: 3.1.0\n"));
     assert_string_equal(header(&answer, "Content-Type"), "application/yaml; charset=utf-8");
