@@ -21,3 +21,4 @@ add_executable(copy_cost sim/copy_cost.c)
 target_link_libraries(copy_cost PRIVATE replication)
 add_test(NAME copy_cost COMMAND copy_cost 64)
 set_tests_properties(copy_cost PROPERTIES TIMEOUT 120)
+set_tests_properties(copy_control PROPERTIES RUN_SERIAL TRUE) # measures shares of time
