@@ -213,3 +213,79 @@ def test_sync_pairs_belong_to_groups(shared):
             shared.client.refused(MODIFY, {"Operation": operation, "Synchronization": answer["Synchronization"]}, 1, 501, "Operation")
         shared.client.refused(MODIFY, {"Operation": 14, "Synchronization": answer["Synchronization"],
                                        "SyncPair": [answer["Synchronization"]]}, 5, 400, "SyncPair")
+
+
+def test_suspend_and_resume_of_a_relationship(shared):
+    source_lun, source, target_lun, target = shared.pair(4 * MIB)
+    answer = shared.clone(source, target, ReplicationSettingData={"BandwidthLimit": 512 << 10})
+    shared.client.until(answer["Job"], lambda job: job["BytesDone"] > 0, 20 * SLOWNESS)
+    modify(shared, answer["Synchronization"], "Suspend", WaitForCopyState=9)
+    relationship = shared.client.until(answer["Synchronization"], lambda r: r["CopyState"] == 9, 10 * SLOWNESS)
+    assert relationship["WhenSuspended"] and shared.client.get(answer["Job"])["JobState"] == 5
+    modify(shared, answer["Synchronization"], "Resume")
+    shared.client.until(answer["Synchronization"], lambda r: r["CopyState"] in (3, 4), 10 * SLOWNESS)
+    shared.client.completed(answer["Job"])
+    luns.assert_equal(source_lun.path, target_lun.path)
+
+
+def test_restore_copies_the_target_back_to_the_source(shared):
+    source_lun, source, target_lun, target = shared.pair(MIB)
+    answer = shared.clone(source, target, wait=True)
+    luns.full(source_lun.path, MIB, writer=66)
+    restored = modify(shared, answer["Synchronization"], "Restore from Replica")
+    shared.client.completed(restored["Job"])
+    luns.assert_equal(target_lun.path, luns.full(shared.file(), MIB))
+    luns.assert_equal(target_lun.path, source_lun.path)
+    assert shared.client.get(answer["Synchronization"])["CopyState"] == 4
+
+
+def test_a_half_done_restore_keeps_the_good_side(shared):
+    """The source is incomplete then: what would copy it over the target asks for Force, Restore may be taken up again."""
+    source_lun, source, target_lun, target = shared.pair(4 * MIB)
+    answer = shared.clone(source, target, wait=True)
+    luns.dirty(source_lun.path, 4 * MIB)
+    restoring = modify(shared, answer["Synchronization"], 15, ReplicationSettingData={"BandwidthLimit": 512 << 10})
+    shared.client.until(restoring["Job"], lambda job: job["BytesDone"] > 0, 20 * SLOWNESS)
+    shared.terminate(restoring["Job"])
+    relationship = shared.client.get(answer["Synchronization"])
+    assert 15 in relationship["LegalOperations"] and 14 not in relationship["LegalOperations"]
+    problem = shared.client.refused(MODIFY, {"Operation": 14, "Synchronization": answer["Synchronization"]}, 4, 409, code="illegal_state")
+    assert "Force" in problem["detail"]
+    luns.assert_equal(target_lun.path, luns.full(shared.file(), 4 * MIB))
+    again = modify(shared, answer["Synchronization"], 15, ReplicationSettingData={"BandwidthLimit": 0})
+    shared.client.completed(again["Job"])
+    luns.assert_equal(target_lun.path, source_lun.path)
+
+
+def test_dissolve_ends_the_relationship_and_keeps_both_volumes(shared):
+    source_lun, source, target_lun, target = shared.pair(MIB)
+    answer = shared.clone(source, target, wait=True)
+    assert modify(shared, answer["Synchronization"], "Dissolve").status == 200
+    assert shared.synchronization(source, target) is None
+    luns.assert_equal(source_lun.path, target_lun.path)
+
+
+def test_the_older_numbers_of_suspend_resume_abort_start_and_restore(shared):
+    """8 Quiesce, 9 Unquiesce, 13 Stop Copy, 12 Start Copy, 5 Restore from Replica."""
+    def old(operation, expect=(200, 202)):
+        return shared.client.method("ModifySynchronization", {"Operation": operation, "Synchronization": synchronization}, expect=expect)
+
+    source_lun, source, target_lun, target = shared.pair(4 * MIB)
+    answer = shared.clone(source, target, ReplicationSettingData={"BandwidthLimit": 512 << 10})
+    synchronization = answer["Synchronization"]
+    shared.copying(synchronization)
+    old("Quiesce")
+    shared.client.until(synchronization, lambda r: r["CopyState"] == 9, 10 * SLOWNESS)
+    old("Unquiesce")
+    shared.client.until(synchronization, lambda r: r["CopyState"] == 3, 10 * SLOWNESS)
+    old("Stop Copy")
+    shared.client.until(synchronization, lambda r: r["CopyState"] == 12, 10 * SLOWNESS)
+    shared.client.wait(answer["Job"])
+    assert old("Start Copy", expect=409)["Code"] == "illegal_state"
+    again = old("Resync Replica")
+    shared.client.completed(again["Job"])
+    luns.dirty(source_lun.path, 4 * MIB)
+    shared.client.completed(old("Restore from Replica")["Job"])
+    luns.assert_equal(target_lun.path, source_lun.path)
+    for operation in (3, 6, 7, 10, 11):
+        assert old(operation, expect=501)["ReturnValue"] == 1
