@@ -42,6 +42,7 @@ def make_state(world, state):
         modify(world, answer["Synchronization"], "Suspend")
     elif state == 5:
         world.array.kill()
+        target_lun.options["first"] = target_lun.options["scsi_id"], target_lun.options["scsi_sn"]
         target_lun.options["scsi_id"] = target_lun.options["scsi_sn"] = "another"
         world.array.start()
         world.client.wait(answer["Job"], 30 * SLOWNESS)
@@ -147,13 +148,14 @@ def test_resync_is_a_full_copy_again(shared):
 def test_resync_starts_an_aborted_or_broken_copy_again(world, state):
     synchronization, _, source_lun, target_lun = make_state(world, state)
     if state == 5:
-        # It has to be registered again before: another LUN is another volume.
-        relationship = world.client.get(synchronization)
-        answer = modify(world, synchronization, "Resync Replica")
-        job = world.client.wait(answer["Job"], 30 * SLOWNESS)
-        assert job["JobState"] == 10 and job["ErrorCodeText"] == "lun_changed"
-        assert world.client.get(relationship["self"])["CopyState"] == 5
-        return
+        # The LUN is another one: that has to be put right first, and looked at.
+        target = world.client.get(synchronization)["SyncedElement"]
+        world.client.refused(MODIFY, {"Operation": "Resync Replica", "Synchronization": synchronization}, 4, 409, code="lun_changed")
+        world.array.kill()
+        target_lun.options["scsi_id"], target_lun.options["scsi_sn"] = target_lun.options["first"]
+        world.array.start()
+        world.client.method("ScsiScan", {}, expect=200)
+        assert world.client.get(target)["Problem"] is None
     answer = modify(world, synchronization, "Resync Replica", ReplicationSettingData={"BandwidthLimit": 0})
     world.client.completed(answer["Job"])
     luns.assert_equal(source_lun.path, target_lun.path)
