@@ -36,7 +36,7 @@ struct stack_capacity {
 struct stack_spec {
     struct layer *const *layers; /* oldest first, at least one; the last is written to */
     unsigned n_layers;
-    struct blockdev *bottom; /* below the oldest layer, or NULL: zeros */
+    struct blockdev *bottom; /* below the oldest layer, not larger than the top; or NULL: zeros */
     struct stack_capacity capacity;
     uint32_t max_inflight; /* 0: 64 */
     bool read_only;

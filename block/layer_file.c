@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Layer files in a file system.
+ *
+ * What the page cache can do at once is done on the loop: reads with RWF_NOWAIT, writes with it
+ * where the file system can (XFS, Btrfs), and everything on tmpfs, which never waits for a disk.
+ * The rest goes to worker threads.
+ */
+#include "block/layer_io.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "base/check.h"
+
+enum {
+    NOW_BYTES = 256 << 10, /* copying more than this would keep the loop from others */
+    IOV_ROOM = 64,
+};
+
+struct real_file {
+    struct layer_file base;
+    int fd;
+    bool memory; /* tmpfs */
+    bool read_now;
+    bool write_now;
+    loop_fn close_fn;
+    void *close_arg;
+    struct loop_work close_work;
+};
+
+const char *layer_io_op_name(enum layer_io_op op)
+{
+    static const char *const names[] = {"read", "write", "punch", "sync", "extend"};
+    CHECK(op < ARRAY_LEN(names));
+    return names[op];
+}
+
+int layer_file_submit(struct layer_file *file, struct layer_io *io)
+{
+    io->file = file;
+    return file->ops->submit(file, io);
+}
+
+void layer_file_close(struct layer_file *file, loop_fn fn, void *arg)
+{
+    file->ops->close(file, fn, arg);
+}
+
+static int status_of_errno(int err)
+{
+    return err == ENOSPC || err == EDQUOT || err == EFBIG ? -ENOSPC : -EIO;
+}
+
+/* -EAGAIN with RWF_NOWAIT: some or all of it was not possible at once. */
+static int transfer(int fd, const struct layer_io *io, int flags)
+{
+    uint64_t done = 0;
+    while (done < io->len) {
+        struct iovec part[IOV_ROOM];
+        int n = 0;
+        uint64_t skip = done;
+        for (int i = 0; i < io->n_iov && n < IOV_ROOM; i++) {
+            if (skip >= io->iov[i].iov_len) {
+                skip -= io->iov[i].iov_len;
+                continue;
+            }
+            part[n].iov_base = (char *)io->iov[i].iov_base + skip;
+            part[n++].iov_len = io->iov[i].iov_len - skip;
+            skip = 0;
+        }
+        off_t offset = (off_t)(io->offset + done);
+        ssize_t rc = io->op == LAYER_IO_READ ? preadv2(fd, part, n, offset, flags)
+                                             : pwritev2(fd, part, n, offset, flags);
+        if (rc < 0 && errno == EINTR) {
+            continue;
+        }
+        if (rc < 0) {
+            return flags && (errno == EAGAIN || errno == EOPNOTSUPP) ? -errno
+                                                                     : status_of_errno(errno);
+        }
+        if (rc == 0) {
+            return -EIO; /* somebody made the file shorter */
+        }
+        done += (uint64_t)rc;
+    }
+    return 0;
+}
+
+static int punch(int fd, const struct layer_io *io)
+{
+    int rc;
+    do {
+        rc = fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->offset,
+                       (off_t)io->len);
+    } while (rc < 0 && errno == EINTR);
+    /* Without holes the space stays in use: the map says that these granules are not data. */
+    return rc == 0 || errno == EOPNOTSUPP ? 0 : status_of_errno(errno);
+}
+
+static int extend(int fd, const struct layer_io *io)
+{
+    struct stat st;
+    uint64_t size = io->offset + io->len;
+    if (fstat(fd, &st) < 0 || ((uint64_t)st.st_size < size && ftruncate(fd, (off_t)size) < 0)) {
+        return status_of_errno(errno);
+    }
+    return 0;
+}
+
+static int perform(struct real_file *file, const struct layer_io *io)
+{
+    switch (io->op) {
+    case LAYER_IO_READ:
+    case LAYER_IO_WRITE:
+        return transfer(file->fd, io, 0);
+    case LAYER_IO_PUNCH:
+        return punch(file->fd, io);
+    case LAYER_IO_SYNC:
+        return fdatasync(file->fd) == 0 ? 0 : status_of_errno(errno);
+    case LAYER_IO_EXTEND:
+        return extend(file->fd, io);
+    }
+    return -EIO;
+}
+
+static void work_run(void *arg)
+{
+    struct layer_io *io = arg;
+    io->status = perform((struct real_file *)io->file, io);
+}
+
+static void work_done(void *arg)
+{
+    struct layer_io *io = arg;
+    io->done(io);
+}
+
+static int real_submit(struct layer_file *base, struct layer_io *io)
+{
+    struct real_file *file = (struct real_file *)base;
+    bool transfers = io->op == LAYER_IO_READ || io->op == LAYER_IO_WRITE;
+    if (file->memory && (!transfers || io->len <= NOW_BYTES)) {
+        return perform(file, io);
+    }
+    bool *now = io->op == LAYER_IO_READ ? &file->read_now : &file->write_now;
+    if (transfers && *now && io->len <= NOW_BYTES) {
+        int status = transfer(file->fd, io, RWF_NOWAIT);
+        if (status != -EAGAIN && status != -EOPNOTSUPP) {
+            return status;
+        }
+        *now = status == -EAGAIN;
+    }
+    io->work = (struct loop_work){.run = work_run, .done = work_done, .arg = io};
+    loop_work_submit(base->loop, &io->work);
+    return -EINPROGRESS;
+}
+
+static void close_run(void *arg)
+{
+    struct real_file *file = arg;
+    close(file->fd);
+}
+
+static void close_done(void *arg)
+{
+    struct real_file *file = arg;
+    loop_fn fn = file->close_fn;
+    void *fn_arg = file->close_arg;
+    free(file);
+    fn(fn_arg);
+}
+
+static void real_close(struct layer_file *base, loop_fn fn, void *arg)
+{
+    struct real_file *file = (struct real_file *)base;
+    file->close_fn = fn;
+    file->close_arg = arg;
+    file->close_work = (struct loop_work){.run = close_run, .done = close_done, .arg = file};
+    loop_work_submit(base->loop, &file->close_work);
+}
+
+static const struct layer_file_ops real_ops = {.submit = real_submit, .close = real_close};
+
+struct file_opening {
+    struct loop_work work;
+    struct loop *loop;
+    char *path;
+    bool create;
+    uint64_t size_bytes;
+    layer_file_open_fn fn;
+    void *arg;
+    struct real_file *file;
+    struct error error;
+};
+
+static int open_error(struct file_opening *opening, int err)
+{
+    enum error_code code = ERR_INTERNAL;
+    char text[128];
+    if (err == ENOENT || err == ENOTDIR) {
+        code = ERR_NO_SUCH_OBJECT;
+    } else if (err == EEXIST || err == EWOULDBLOCK) {
+        code = ERR_IN_USE;
+    } else if (status_of_errno(err) == -ENOSPC) {
+        code = ERR_NO_SPACE;
+    }
+    return error_set(&opening->error, code, "%s: %s", opening->path,
+                     strerror_r(err, text, sizeof(text)));
+}
+
+/* A new file is there after a crash only if its directory says so. */
+static int sync_directory(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *name = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    int fd = name ? open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int err = fd < 0 || fsync(fd) < 0 ? errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(name);
+    return err;
+}
+
+static int opening_prepare(struct file_opening *opening, int fd)
+{
+    struct stat st;
+    struct statfs fs;
+    if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        return open_error(opening, errno);
+    }
+    if (opening->create) {
+        if (ftruncate(fd, (off_t)opening->size_bytes) < 0) {
+            return open_error(opening, errno);
+        }
+        int err = sync_directory(opening->path);
+        if (err) {
+            return open_error(opening, err);
+        }
+    }
+    if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0) {
+        return open_error(opening, errno);
+    }
+    if (!S_ISREG(st.st_mode)) {
+        return error_set(&opening->error, ERR_INVALID_PARAMETER, "%s is not a regular file",
+                         opening->path);
+    }
+    struct real_file *file = calloc(1, sizeof(*file));
+    if (!file) {
+        return error_set(&opening->error, ERR_NO_MEMORY, "%s", opening->path);
+    }
+    *file = (struct real_file){
+        .base = {.ops = &real_ops,
+                 .loop = opening->loop,
+                 .size_bytes = (uint64_t)st.st_size,
+                 .used_bytes = (uint64_t)st.st_blocks * 512},
+        .fd = fd,
+        .memory = fs.f_type == TMPFS_MAGIC,
+        .read_now = true,
+        .write_now = true,
+    };
+    opening->file = file;
+    return 0;
+}
+
+static void opening_run(void *arg)
+{
+    struct file_opening *opening = arg;
+    int flags =
+        O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | (opening->create ? O_CREAT | O_EXCL : 0);
+    int fd = open(opening->path, flags, 0600);
+    if (fd < 0) {
+        open_error(opening, errno);
+        return;
+    }
+    if (opening_prepare(opening, fd)) {
+        if (opening->create) {
+            unlink(opening->path);
+        }
+        close(fd);
+    }
+}
+
+static void opening_done(void *arg)
+{
+    struct file_opening *opening = arg;
+    struct real_file *file = opening->file;
+    opening->fn(opening->arg, file ? &file->base : NULL, file ? NULL : &opening->error);
+    free(opening->path);
+    free(opening);
+}
+
+static int real_open(const struct layer_backend *backend, struct loop *loop, const char *path,
+                     bool create, uint64_t size_bytes, layer_file_open_fn fn, void *arg)
+{
+    (void)backend;
+    struct file_opening *opening = calloc(1, sizeof(*opening));
+    if (!opening) {
+        return -ENOMEM;
+    }
+    opening->path = strdup(path);
+    if (!opening->path) {
+        free(opening);
+        return -ENOMEM;
+    }
+    opening->loop = loop;
+    opening->create = create;
+    opening->size_bytes = size_bytes;
+    opening->fn = fn;
+    opening->arg = arg;
+    opening->work = (struct loop_work){.run = opening_run, .done = opening_done, .arg = opening};
+    loop_work_submit(loop, &opening->work);
+    return 0;
+}
+
+static void real_remove(const struct layer_backend *backend, const char *path)
+{
+    (void)backend;
+    unlink(path);
+}
+
+const struct layer_backend layer_backend_files = {.open = real_open, .remove = real_remove};

@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Files for layers in memory, on a disk whose power can be cut.
+ *
+ * Thread:    one loop (a simulated one).
+ * Ownership: the disk outlives its files.
+ * Errors:    after the cut every operation fails with -EIO.
+ *
+ * A write or hole is volatile until a sync that began after its completion has ended. A power cut
+ * takes, for each sector of 512 bytes, any version since the last such sync; outside the data area
+ * it may also tear between two versions at any byte.
+ */
+#ifndef TESTS_UNIT_LAYER_DISK_H
+#define TESTS_UNIT_LAYER_DISK_H
+
+#include "base/random.h"
+#include "block/layer_io.h"
+
+struct layer_disk;
+
+/* delay_percent: how many operations complete later instead of at once. */
+struct layer_disk *layer_disk_new(uint64_t seed, unsigned delay_percent);
+void layer_disk_free(struct layer_disk *disk);
+const struct layer_backend *layer_disk_backend(struct layer_disk *disk);
+/* Cuts at the n-th write, hole or sync from now on, before it does anything; 0: never. */
+void layer_disk_cut_at(struct layer_disk *disk, uint64_t n);
+bool layer_disk_is_cut(const struct layer_disk *disk);
+uint64_t layer_disk_operations(const struct layer_disk *disk);
+/* What is left after the cut; the disk works again. */
+void layer_disk_power_on(struct layer_disk *disk);
+/* Bytes written and not punched, in pages of 4 KiB. */
+uint64_t layer_disk_used(const struct layer_disk *disk, const char *path);
+/* Damages or looks at what is there. */
+void layer_disk_peek(struct layer_disk *disk, const char *path, uint64_t offset, void *data,
+                     size_t len);
+void layer_disk_poke(struct layer_disk *disk, const char *path, uint64_t offset, const void *data,
+                     size_t len);
+void layer_disk_set_size(struct layer_disk *disk, const char *path, uint64_t size_bytes);
+/* The next operations of that kind fail. */
+void layer_disk_fail(struct layer_disk *disk, enum layer_io_op op, unsigned count, int status);
+
+#endif

@@ -1,0 +1,592 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * A volume under test: layers on a disk that can lose its power, a stack, and a model that knows
+ * which values every block of 512 bytes may have, of the volume and of each snapshot.
+ *
+ * Thread:    the simulated loop's.
+ * Ownership: world_new() to world_free(); buffers belong to the operations.
+ * Errors:    a failed expectation ends the test and names the seed.
+ *
+ * Blocks are stamped with their number and a running value. A block's model is the list of values
+ * that it may have after a power cut; the last one is what a read must give.
+ */
+#ifndef TESTS_UNIT_LAYER_WORLD_H
+#define TESTS_UNIT_LAYER_WORLD_H
+
+#include "tests/unit/block_io.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "base/log.h"
+#include "block/layer_private.h"
+#include "block/stack.h"
+#include "tests/unit/layer_disk.h"
+
+enum {
+    W_BLOCK = 512,
+    W_WINDOWS = 4,
+    W_WINDOW = 96 << 10,
+    W_BLOCKS = W_WINDOWS * W_WINDOW / W_BLOCK,
+    W_VALUES = 12,
+    W_LAYERS = 6,
+    W_INFLIGHT = 6,
+    W_MOST = 24 << 10,
+    W_SIZE = 64 << 20,
+};
+
+struct cell {
+    unsigned n;
+    struct {
+        uint64_t value;
+        uint64_t done; /* UINT64_MAX: under way */
+    } v[W_VALUES];
+};
+
+struct view {
+    bool lost; /* a merge overwrites it */
+    struct cell cells[W_BLOCKS];
+};
+
+struct world_op {
+    struct io io;
+    bool used;
+    unsigned first, last; /* blocks of the model */
+    uint64_t value;
+    uint64_t began;
+    struct world *world;
+    uint8_t data[W_MOST];
+};
+
+struct world {
+    uint64_t seed;
+    struct random random;
+    struct loop_sim *sim;
+    struct loop *loop;
+    struct layer_disk *disk;
+    struct layer_cache *cache;
+    struct blockdev *dev;
+    struct layer *layers[W_LAYERS];
+    char names[W_LAYERS][32]; /* what the records say */
+    struct view *views[W_LAYERS];
+    unsigned n_layers; /* recorded */
+    unsigned serial;
+    uint64_t clock;
+    uint64_t stamp;
+    struct world_op ops[W_INFLIGHT];
+    uint64_t capacity_used;
+    struct blockdev *bottom;
+    bool merged; /* a merge was not finished: run it again */
+    enum stack_job_kind merge_kind;
+    unsigned merge_index;
+};
+
+#define W_EXPECT(world, condition)                                                                 \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            print_error("seed %" PRIu64 ": %s\n", (world)->seed, #condition);                      \
+            fail();                                                                                \
+        }                                                                                          \
+    } while (0)
+
+static inline uint64_t world_offset(unsigned block)
+{
+    static const uint64_t begins[W_WINDOWS] = {0, (4 << 20) - W_WINDOW / 2,
+                                               (60 << 20) - W_WINDOW / 2, W_SIZE - W_WINDOW};
+    unsigned per = W_WINDOW / W_BLOCK;
+    return begins[block / per] + (uint64_t)(block % per) * W_BLOCK;
+}
+
+static inline void world_stamp(uint8_t *data, unsigned block, uint64_t value)
+{
+    uint64_t word = value ? value | (uint64_t)(block + 1) << 40 : 0;
+    for (unsigned i = 0; i < W_BLOCK; i += 8) {
+        memcpy(data + i, &word, 8);
+    }
+}
+
+static inline bool world_read_stamp(const uint8_t *data, unsigned block, uint64_t *ret_value)
+{
+    uint64_t word;
+    memcpy(&word, data, 8);
+    for (unsigned i = 8; i < W_BLOCK; i += 8) {
+        if (memcmp(data + i, &word, 8) != 0) {
+            return false;
+        }
+    }
+    *ret_value = word & ((UINT64_C(1) << 40) - 1);
+    return word == 0 || word >> 40 == block + 1;
+}
+
+struct world_wait {
+    bool done;
+    int status;
+    uint64_t pause_ns;
+    struct layer *layer;
+    struct error error;
+};
+
+static inline void world_done(void *arg, int status)
+{
+    struct world_wait *wait = arg;
+    wait->done = true;
+    wait->status = status;
+}
+
+static inline void world_closed(void *arg)
+{
+    world_done(arg, 0);
+}
+
+static inline void world_opened(void *arg, struct layer *layer, const struct error *error)
+{
+    struct world_wait *wait = arg;
+    wait->done = true;
+    wait->layer = layer;
+    if (error) {
+        wait->error = *error;
+        wait->status = error_info(error->code)->err;
+    }
+}
+
+static inline void world_snapped(void *arg, int status, uint64_t pause_ns)
+{
+    struct world_wait *wait = arg;
+    wait->done = true;
+    wait->status = status;
+    wait->pause_ns = pause_ns;
+}
+
+static inline bool world_is_done(void *arg)
+{
+    return ((struct world_wait *)arg)->done;
+}
+
+static inline void world_await(struct world *world, struct world_wait *wait)
+{
+    W_EXPECT(world, loop_sim_run_until(world->sim, world_is_done, wait, 100 * SEC_NS));
+}
+
+static inline struct layer *world_layer(struct world *world, const char *name, bool create,
+                                        struct world_wait *wait)
+{
+    struct layer_spec spec = {.path = name,
+                              .cache = world->cache,
+                              .backend = layer_disk_backend(world->disk),
+                              .size_bytes = create ? W_SIZE : 0,
+                              .log_half_bytes = 4096u * (2 + world->seed % 3)};
+    memcpy(spec.id, name, strlen(name) < 16 ? strlen(name) : 16);
+    *wait = (struct world_wait){0};
+    assert_int_equal(create ? layer_create(world->loop, &spec, world_opened, wait)
+                            : layer_open(world->loop, &spec, world_opened, wait),
+                     0);
+    world_await(world, wait);
+    return wait->layer;
+}
+
+static inline int world_reserve(void *arg, uint64_t bytes)
+{
+    struct world *world = arg;
+    world->capacity_used += bytes;
+    return 0;
+}
+
+static inline void world_give_back(void *arg, uint64_t bytes)
+{
+    struct world *world = arg;
+    world->capacity_used -= bytes;
+}
+
+static inline struct blockdev *world_stack(struct world *world, unsigned n)
+{
+    struct blockdev *dev;
+    struct stack_spec spec = {.layers = world->layers, .n_layers = n, .bottom = world->bottom};
+    spec.capacity =
+        (struct stack_capacity){.reserve = world_reserve, .release = world_give_back, .arg = world};
+    assert_int_equal(stack_open(world->loop, &spec, &dev), 0);
+    return dev;
+}
+
+static inline void world_open(struct world *world)
+{
+    for (unsigned i = 0; i < world->n_layers; i++) {
+        struct world_wait wait;
+        world->layers[i] = world_layer(world, world->names[i], false, &wait);
+        if (!world->layers[i]) {
+            print_error("seed %" PRIu64 ": %s\n", world->seed, wait.error.detail);
+            fail();
+        }
+    }
+    world->dev = world_stack(world, world->n_layers);
+}
+
+static inline struct world *world_new(uint64_t seed, unsigned delay_percent)
+{
+    struct world *world = calloc(1, sizeof(*world));
+    assert_non_null(world);
+    world->seed = seed;
+    random_seed(&world->random, seed);
+    assert_int_equal(loop_sim_new(seed, &world->sim), 0);
+    assert_int_equal(loop_sim_add(world->sim, "world", &world->loop), 0);
+    world->disk = layer_disk_new(seed * 7 + 1, delay_percent);
+    /* Small: map pages come and go. */
+    assert_int_equal(layer_cache_new(seed % 2 ? 1 : 1 << 20, &world->cache), 0);
+    struct world_wait wait;
+    snprintf(world->names[0], sizeof(world->names[0]), "layer%u", world->serial++);
+    world->layers[0] = world_layer(world, world->names[0], true, &wait);
+    assert_non_null(world->layers[0]);
+    world->views[0] = calloc(1, sizeof(struct view));
+    for (unsigned b = 0; b < W_BLOCKS; b++) {
+        world->views[0]->cells[b].n = 1;
+    }
+    world->n_layers = 1;
+    world->dev = world_stack(world, 1);
+    return world;
+}
+
+/* Settles what a sync that began then has made sure of. */
+static inline void cell_settle(struct cell *cell, uint64_t began)
+{
+    unsigned keep = 0;
+    for (unsigned i = 1; i < cell->n; i++) {
+        if (cell->v[i].done <= began) {
+            keep = i;
+        }
+    }
+    memmove(cell->v, cell->v + keep, (cell->n - keep) * sizeof(cell->v[0]));
+    cell->n -= keep;
+    cell->v[0].done = 0;
+}
+
+static inline void view_settle(struct view *view, uint64_t began)
+{
+    for (unsigned b = 0; b < W_BLOCKS; b++) {
+        cell_settle(&view->cells[b], began);
+    }
+}
+
+static inline void world_op_done(struct block_req *req)
+{
+    struct world_op *op = container_of(req, struct world_op, io.req);
+    struct world *world = op->world;
+    struct view *top = world->views[world->n_layers - 1];
+    op->used = false;
+    W_EXPECT(world, req->status == 0 || layer_disk_is_cut(world->disk));
+    if (req->status) {
+        return; /* may or may not have happened, for ever */
+    }
+    uint64_t now = ++world->clock;
+    if (req->op == BLOCK_FLUSH) {
+        for (unsigned i = 0; i < world->n_layers; i++) {
+            view_settle(world->views[i], op->began);
+        }
+        return;
+    }
+    for (unsigned b = op->first; b <= op->last; b++) {
+        struct cell *cell = &top->cells[b];
+        if (req->op == BLOCK_READ) {
+            uint64_t value;
+            W_EXPECT(world, world_read_stamp(op->data + (b - op->first) * W_BLOCK, b, &value));
+            W_EXPECT(world, value == cell->v[cell->n - 1].value);
+            continue;
+        }
+        cell->v[cell->n - 1].done = now;
+        if (req->flags & BLOCK_FUA) {
+            cell_settle(cell, now);
+        }
+    }
+}
+
+static inline bool world_busy(struct world *world, unsigned first, unsigned last)
+{
+    for (unsigned i = 0; i < W_INFLIGHT; i++) {
+        const struct world_op *op = &world->ops[i];
+        if (op->used && op->io.req.op != BLOCK_FLUSH && op->first <= last && first <= op->last) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static inline void world_submit(struct world *world, struct world_op *op, enum block_op kind,
+                                unsigned flags)
+{
+    uint64_t len = kind == BLOCK_FLUSH ? 0 : (uint64_t)(op->last - op->first + 1) * W_BLOCK;
+    op->used = true;
+    op->world = world;
+    op->began = world->clock;
+    op->io = (struct io){0};
+    op->io.slice = (struct slice){.data = op->data, .len = (size_t)len};
+    op->io.req = (struct block_req){.op = kind,
+                                    .flags = flags,
+                                    .offset = kind == BLOCK_FLUSH ? 0 : world_offset(op->first),
+                                    .len = len,
+                                    .slices = &op->io.slice,
+                                    .n_slices = kind == BLOCK_READ || kind == BLOCK_WRITE,
+                                    .done = world_op_done};
+    blockdev_submit(world->dev, &op->io.req);
+}
+
+/* One random request, if there is room for it. */
+static inline void world_request(struct world *world)
+{
+    struct world_op *op = NULL;
+    for (unsigned i = 0; i < W_INFLIGHT && !op; i++) {
+        op = world->ops[i].used ? NULL : &world->ops[i];
+    }
+    if (!op) {
+        return;
+    }
+    uint64_t dice = random_below(&world->random, 20);
+    if (dice < 3) {
+        world_submit(world, op, BLOCK_FLUSH, 0);
+        return;
+    }
+    unsigned per = W_WINDOW / W_BLOCK;
+    unsigned window = (unsigned)random_below(&world->random, W_WINDOWS);
+    unsigned begin = (unsigned)random_below(&world->random, per);
+    unsigned count = 1 + (unsigned)random_below(&world->random, W_MOST / W_BLOCK);
+    if (random_chance(&world->random, 1, 2)) {
+        begin = begin / 8 * 8;
+        count = (count + 7) / 8 * 8;
+    }
+    count = count < per - begin ? count : per - begin;
+    count = count < W_MOST / W_BLOCK ? count : W_MOST / W_BLOCK;
+    op->first = window * per + begin;
+    op->last = op->first + count - 1;
+    if (world_busy(world, op->first, op->last)) {
+        return;
+    }
+    enum block_op kind = dice < 6    ? BLOCK_READ
+                         : dice < 8  ? BLOCK_ZERO
+                         : dice < 10 ? BLOCK_DISCARD
+                                     : BLOCK_WRITE;
+    struct view *top = world->views[world->n_layers - 1];
+    if (kind != BLOCK_READ) {
+        for (unsigned b = op->first; b <= op->last; b++) {
+            if (top->cells[b].n == W_VALUES) {
+                world_submit(world, op, BLOCK_FLUSH, 0);
+                return;
+            }
+        }
+        uint64_t value = kind == BLOCK_WRITE ? ++world->stamp : 0;
+        for (unsigned b = op->first; b <= op->last; b++) {
+            struct cell *cell = &top->cells[b];
+            cell->v[cell->n].value = value;
+            cell->v[cell->n++].done = UINT64_MAX;
+            world_stamp(op->data + (b - op->first) * W_BLOCK, b, value);
+        }
+    }
+    bool fua = kind != BLOCK_READ && kind != BLOCK_DISCARD && random_chance(&world->random, 1, 4);
+    world_submit(world, op, kind, fua ? BLOCK_FUA : 0);
+}
+
+static inline bool world_is_idle(void *arg)
+{
+    const struct world *world = arg;
+    for (unsigned i = 0; i < W_INFLIGHT; i++) {
+        if (world->ops[i].used) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static inline void world_drain(struct world *world)
+{
+    W_EXPECT(world, loop_sim_run_until(world->sim, world_is_idle, world, 100 * SEC_NS));
+}
+
+/* Reads a view and compares; after a cut it also learns which of the values it is. */
+static inline void world_check_view(struct world *world, unsigned index, bool after_cut)
+{
+    static uint8_t data[W_WINDOW];
+    struct view *view = world->views[index];
+    if (view->lost) {
+        return;
+    }
+    struct blockdev *dev = world_stack(world, index + 1);
+    for (unsigned w = 0; w < W_WINDOWS; w++) {
+        unsigned first = w * (W_WINDOW / W_BLOCK);
+        memset(data, 0xee, sizeof(data));
+        struct io io;
+        io_start(&io, dev, BLOCK_READ, world_offset(first), data, W_WINDOW, 0);
+        W_EXPECT(world, loop_sim_run_until(world->sim, io_is_done, &io, 100 * SEC_NS));
+        W_EXPECT(world, io.req.status == 0);
+        for (unsigned b = 0; b < W_WINDOW / W_BLOCK; b++) {
+            struct cell *cell = &view->cells[first + b];
+            uint64_t value = UINT64_MAX;
+            bool whole = world_read_stamp(data + b * W_BLOCK, first + b, &value);
+            bool found = false;
+            for (unsigned i = after_cut ? 0 : cell->n - 1; i < cell->n && whole && !found; i++) {
+                found = cell->v[i].value == value;
+            }
+            if (!found) {
+                print_error("seed %" PRIu64 ": view %u of %u, block %u is %" PRIu64 "%s; allowed:",
+                            world->seed, index, world->n_layers, first + b, value,
+                            whole ? "" : " (torn)");
+                for (unsigned i = 0; i < cell->n; i++) {
+                    print_error(" %" PRIu64, cell->v[i].value);
+                }
+                print_error("\n");
+                fail();
+            }
+            if (after_cut) {
+                cell->n = 1;
+                cell->v[0].value = value;
+                cell->v[0].done = 0;
+            }
+        }
+    }
+    struct world_wait wait = {0};
+    blockdev_close(dev, world_closed, &wait);
+    world_await(world, &wait);
+}
+
+static inline void world_check(struct world *world, bool after_cut)
+{
+    world_drain(world);
+    for (unsigned i = 0; i < world->n_layers; i++) {
+        world_check_view(world, i, after_cut);
+    }
+}
+
+/* Snapshot; false if the power went. */
+static inline bool world_snapshot(struct world *world)
+{
+    struct world_wait wait;
+    unsigned n = world->n_layers;
+    world_drain(world);
+    snprintf(world->names[n], sizeof(world->names[n]), "layer%u", world->serial++);
+    struct layer *layer = world_layer(world, world->names[n], true, &wait);
+    if (!layer) {
+        W_EXPECT(world, layer_disk_is_cut(world->disk));
+        return false;
+    }
+    /* Recorded, then pushed. */
+    world->layers[n] = layer;
+    world->views[n] = malloc(sizeof(struct view));
+    memcpy(world->views[n], world->views[n - 1], sizeof(struct view));
+    world->n_layers++;
+    wait = (struct world_wait){0};
+    assert_int_equal(stack_snapshot(world->dev, layer, world_snapped, &wait), 0);
+    world_await(world, &wait);
+    if (wait.status) {
+        W_EXPECT(world, layer_disk_is_cut(world->disk));
+        return false;
+    }
+    view_settle(world->views[n - 1], world->clock);
+    view_settle(world->views[n], world->clock);
+    return true;
+}
+
+static inline void world_forget(struct world *world, unsigned layer, unsigned view)
+{
+    free(world->views[view]);
+    for (unsigned i = layer; i + 1 < world->n_layers; i++) {
+        world->layers[i] = world->layers[i + 1];
+        memcpy(world->names[i], world->names[i + 1], sizeof(world->names[i]));
+    }
+    for (unsigned i = view; i + 1 < world->n_layers; i++) {
+        world->views[i] = world->views[i + 1];
+    }
+    world->n_layers--;
+}
+
+/* Runs a merge while requests go on; false if the power went. */
+static inline bool world_merge(struct world *world, enum stack_job_kind kind, unsigned index)
+{
+    struct world_wait wait = {0};
+    struct stack_job *job;
+    struct stack_job_spec spec = {
+        .kind = kind, .index = index, .max_inflight = 3, .done = world_done, .arg = &wait};
+    unsigned gone = kind == STACK_MERGE_UP ? index : index - 1;
+    world->views[gone]->lost = true;
+    world->merged = true;
+    world->merge_kind = kind;
+    world->merge_index = index;
+    assert_int_equal(stack_job_start(world->dev, &spec, &job), 0);
+    while (!wait.done) {
+        if (random_chance(&world->random, 1, 4) && !layer_disk_is_cut(world->disk)) {
+            world_request(world);
+        }
+        if (!loop_sim_step(world->sim)) {
+            loop_sim_advance(world->sim, 20000);
+        }
+    }
+    if (wait.status) {
+        W_EXPECT(world, layer_disk_is_cut(world->disk));
+        return false;
+    }
+    world->merged = false;
+    struct layer *layer = world->layers[index];
+    /* Recorded, then removed. */
+    world_forget(world, index, gone);
+    wait = (struct world_wait){0};
+    assert_int_equal(stack_remove(world->dev, index, NULL, NULL), 0);
+    layer_unref(layer, world_done, &wait);
+    world_await(world, &wait);
+    return true;
+}
+
+static inline void world_close(struct world *world)
+{
+    struct world_wait wait = {0};
+    world_drain(world);
+    blockdev_close(world->dev, world_closed, &wait);
+    world_await(world, &wait);
+    for (unsigned i = 0; i < world->n_layers; i++) {
+        wait = (struct world_wait){0};
+        layer_unref(world->layers[i], world_done, &wait);
+        world_await(world, &wait);
+        W_EXPECT(world, wait.status == 0 || layer_disk_is_cut(world->disk));
+    }
+    loop_sim_run_until_idle(world->sim);
+    W_EXPECT(world, layer_cache_bytes(world->cache) == 0);
+}
+
+static inline void world_free(struct world *world)
+{
+    world_close(world);
+    for (unsigned i = 0; i < world->n_layers; i++) {
+        free(world->views[i]);
+    }
+    layer_cache_free(world->cache);
+    layer_disk_free(world->disk);
+    loop_free(world->loop);
+    loop_sim_free(world->sim);
+    free(world);
+}
+
+/* count random steps, or until the power goes. */
+static inline void world_run(struct world *world, unsigned count)
+{
+    for (unsigned i = 0; i < count && !layer_disk_is_cut(world->disk); i++) {
+        uint64_t dice = random_below(&world->random, 200);
+        if (dice < 4 && world->n_layers < W_LAYERS) {
+            world_snapshot(world);
+        } else if (dice < 7 && world->n_layers > 1) {
+            world_merge(world, STACK_MERGE_UP,
+                        (unsigned)random_below(&world->random, world->n_layers - 1));
+        } else if (dice < 10 && world->n_layers > 2) {
+            world_merge(world, STACK_MERGE_DOWN,
+                        1 + (unsigned)random_below(&world->random, world->n_layers - 2));
+        } else if (dice < 12) {
+            world_close(world);
+            if (!layer_disk_is_cut(world->disk)) {
+                world_open(world);
+            } else {
+                world->dev = NULL;
+            }
+        } else {
+            world_request(world);
+            for (uint64_t n = random_below(&world->random, 6); n > 0; n--) {
+                if (!loop_sim_step(world->sim)) {
+                    loop_sim_advance(world->sim, 20000);
+                }
+            }
+        }
+    }
+}
+
+#endif
