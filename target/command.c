@@ -137,16 +137,46 @@ static void queue_task(struct task *task)
     }
 }
 
-static bool credit(const struct connection *conn)
+/* Memory for the rest of a command's data, all of it, before the first R2T. */
+static bool promise(struct task *task)
 {
-    return conn->in_flight == 0 || conn->in_flight < conn->server->limits.connection_bytes;
+    struct connection *conn = task->session->conn;
+    struct shard *shard = conn->shard;
+    if (task->promised > 0) {
+        return true;
+    }
+    uint32_t need = task->out_want - task->out_next;
+    bool fits_conn = conn->promised == 0 ||
+                     conn->promised + need <= conn->server->limits.connection_bytes;
+    bool fits_shard = shard->promised == 0 || shard->promised + need <= shard->promise_limit;
+    if (!fits_conn || !fits_shard) {
+        if (list_empty(&task->promise_link)) {
+            list_push_back(&shard->promise_waiting, &task->promise_link);
+        }
+        return false;
+    }
+    list_remove(&task->promise_link);
+    task->promised = need;
+    conn->promised += need;
+    shard->promised += need;
+    return true;
 }
 
-static bool wants_r2t(const struct task *task)
+static bool wants_r2t(struct task *task)
 {
     return !task->unsolicited && !task->discard && task->r2t_offset < task->out_want &&
            task->r2t_sn - task->r2t_arriving < task->session->values.max_outstanding_r2t &&
-           credit(task->session->conn);
+           promise(task);
+}
+
+void command_promise_wake(struct shard *shard)
+{
+    list_for_each_safe (link, next, &shard->promise_waiting) {
+        struct task *task = list_entry(link, struct task, promise_link);
+        if (wants_r2t(task)) {
+            queue_task(task);
+        }
+    }
 }
 
 /* The command as far as the device server is concerned is complete, or not wanted. */
@@ -361,7 +391,6 @@ void command_data_out(struct connection *conn)
         if (ttt != PDU_NO_TAG) {
             uint32_t got = len < task->r2t_credit ? len : task->r2t_credit;
             task->r2t_credit -= got;
-            conn->in_flight -= got;
         }
         complete |= task->out_next >= task->burst_end;
     }
@@ -378,15 +407,6 @@ void command_data_out(struct connection *conn)
     if (task->state == TASK_COLLECT) {
         collect_go_on(task);
     }
-    if (conn->credit_waits && credit(conn)) {
-        conn->credit_waits = false;
-        list_for_each_safe (link, next, &session->collecting) {
-            struct task *other = list_entry(link, struct task, link);
-            if (wants_r2t(other)) {
-                queue_task(other);
-            }
-        }
-    }
 }
 
 /* ---- answers ---- */
@@ -402,6 +422,7 @@ void command_ready(struct scsi_cmd *cmd)
         return;
     }
     slices_clear(session->conn->shard, &cmd->out);
+    task_unpromise(task);
     if (cmd->status == SCSI_CHECK_CONDITION) {
         count_add(&counters->check_conditions, 1);
     } else if (cmd->status == SCSI_RESERVATION_CONFLICT) {
@@ -447,9 +468,7 @@ static uint8_t residual(const struct task *task, uint32_t *ret_residual)
 static bool next_r2t(struct task *task, struct tx_pdu *pdu)
 {
     struct session *session = task->session;
-    struct connection *conn = session->conn;
     if (!wants_r2t(task)) {
-        conn->credit_waits |= !credit(conn);
         pdu->made = false;
         return true;
     }
@@ -466,7 +485,6 @@ static bool next_r2t(struct task *task, struct tx_pdu *pdu)
     task->r2t_sn++;
     task->r2t_offset += len;
     task->r2t_credit += len;
-    conn->in_flight += len;
     return !wants_r2t(task);
 }
 

@@ -119,8 +119,7 @@ struct connection {
     uint64_t logout_deadline_ns; /* 0: none */
     bool logged_out;
     uint64_t collected; /* bytes of unfinished data-out */
-    uint64_t in_flight; /* bytes asked for with R2T */
-    bool credit_waits;  /* a task would have asked for more */
+    uint64_t promised;  /* receive memory set aside for writes */
     struct loop_task free_task;
 };
 
@@ -157,6 +156,8 @@ struct tx_pdu {
     const uint8_t *bytes; /* instead of slices */
     bool made; /* false: nothing to be sent */
 };
+/* Asks for data where a task waited for memory. */
+void command_promise_wake(struct shard *shard);
 bool command_next_pdu(struct task *task, struct tx_pdu *pdu, uint8_t *sense_space);
 
 /* text.c */

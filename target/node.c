@@ -185,6 +185,7 @@ static void open_target(struct target_message *message)
     strcpy(scsi->name, target->name);
     list_init(&scsi->nexuses);
     scsi->max_transfer = target->server->limits.max_transfer;
+    scsi->accept_transfer = target->server->accept_transfer;
     scsi->save = target->server->events.reservations_changed ? save_reservations : NULL;
     scsi->abort_others = abort_others;
     loop_timer_init(&target->close_timer, target->shard->loop, close_deadline, target);
@@ -223,16 +224,18 @@ static void close_target(struct target_message *message)
 
 void target_check_idle(struct target *target)
 {
-    if (!target->closing || !target->close_message || target->saves > 0 ||
+    if (!target->closing || !target->close_message || target->saves > 0 || target->removing ||
         !list_empty(&target->connections) || !list_empty(&target->sessions)) {
         return;
     }
+    target->removing = true; /* units may be gone at once, and ask here again */
     for (unsigned i = 0; i < TARGET_MAX_LUNS; i++) {
         if (target->scsi.luns[i]) {
             target->luns_leaving++;
             scsi_lun_remove(target->scsi.luns[i], lun_gone_with_target, target);
         }
     }
+    target->removing = false;
     if (target->luns_leaving > 0) {
         return;
     }

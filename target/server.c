@@ -27,6 +27,16 @@ static uint64_t or_default(uint64_t value, uint64_t preset)
     return value ? value : preset;
 }
 
+/* What one command may move must fit into what there is: half of the read buffers, three quarters of
+ * the receive buffers, and the pieces of a table. */
+static uint32_t accept_limit(const struct target_limits *limits)
+{
+    size_t most = (SLICES_TABLE - 64) / 2 * (size_t)SHARD_LARGE;
+    most = most < limits->data_bytes / 2 ? most : limits->data_bytes / 2;
+    most = most < limits->receive_bytes / 4 * 3 ? most : limits->receive_bytes / 4 * 3;
+    return (uint32_t)most;
+}
+
 static struct target_limits limits_with_defaults(const struct target_limits *given)
 {
     struct target_limits limits = *given;
@@ -50,12 +60,9 @@ static struct target_limits limits_with_defaults(const struct target_limits *giv
     limits.receive_bytes = or_default(given->receive_bytes, 64 << 20);
     limits.data_bytes = or_default(given->data_bytes, 96 << 20);
     limits.connection_bytes = or_default(given->connection_bytes, 16 << 20);
-    /* What one command may move must fit into what there is. */
-    if (limits.max_transfer > limits.data_bytes / 4) {
-        limits.max_transfer = (uint32_t)(limits.data_bytes / 4);
-    }
-    if (limits.max_transfer > 16 << 20) {
-        limits.max_transfer = 16 << 20;
+    uint32_t most = accept_limit(&limits);
+    if (limits.max_transfer > most) {
+        limits.max_transfer = most;
     }
     return limits;
 }
@@ -71,6 +78,7 @@ int target_server_new(const struct target_server_spec *spec, struct target_serve
     }
     server->owner = spec->owner;
     server->limits = limits_with_defaults(&spec->limits);
+    server->accept_transfer = accept_limit(&server->limits);
     server->chap_algorithms =
         spec->chap_algorithms ? spec->chap_algorithms : TARGET_CHAP_ALL & ~TARGET_CHAP_MD5;
     server->events = spec->events;

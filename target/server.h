@@ -64,6 +64,7 @@ struct target {
     uint16_t next_tsih;
     bool closing;
     unsigned luns_leaving;
+    bool removing;
     unsigned saves; /* messages to the owner that have not come back */
     struct target_message *close_message;
     struct loop_timer close_timer;
@@ -78,6 +79,7 @@ struct target_server {
     /* Constant. */
     struct loop *owner;
     struct target_limits limits;
+    uint32_t accept_transfer;
     unsigned chap_algorithms;
     struct target_events events;
     void *events_arg;

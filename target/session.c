@@ -75,6 +75,7 @@ int session_new(struct target *target, unsigned window, struct session **ret_ses
         tasks[i].index = (uint16_t)i;
         tasks[i].item.is_task = true;
         list_init(&tasks[i].item.link);
+        list_init(&tasks[i].promise_link);
         list_push_back(&session->free, &tasks[i].link);
     }
     for (unsigned i = 0; i < SESSION_TMFS; i++) {
@@ -210,19 +211,33 @@ void task_settle(struct task *task)
     }
 }
 
+void task_unpromise(struct task *task)
+{
+    list_remove(&task->promise_link);
+    if (task->promised > 0) {
+        struct shard *shard = task->session->target->shard;
+        shard->promised -= task->promised;
+        if (task->session->conn) {
+            task->session->conn->promised -= task->promised;
+        }
+        task->promised = 0;
+        command_promise_wake(shard);
+    }
+}
+
 void task_free(struct task *task)
 {
     struct session *session = task->session;
     struct connection *conn = session->conn;
     CHECK(task->state != TASK_FREE);
     task_settle(task);
+    task_unpromise(task);
     struct task **at = bucket(session, task->itt);
     while (*at != task) {
         at = &(*at)->itt_next;
     }
     *at = task->itt_next;
     if (conn) {
-        conn->in_flight -= task->r2t_credit;
         conn->collected -= task->state == TASK_COLLECT ? task->out_next : 0;
         if (task->queued) {
             task->queued = false;
@@ -309,6 +324,7 @@ static void tmf_answer(struct tmf *tmf)
     }
     message->bhs[2] = tmf->response;
     put_be32(message->bhs + PDU_F_ITT, tmf->itt);
+    message->close_after = tmf->function == TMF_COLD_RESET && tmf->response == TMF_COMPLETE;
     connection_post(conn, message);
 }
 
@@ -428,11 +444,13 @@ void session_tmf_receive(struct session *session, const uint8_t bhs[PDU_BHS])
     tmf_start(tmf, get_be32(bhs + 32));
     list_push_back(&session->waiting_tmfs, &tmf->link);
     if (tmf->function == TMF_COLD_RESET && tmf->response == TMF_COMPLETE) {
-        /* All connections of the target end (RFC 7143, 11.5.1); the requester's too. */
+        /* All connections of the target end (RFC 7143, 11.5.1), the requester's after the answer. */
         list_for_each_safe (clink, next, &target->connections) {
-            connection_close(list_entry(clink, struct connection, link), "target cold reset");
+            struct connection *other = list_entry(clink, struct connection, link);
+            if (other != session->conn) {
+                connection_close(other, "target cold reset");
+            }
         }
-        return;
     }
     session_tmf_check(target);
 }

@@ -69,6 +69,8 @@ struct task {
     uint32_t r2t_sn;        /* of the next R2T */
     uint32_t r2t_arriving;  /* R2TSN of the sequence that arrives (next) */
     uint32_t r2t_credit;    /* bytes asked for, not yet there */
+    uint32_t promised;      /* receive memory set aside for it */
+    struct list promise_link;
     uint64_t waiting_since; /* for data, ns */
 
     /* Data-in. */
@@ -137,6 +139,8 @@ void task_move(struct task *task, enum task_state state);
 void task_free(struct task *task);
 /* It will not be answered; ends now or when its device lets it go. */
 void task_abort(struct task *task);
+/* Gives back what was set aside for its data; others may go on. */
+void task_unpromise(struct task *task);
 /* Takes it out of the flow control: its answer is on the way, or there will be none. */
 void task_settle(struct task *task);
 

@@ -34,6 +34,8 @@ int shard_init(struct shard *shard, struct target_server *server, struct loop *l
     shard->loop = loop;
     list_init(&shard->waiting);
     list_init(&shard->luns);
+    list_init(&shard->promise_waiting);
+    shard->promise_limit = limits->receive_bytes / 4 * 3;
     shard->wake_task = (struct loop_task){.fn = wake_waiters, .arg = shard};
     /* A quarter each for small and medium reads, half for large ones. */
     size_t data = limits->data_bytes;

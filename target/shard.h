@@ -50,6 +50,11 @@ struct shard {
     struct list waiting; /* of struct shard_waiter: for read buffers */
     struct loop_task wake_task;
     bool wake_posted;
+    /* Write data that tasks have been allowed to ask for, and the tasks that wait until they may:
+     * whole commands are promised or none of them, so that what was begun can be finished. */
+    uint64_t promised;
+    uint64_t promise_limit;
+    struct list promise_waiting; /* struct task.promise_link */
     struct list luns; /* struct scsi_lun.shard_link: targets of EXTENDED COPY */
 };
 

@@ -257,7 +257,7 @@ bool scsi_check_range(struct scsi_cmd *cmd)
 
 bool scsi_check_transfer(struct scsi_cmd *cmd, uint64_t bytes, unsigned field)
 {
-    if (bytes > cmd->target->max_transfer) {
+    if (bytes > cmd->target->accept_transfer) {
         scsi_fail_field(cmd, field, 8);
         return false;
     }
@@ -354,6 +354,10 @@ void scsi_start(struct scsi_cmd *cmd)
         scsi_end(cmd, SCSI_RESERVATION_CONFLICT);
         return;
     }
+    if (lun->sanitizing && (op->flags & OP_MOVES_STATE)) {
+        scsi_fail(cmd, SCSI_NOT_READY, ASC_NOT_READY_SANITIZE);
+        return;
+    }
     if (!(op->flags & OP_NOT_READY_TOO)) {
         if (lun->sanitizing || lun->sanitize_failed) {
             scsi_fail(cmd, SCSI_NOT_READY,
@@ -372,6 +376,9 @@ void scsi_start(struct scsi_cmd *cmd)
     if (op->parse) {
         op->parse(cmd);
     }
+    if ((op->flags & OP_EXACT) && !cmd->ended && cmd->expected_out != cmd->out_len) {
+        scsi_fail(cmd, SCSI_ILLEGAL_REQUEST, ASC_INVALID_FIELD_IN_CDB);
+    }
 }
 
 void scsi_execute(struct scsi_cmd *cmd)
@@ -382,9 +389,10 @@ void scsi_execute(struct scsi_cmd *cmd)
     for (unsigned i = 0; i < cmd->out.count; i++) {
         have += cmd->out.items[i].len;
     }
-    if (have < cmd->out_len && cmd->op->execute != scsi_write) {
-        /* The initiator meant to send less than the command takes. Only a plain write makes sense
-         * in part. */
+    if (have < cmd->out_len && cmd->op->execute != scsi_write &&
+        cmd->op->execute != scsi_write_verify) {
+        /* The initiator meant to send less than the command takes. Only writes make sense in part.
+         */
         scsi_fail(cmd, SCSI_ILLEGAL_REQUEST, ASC_INVALID_FIELD_IN_CDB);
         return;
     }

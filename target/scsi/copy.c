@@ -35,8 +35,6 @@ struct record {
     bool failed;
     uint16_t segments;
     uint64_t bytes;
-    uint8_t sense[SCSI_SENSE_MAX];
-    size_t sense_len;
 };
 
 struct segment {
@@ -113,10 +111,6 @@ static bool read_cscd(struct scsi_cmd *cmd, struct copy *copy, const uint8_t *d,
         scsi_fail(cmd, SCSI_ILLEGAL_REQUEST, ASC_UNSUPPORTED_TARGET_DESCRIPTOR);
         return false;
     }
-    if (d[1] & 0xc0) { /* LU ID type: only the designator's */
-        scsi_fail_parameter(cmd, offset + 1);
-        return false;
-    }
     struct scsi_lun *lun = NULL;
     bool null = d[1] & 0x20;
     unsigned designator_type = d[5] & 0x3f;
@@ -173,7 +167,7 @@ static bool read_segment(struct scsi_cmd *cmd, struct copy *copy, const uint8_t 
     uint64_t to_blocks = segment->len >> segment->to->block_shift;
     if (from_lba > segment->from->n_blocks || from_blocks > segment->from->n_blocks - from_lba ||
         to_lba > segment->to->n_blocks || to_blocks > segment->to->n_blocks - to_lba) {
-        scsi_fail(cmd, SCSI_COPY_ABORTED, ASC_LBA_OUT_OF_RANGE);
+        scsi_fail(cmd, SCSI_COPY_ABORTED, ASC_NONE);
         return false;
     }
     if (from_blocks << segment->from->block_shift != segment->len ||

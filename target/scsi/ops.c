@@ -20,7 +20,7 @@ enum {
 #define LBA32 0xff, 0xff, 0xff, 0xff
 #define LBA64 LBA32, LBA32
 #define LEN32 0xff, 0xff, 0xff, 0xff
-#define GROUP 0x00
+#define GROUP 0x1f /* taken and not used */
 
 /* clang-format off */
 const struct scsi_op scsi_ops[] = {
@@ -42,7 +42,7 @@ const struct scsi_op scsi_ops[] = {
      {0x17, 0, 0, 0, 0, 0}, NULL, scsi_release6},
     {"MODE SENSE(6)", 0x1a, 0, 6, READ, SCSI_NO_MEDIUM, 0,
      {0x1a, 0x08, 0xff, 0xff, 0xff, 0}, NULL, scsi_mode_sense},
-    {"START STOP UNIT", 0x1b, 0, 6, WRITE, SCSI_NO_MEDIUM, OP_NOT_READY_TOO,
+    {"START STOP UNIT", 0x1b, 0, 6, WRITE, SCSI_NO_MEDIUM, OP_NOT_READY_TOO | OP_MOVES_STATE,
      {0x1b, 0x01, 0, 0x0f, 0xf7, 0}, scsi_start_stop_parse, scsi_start_stop},
     {"PREVENT ALLOW MEDIUM REMOVAL", 0x1e, 0, 6, ALWAYS, SCSI_NO_MEDIUM, OP_NOT_READY_TOO,
      {0x1e, 0, 0, 0, 0x03, 0}, NULL, scsi_prevent},
@@ -60,7 +60,9 @@ const struct scsi_op scsi_ops[] = {
      {0x34, 0x02, LBA32, GROUP, 0xff, 0xff, 0}, scsi_sync_parse, scsi_prefetch},
     {"SYNCHRONIZE CACHE(10)", 0x35, 0, 10, WRITE, SCSI_READS, 0,
      {0x35, 0x06, LBA32, GROUP, 0xff, 0xff, 0}, scsi_sync_parse, scsi_sync},
-    {"WRITE SAME(10)", 0x41, 0, 10, WRITE, SCSI_WRITES, CHANGE | DATA,
+    {"READ DEFECT DATA(10)", 0x37, 0, 10, READ, SCSI_NO_MEDIUM, 0,
+     {0x37, 0, 0x1f, 0, 0, 0, 0, 0xff, 0xff, 0}, NULL, scsi_read_defects},
+    {"WRITE SAME(10)", 0x41, 0, 10, WRITE, SCSI_WRITES, CHANGE | DATA | OP_EXACT,
      {0x41, 0x18, LBA32, GROUP, 0xff, 0xff, 0}, scsi_write_same_parse, scsi_write_same},
     {"UNMAP", 0x42, 0, 10, WRITE, SCSI_WRITES, CHANGE | DATA | OP_THIN,
      {0x42, 0x01, 0, 0, 0, 0, GROUP, 0xff, 0xff, 0}, scsi_unmap_parse, scsi_unmap},
@@ -110,7 +112,7 @@ const struct scsi_op scsi_ops[] = {
      {0x84, 0x1f, LEN32, 0, 0, 0, 0, LEN32, 0, 0}, NULL, scsi_copy_results},
     {"READ(16)", 0x88, 0, 16, READ, SCSI_READS, 0,
      {0x88, 0x18, LBA64, LEN32, GROUP, 0}, scsi_rw_parse, scsi_read},
-    {"COMPARE AND WRITE", 0x89, 0, 16, WRITE, SCSI_EXCLUSIVE, CHANGE | DATA,
+    {"COMPARE AND WRITE", 0x89, 0, 16, WRITE, SCSI_EXCLUSIVE, CHANGE | DATA | OP_EXACT,
      {0x89, 0x18, LBA64, 0, 0, 0, 0xff, GROUP, 0}, scsi_compare_write_parse, scsi_compare_write},
     {"WRITE(16)", 0x8a, 0, 16, WRITE, SCSI_WRITES, CHANGE | DATA,
      {0x8a, 0x18, LBA64, LEN32, GROUP, 0}, scsi_rw_parse, scsi_write},
@@ -124,7 +126,7 @@ const struct scsi_op scsi_ops[] = {
      {0x90, 0x02, LBA64, LEN32, GROUP, 0}, scsi_sync_parse, scsi_prefetch},
     {"SYNCHRONIZE CACHE(16)", 0x91, 0, 16, WRITE, SCSI_READS, 0,
      {0x91, 0x06, LBA64, LEN32, GROUP, 0}, scsi_sync_parse, scsi_sync},
-    {"WRITE SAME(16)", 0x93, 0, 16, WRITE, SCSI_WRITES, CHANGE | DATA,
+    {"WRITE SAME(16)", 0x93, 0, 16, WRITE, SCSI_WRITES, CHANGE | DATA | OP_EXACT,
      {0x93, 0x19, LBA64, LEN32, GROUP, 0}, scsi_write_same_parse, scsi_write_same},
     {"READ CAPACITY(16)", 0x9e, 0x10, 16, ALWAYS, SCSI_NO_MEDIUM, ACTION,
      {0x9e, 0x1f, LBA64, LEN32, 0x01, 0}, NULL, scsi_read_capacity16},
@@ -149,6 +151,8 @@ const struct scsi_op scsi_ops[] = {
      {0xae, 0x16, LBA32, LEN32, GROUP, 0}, scsi_write_verify_parse, scsi_write_verify},
     {"VERIFY(12)", 0xaf, 0, 12, READ, SCSI_READS, DATA,
      {0xaf, 0x16, LBA32, LEN32, GROUP, 0}, scsi_verify_parse, scsi_verify},
+    {"READ DEFECT DATA(12)", 0xb7, 0, 12, READ, SCSI_NO_MEDIUM, 0,
+     {0xb7, 0x1f, LEN32, LEN32, 0, 0}, NULL, scsi_read_defects},
 };
 /* clang-format on */
 const size_t scsi_ops_len = ARRAY_LEN(scsi_ops);

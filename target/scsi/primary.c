@@ -131,6 +131,7 @@ static size_t vpd_limits(const struct scsi_lun *lun, uint8_t *d)
 static size_t vpd_characteristics(uint8_t *d)
 {
     put_be16(d + 4, 1); /* does not rotate */
+    d[7] = 0x40;        /* WABEREQ: erased blocks can be read */
     return 64;
 }
 
@@ -324,6 +325,14 @@ void scsi_report_tpg(struct scsi_cmd *cmd)
         d[4] = 0x10; /* extended header */
     }
     scsi_reply(cmd, d, head + 12, get_be32(cmd->cdb + 6));
+}
+
+void scsi_read_defects(struct scsi_cmd *cmd)
+{
+    bool ten = cmd->cdb[0] == 0x37;
+    uint8_t d[8] = {0};
+    d[1] = ten ? cmd->cdb[2] & 0x1f : cmd->cdb[1] & 0x1f; /* lists and format as asked; empty */
+    scsi_reply(cmd, d, ten ? 4 : 8, ten ? get_be16(cmd->cdb + 7) : get_be32(cmd->cdb + 6));
 }
 
 /* ---- REPORT SUPPORTED OPERATION CODES ---- */

@@ -125,9 +125,9 @@ void scsi_write_same_parse(struct scsi_cmd *cmd)
         return;
     }
     unsigned field = cmd->cdb[0] == 0x41 ? 7 : 10;
-    if (cmd->n_blocks == 0 ||
+    if (cmd->n_blocks == 0 || /* WSNZ: zero does not mean "to the end" here */
         cmd->n_blocks << cmd->lun->block_shift > SCSI_MAX_WRITE_SAME_BYTES) {
-        scsi_fail_field(cmd, field, 8); /* WSNZ */
+        scsi_fail_field(cmd, field, 8);
         return;
     }
     if (!scsi_check_range(cmd)) {

@@ -127,13 +127,13 @@ static void write_done(struct block_req *req)
     }
 }
 
-void scsi_write(struct scsi_cmd *cmd)
+/* The initiator may have announced less than the CDB says: whole blocks of that. */
+static uint64_t whole_blocks(struct scsi_cmd *cmd)
 {
     uint64_t len = 0;
     for (unsigned i = 0; i < cmd->out.count; i++) {
         len += cmd->out.items[i].len;
     }
-    /* The initiator may have announced less than the CDB says: whole blocks of that. */
     uint64_t whole = len & ~(uint64_t)(cmd->lun->block_bytes - 1);
     for (uint64_t extra = len - whole; extra > 0;) {
         struct slice *last = &cmd->out.items[cmd->out.count - 1];
@@ -145,6 +145,12 @@ void scsi_write(struct scsi_cmd *cmd)
             cmd->out.count--;
         }
     }
+    return whole;
+}
+
+void scsi_write(struct scsi_cmd *cmd)
+{
+    uint64_t whole = whole_blocks(cmd);
     if (whole == 0) {
         scsi_good(cmd);
         return;
@@ -293,6 +299,7 @@ static void write_verify_written(struct block_req *req)
 
 void scsi_write_verify(struct scsi_cmd *cmd)
 {
+    cmd->n_blocks = whole_blocks(cmd) >> cmd->lun->block_shift;
     if (cmd->n_blocks == 0) {
         scsi_good(cmd);
         return;

@@ -115,7 +115,8 @@ struct scsi_target {
     char name[TARGET_MAX_NAME + 1];
     struct scsi_lun *luns[TARGET_MAX_LUNS];
     struct list nexuses;
-    uint32_t max_transfer; /* bytes of one command */
+    uint32_t max_transfer;    /* bytes of one command, as VPD B0h tells */
+    uint32_t accept_transfer; /* what is taken nevertheless */
     /* Makes the bytes of persistent reservations durable, then calls done(cmd, status). NULL if
      * nobody keeps them. */
     void (*save)(struct scsi_target *target, struct scsi_lun *lun, const void *bytes, size_t len,
@@ -199,6 +200,8 @@ enum {
     OP_CHANGES_MEDIUM = 32, /* refused when write-protected */
     OP_THIN = 64,           /* only of thin units */
     OP_TAKES_DATA = 128,
+    OP_MOVES_STATE = 512, /* not while sanitizing, though it works when stopped */
+    OP_EXACT = 256, /* the initiator must mean to send what the CDB says */
 };
 
 struct scsi_op {
@@ -351,6 +354,7 @@ void scsi_report_tpg(struct scsi_cmd *cmd);
 void scsi_report_opcodes_parse(struct scsi_cmd *cmd);
 void scsi_report_opcodes(struct scsi_cmd *cmd);
 void scsi_report_tmfs(struct scsi_cmd *cmd);
+void scsi_read_defects(struct scsi_cmd *cmd);
 /* mode.c */
 void scsi_mode_sense(struct scsi_cmd *cmd);
 void scsi_mode_select_parse(struct scsi_cmd *cmd);

@@ -13,7 +13,8 @@
 #   --sanitize        with the SANITIZE tests
 #   --login USER%SECRET  CHAP
 #   --digests         header and data digests
-#   --skips FILE      the list of tests that may be skipped: NAME, blanks, reason
+#   --skips FILE      the list of tests that may be skipped: NAME, blanks, reason; also of those that are run apart
+#                     ("apart NAME …") and of those that are wrong themselves ("broken NAME …")
 #   --gate N          fails unless at least N pass, none fails, hangs or crashes, and each skip is listed
 #
 # Destroys what is on the LUN. Prints one line per test and a summary; with --gate also what is wrong.
@@ -32,7 +33,7 @@ while [ $# -gt 0 ]; do
         serve=$2; shift 2
         while [ $# -gt 0 ] && [ "$1" != -- ]; do serve_args+=("$1"); shift; done
         shift; serve_args+=("$@"); set -- ;;
-    -*) sed -n '4,21s/^# \{0,1\}//p' "$0"; exit 2 ;;
+    -*) sed -n '4,22s/^# \{0,1\}//p' "$0"; exit 2 ;;
     *) break ;;
     esac
 done
@@ -41,8 +42,12 @@ command -v "$tester" >/dev/null || { echo "testcu.sh: $tester is not installed (
 work=$(mktemp -d)
 server=
 cleanup() {
-    [ -n "$server" ] && kill "$server" 2>/dev/null && wait "$server"
+    local status=$?
+    if [ -n "$server" ] && kill "$server" 2>/dev/null; then
+        wait "$server" || { echo "testcu.sh: the server ended with $?"; cat "$work/server.log"; status=1; }
+    fi
     rm -rf "$work"
+    exit $status
 }
 trap cleanup EXIT
 
@@ -83,23 +88,47 @@ reason() {
         head -2 | cut -c1-160 | paste -sd'|'
 }
 
-declare -A count=([PASS]=0 [FAIL]=0 [SKIP]=0 [HANG]=0 [CRASH]=0)
+# Whether the list has a test, under "apart", "broken" or no word at all.
+listed() {
+    [ -n "$skips" ] && awk -v word="$1" -v name="${2#ALL.}" '
+        /^#/ {next}
+        word != "" && $1 == word && $2 == name {found = 1}
+        word == "" && $1 == name {found = 1}
+        END {exit !found}' "$skips"
+}
+
+declare -A count=([PASS]=0 [FAIL]=0 [SKIP]=0 [HANG]=0 [CRASH]=0 [BROKEN]=0 [APART]=0)
 bad=0
 started=$(date +%s)
 for name in $("$tester" -l 2>&1 | grep -E '^ALL\.[^.]+\.[^.]+' | grep -E "$only"); do
+    # Tests that need another unit are not run with all the others; --only names them.
+    if [ "$only" = . ] && listed apart "$name"; then
+        count[APART]=$((count[APART] + 1))
+        echo "APART $name"
+        continue
+    fi
+    [ -z "$sanitize" ] && [[ $name == ALL.Sanitize.* ]] && continue
     timeout -k 1 "$limit" "$tester" -d $sanitize -t "$name" "$@" >"$work/report" 2>&1
     result=$(verdict $?)
     count[$result]=$((count[$result] + 1))
     case $result in
     PASS) echo "PASS $name" ;;
     SKIP)
-        if [ -n "$skips" ] && ! awk '!/^#/ {print $1}' "$skips" | grep -qx "${name#ALL.}"; then
+        if [ -n "$skips" ] && ! listed "" "$name"; then
             echo "SKIP $name NOT LISTED: $(reason)"
             bad=1
         else
             echo "SKIP $name $(reason)"
         fi ;;
-    *) echo "$result $name $(reason)"; bad=1 ;;
+    *)
+        if listed broken "$name"; then
+            count[$result]=$((count[$result] - 1))
+            count[BROKEN]=$((count[BROKEN] + 1))
+            echo "BROKEN $name ($result) $(reason)"
+        else
+            echo "$result $name $(reason)"
+            bad=1
+        fi ;;
     esac
     if [ -n "$server" ] && ! kill -0 "$server" 2>/dev/null; then
         echo "testcu.sh: the server ended during $name"
@@ -108,6 +137,7 @@ for name in $("$tester" -l 2>&1 | grep -E '^ALL\.[^.]+\.[^.]+' | grep -E "$only"
     fi
 done
 echo "SUMMARY PASS=${count[PASS]} FAIL=${count[FAIL]} SKIP=${count[SKIP]} HANG=${count[HANG]} CRASH=${count[CRASH]}" \
+    "BROKEN=${count[BROKEN]} APART=${count[APART]}" \
     "in $(($(date +%s) - started)) s"
 [ -z "$gate" ] && exit 0
 if [ "${count[PASS]}" -lt "$gate" ]; then

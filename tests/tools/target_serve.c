@@ -37,7 +37,8 @@ static struct {
     const char *listen;
     struct target_access access;
     struct target_initiator row;
-    uint32_t block_bytes;
+    uint32_t block_bytes, physical_bytes;
+    struct delay_spec delay;
     bool read_only, thick, reservations;
     struct target_limits limits;
     unsigned chap;
@@ -132,10 +133,14 @@ static void open_devices(void *arg)
         const char *text = serve.specs[i];
         if (strncmp(text, "mem:", 4) == 0) {
             struct mem_dev_spec spec = {.size_bytes = parse_size(text + 4),
-                                        .block_bytes = serve.block_bytes};
+                                        .block_bytes = serve.block_bytes,
+                                        .physical_bytes = serve.physical_bytes};
             const char *capacity = strchr(text + 4, ':');
             spec.capacity_bytes = capacity ? parse_size(capacity + 1) : 0;
             CHECK(mem_dev_new(serve.data, &spec, &serve.devs[i]) == 0);
+            if (serve.delay.bytes_per_second || serve.delay.latency_ns) {
+                CHECK(delay_dev_new(serve.devs[i], &serve.delay, 1, &serve.devs[i]) == 0);
+            }
             one_open();
             continue;
         }
@@ -235,6 +240,7 @@ static void usage(void)
             "  --initiator IQN         only this one\n"
             "  --read-only, --thick, --no-aptpl, --initial-r2t, --no-immediate\n"
             "  --first-burst, --max-burst, --max-segment BYTES, --depth TASKS, --max-r2t N\n"
+            "  --physical BYTES, --bandwidth BYTES/S, --latency MS   of LUNs in memory\n"
             "  --nop-interval MS, --data-timeout MS, --login-timeout MS\n");
     exit(2);
 }
@@ -260,6 +266,7 @@ static void parse(int argc, char **argv)
         {"max-burst", 1, NULL, 'B'},   {"max-segment", 1, NULL, 'S'}, {"depth", 1, NULL, 'd'},
         {"max-r2t", 1, NULL, 'R'},     {"chap-md5", 0, NULL, '5'},   {"nop-interval", 1, NULL, 'p'},
         {"data-timeout", 1, NULL, 'D'}, {"login-timeout", 1, NULL, 'L'}, {"debug", 0, NULL, 'v'},
+        {"physical", 1, NULL, 'P'},    {"bandwidth", 1, NULL, 'w'},   {"latency", 1, NULL, 'y'},
         {NULL, 0, NULL, 0},
     };
     serve.listen = "127.0.0.1:0";
@@ -292,6 +299,9 @@ static void parse(int argc, char **argv)
             break;
         case 'D': serve.limits.data_out_timeout_ns = parse_size(optarg) * MS_NS; break;
         case 'L': serve.limits.login_timeout_ns = parse_size(optarg) * MS_NS; break;
+        case 'P': serve.physical_bytes = (uint32_t)parse_size(optarg); break;
+        case 'w': serve.delay.bytes_per_second = parse_size(optarg); break;
+        case 'y': serve.delay.latency_ns = parse_size(optarg) * MS_NS; break;
         case 'v': log_set_level(LOG_DEBUG); break;
         default: usage();
         }
