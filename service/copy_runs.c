@@ -1,0 +1,554 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The copies that run: a list on control, started and stopped by effects. What they tell goes into transactions as events
+ * (copy_events.c).
+ *
+ * Invariant: a volume whose copy is being closed is not opened by another one before that has ended (running_conflict()).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "service/jobs_private.h"
+#include "service/live.h"
+#include "service/network.h"
+
+enum {
+    STOP_TIMEOUT_MS = 3000,
+    CHECKPOINT_MS = 1000,
+};
+
+static void jobs_share_limit(struct jobs *jobs);
+
+struct running *running_find(struct jobs *jobs, const char *copy_id)
+{
+    list_for_each(link, &jobs->running)
+    {
+        struct running *running = list_entry(link, struct running, link);
+
+        if (strcmp(running->copy_id, copy_id) == 0) {
+            return running;
+        }
+    }
+    return NULL;
+}
+
+void copy_cancel_effect(struct control *control, void *arg)
+{
+    struct running *running = running_find(control_jobs(control), arg);
+
+    if (running != NULL) {
+        copy_cancel(running->copy);
+    }
+}
+
+void jobs_kick_effect(struct control *control, void *arg)
+{
+    (void)arg;
+    jobs_kick(control_jobs(control));
+}
+
+void suspender_effect(struct control *control, void *arg)
+{
+    struct running *running = running_find(control_jobs(control), arg);
+
+    if (running != NULL && running->suspender != NULL) {
+        struct call *call = running->suspender;
+
+        running->suspender = NULL;
+        call_resume(call, running->suspender_step);
+    }
+}
+
+/* ---- running copies ---- */
+
+static void fill_event(struct running *running, const struct copy_progress *progress,
+                       struct copy_event *ret_event)
+{
+    *ret_event = (struct copy_event){.progress = *progress};
+    memcpy(ret_event->copy_id, running->copy_id, ID_SIZE);
+    memcpy(ret_event->sync_id, running->sync_id, ID_SIZE);
+}
+
+/* What readers see: the counters of all runs. */
+static void running_publish(struct running *running, const struct copy_progress *progress)
+{
+    struct copy_progress sum = *progress;
+    const struct copy_progress *last = &running->published;
+
+    control_count_copied(running->jobs->control, progress->bytes_read - last->bytes_read,
+                         progress->bytes_written - last->bytes_written,
+                         progress->bytes_zeroed - last->bytes_zeroed,
+                         progress->bytes_skipped - last->bytes_skipped);
+    running->published = *progress;
+    sum.bytes_read += running->before.bytes_read;
+    sum.bytes_written += running->before.bytes_written;
+    sum.bytes_zeroed += running->before.bytes_zeroed;
+    sum.bytes_skipped += running->before.bytes_skipped;
+    sum.attempts += running->before.attempts;
+    live_put(control_live(running->jobs->control), running->copy_id, &sum);
+}
+
+static void running_progress(void *arg, const struct copy_progress *progress)
+{
+    struct running *running = arg;
+    bool was_suspended = running->phase == COPY_SUSPENDED;
+    bool moving = progress->phase == COPY_COPYING || progress->phase == COPY_FLUSHING ||
+                  progress->phase == COPY_VERIFYING;
+
+    running_publish(running, progress);
+    running->phase = progress->phase;
+    if (running->stopping) {
+        return;
+    }
+    if ((progress->phase == COPY_SUSPENDED && !was_suspended) ||
+        (progress->phase != COPY_SUSPENDED && was_suspended) || (moving && !running->began)) {
+        struct copy_event event;
+
+        running->began = running->began || moving;
+        fill_event(running, progress, &event);
+        control_event(running->jobs->control, copy_phase_event, &event, sizeof(event));
+    }
+}
+
+static void running_send(struct running *running, method_fn fn, const struct copy_progress *progress,
+                         const struct error *error)
+{
+    struct checkpoint_event event = {.counted = running->counted};
+
+    fill_event(running, progress, &event.event);
+    if (error != NULL) {
+        event.event.error = *error;
+    }
+    running->counted = *progress;
+    control_event(running->jobs->control, fn, &event, sizeof(event));
+}
+
+static void running_checkpoint(void *arg, const struct copy_progress *progress)
+{
+    running_send(arg, copy_checkpoint_event, progress, NULL);
+}
+
+static void running_ended(void *arg, const struct copy_progress *progress, const struct error *error)
+{
+    struct running *running = arg;
+    method_fn fn = copy_ended_event;
+
+    running_publish(running, progress);
+    log_info("copy[%s] %s%s%s", running->copy_id, copy_phase_name(progress->phase),
+             error != NULL ? ": " : "", error != NULL ? error->detail : "");
+    if (running->stopping) {
+        fn = copy_stopped_event;
+    } else if (running->jobs->stopping && progress->phase == COPY_CANCELLED) {
+        fn = copy_shut_down_event;
+    }
+    running_send(running, fn, progress, error);
+}
+
+static const struct copy_events running_events = {
+    .progress = running_progress,
+    .checkpoint = running_checkpoint,
+    .ended = running_ended,
+};
+
+static void jobs_stop_check(struct jobs *jobs)
+{
+    if (jobs->stopping && jobs->n_running == 0 && jobs->stop_done != NULL) {
+        loop_fn done = jobs->stop_done;
+
+        jobs->stop_done = NULL;
+        loop_timer_stop(&jobs->stop_timer);
+        done(jobs->stop_arg);
+    }
+}
+
+/* After the commit that recorded its end. */
+void running_gone_effect(struct control *control, void *arg)
+{
+    struct jobs *jobs = control_jobs(control);
+    struct running *running = running_find(jobs, arg);
+
+    if (running == NULL) {
+        return;
+    }
+    list_remove(&running->link);
+    jobs->n_running--;
+    live_remove(control_live(control), running->copy_id);
+    copy_free(running->copy);
+    if (running->stopper != NULL) {
+        call_resume(running->stopper, running->stopper_step);
+    }
+    if (running->suspender != NULL) {
+        call_resume(running->suspender, running->suspender_step);
+    }
+    free(running);
+    jobs_kick(jobs);
+    jobs_share_limit(jobs);
+    jobs_stop_check(jobs);
+}
+
+/* Does another running copy use one of the volumes in a way that this one must not overlap? */
+static bool running_conflict(struct jobs *jobs, const struct copy_row *copy)
+{
+    list_for_each(link, &jobs->running)
+    {
+        const struct running *other = list_entry(link, struct running, link);
+
+        if (strcmp(other->copy_id, copy->head.id) == 0 ||
+            strcmp(other->target_id, copy->target_id) == 0 ||
+            strcmp(other->target_id, copy->source_id) == 0 ||
+            strcmp(other->source_id, copy->target_id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static unsigned least_loaded_loop(struct jobs *jobs)
+{
+    unsigned n = control_data_loops(jobs->control);
+    unsigned best = 0;
+    unsigned best_load = UINT32_MAX;
+
+    for (unsigned i = 0; i < n; i++) {
+        unsigned load = 0;
+
+        list_for_each(link, &jobs->running)
+        {
+            load += list_entry(link, struct running, link)->data_loop == i;
+        }
+        if (load < best_load) {
+            best = i;
+            best_load = load;
+        }
+    }
+    return best;
+}
+
+/* 40 bits that are the same for this copy's side at each start, and for no other: so that a login of a new run ends the
+ * session (and the writes under way in it) of an old one. */
+static uint64_t copy_isid(const char *copy_id, bool target)
+{
+    uint64_t hash = 0xcbf29ce484222325ull;
+
+    for (const char *c = copy_id; *c != '\0'; c++) {
+        hash = (hash ^ (unsigned char)*c) * 0x100000001b3ull;
+    }
+    hash = (hash ^ (target ? 't' : 's')) * 0x100000001b3ull;
+    hash = (hash ^ (hash >> 40)) & 0xffffffffffull;
+    return hash == 0 ? 1 : hash;
+}
+
+static int copy_opener(struct jobs *jobs, const char *volume_id, uint64_t isid,
+                       struct block_opener **ret_opener, struct volume_row *ret_volume,
+                       struct error *error)
+{
+    struct db *db = control_db(jobs->control);
+    int r = table_get(db, &volume_table, volume_id, ret_volume);
+
+    if (r < 0) {
+        return error_set(error, ERR_COPY_FAILED, "The record of /volumes/%s is gone.", volume_id);
+    }
+    return network_opener(control_network(jobs->control), db, ret_volume, isid, ret_opener, error);
+}
+
+static void copy_start_failed(struct jobs *jobs, const struct copy_row *copy,
+                              const struct error *error)
+{
+    struct checkpoint_event event = {.event.error = *error};
+
+    memcpy(event.event.copy_id, copy->head.id, ID_SIZE);
+    memcpy(event.event.sync_id, copy->sync_id, ID_SIZE);
+    event.event.progress.phase = COPY_BROKEN;
+    event.event.progress.bytes_total = copy->bytes_total;
+    event.event.progress.checkpoint_bytes = copy->checkpoint_bytes;
+    event.event.progress.verifying = copy->verifying;
+    control_event(jobs->control, copy_ended_event, &event, sizeof(event));
+}
+
+/* True when it runs now, or has failed for good (its event is on the way). */
+static void running_start(struct jobs *jobs, const struct copy_row *copy, const struct job_row *job)
+{
+    const struct control_options *options = control_options(jobs->control);
+    struct copy_spec spec = {
+        .bytes_total = copy->bytes_total,
+        .checkpoint_bytes = copy->checkpoint_bytes,
+        .verifying = copy->verifying,
+        .verify = copy->verify,
+        .priority = job->copy_priority,
+        .bandwidth_limit = job->bandwidth_limit,
+        .give_up_ns = options->copy_give_up_ms * MS_NS,
+        .checkpoint_ns = CHECKPOINT_MS * MS_NS,
+    };
+    struct volume_row source;
+    struct volume_row target;
+    struct error error = {0};
+
+    if (copy_opener(jobs, copy->source_id, copy_isid(copy->head.id, false), &spec.source, &source,
+                    &error) < 0) {
+        copy_start_failed(jobs, copy, &error);
+        return;
+    }
+    if (copy_opener(jobs, copy->target_id, copy_isid(copy->head.id, true), &spec.target, &target,
+                    &error) < 0) {
+        spec.source->ops->free(spec.source);
+        copy_start_failed(jobs, copy, &error);
+        return;
+    }
+    snprintf(spec.name, sizeof(spec.name), "%s %.12s>%.12s", copy->head.id, copy->source_id,
+             copy->target_id);
+    struct running *running = calloc(1, sizeof(*running));
+
+    CHECK(running != NULL);
+    running->jobs = jobs;
+    running->before.bytes_read = copy->bytes_read;
+    running->before.bytes_written = copy->bytes_written;
+    running->before.bytes_zeroed = copy->bytes_zeroed;
+    running->before.bytes_skipped = copy->bytes_skipped;
+    running->before.attempts = copy->attempts;
+    memcpy(running->copy_id, copy->head.id, ID_SIZE);
+    memcpy(running->sync_id, copy->sync_id, ID_SIZE);
+    memcpy(running->source_id, copy->source_id, ID_SIZE);
+    memcpy(running->target_id, copy->target_id, ID_SIZE);
+    running->data_loop = least_loaded_loop(jobs);
+    running->phase = COPY_QUEUED;
+    list_push_back(&jobs->running, &running->link);
+    jobs->n_running++;
+    running->copy = copy_start(control_loop(jobs->control),
+                               control_data_loop(jobs->control, running->data_loop), &spec,
+                               &running_events, running);
+    running->priority = spec.priority;
+    running->bandwidth_limit = spec.bandwidth_limit;
+    jobs_share_limit(jobs);
+}
+
+static int urgency(const struct job_row *job)
+{
+    return job->copy_priority == 0 ? 2 : (int)job->copy_priority;
+}
+
+/* Starts what waits, most urgent first, oldest first, as far as there is room. */
+void jobs_kick(struct jobs *jobs)
+{
+    struct db *db = control_db(jobs->control);
+    unsigned room = control_options(jobs->control)->copies_at_once;
+    struct condition where[] = {WHERE_NUM("state", COPY_ROW_QUEUED), WHERE_END};
+    struct copy_row *copies = NULL;
+    size_t n = 0;
+
+    if (jobs->stopping || jobs->n_running >= room) {
+        return;
+    }
+    if (table_load(db, &copy_table, where, (void **)&copies, &n) < 0) {
+        return;
+    }
+    for (int level = 4; level >= 1 && jobs->n_running < room; level--) {
+        for (size_t i = 0; i < n && jobs->n_running < room; i++) {
+            struct job_row job;
+
+            if (copies[i].state == COPY_ROW_QUEUED &&
+                table_get(db, &job_table, copies[i].job_id, &job) == 0 && urgency(&job) == level &&
+                !job.suspend_wanted && job.end_wanted == 0 &&
+                !running_conflict(jobs, &copies[i])) {
+                running_start(jobs, &copies[i], &job);
+                copies[i].state = COPY_ROW_RUNNING;
+            }
+        }
+    }
+    free(copies);
+}
+
+/* The limit of the service is for all copies together: each gets an equal share, or less if its job wants less. */
+static void jobs_share_limit(struct jobs *jobs)
+{
+    uint64_t all = control_options(jobs->control)->copy_bandwidth_limit;
+    uint64_t share = jobs->n_running == 0 ? all : all / jobs->n_running;
+
+    list_for_each(link, &jobs->running)
+    {
+        struct running *running = list_entry(link, struct running, link);
+        uint64_t limit = running->bandwidth_limit;
+
+        if (all != 0 && (limit == 0 || limit > share)) {
+            limit = share == 0 ? 1 : share;
+        }
+        copy_set_limits(running->copy, running->priority, limit);
+    }
+}
+
+/* ---- what operations do to a copy ---- */
+
+int sync_running_copy(struct db *db, const char *sync_id, struct copy_row *ret_copy)
+{
+    for (uint32_t state = COPY_ROW_QUEUED; state <= COPY_ROW_SUSPENDED; state++) {
+        struct condition where[] = {WHERE_TEXT("sync_id", sync_id), WHERE_NUM("state", state),
+                                    WHERE_END};
+        int r = table_find(db, &copy_table, where, ret_copy);
+
+        if (r != -ENOENT) {
+            return r;
+        }
+    }
+    return -ENOENT;
+}
+
+void copy_suspend_effect(struct control *control, void *arg)
+{
+    struct running *running = running_find(control_jobs(control), arg);
+
+    if (running != NULL) {
+        copy_suspend(running->copy);
+    }
+}
+
+static int copy_busy(struct call *call, const struct copy_row *copy)
+{
+    char path[PATH_SIZE];
+
+    snprintf(path, sizeof(path), "/jobs/%s", copy->job_id);
+    return call_fail_blocked(call, ERR_IN_USE, path,
+                             "Another operation is stopping this copy now; ask again.");
+}
+
+void copy_resume_effect(struct control *control, void *arg)
+{
+    struct running *running = running_find(control_jobs(control), arg);
+
+    if (running != NULL) {
+        copy_resume(running->copy);
+    }
+    jobs_kick(control_jobs(control));
+}
+
+int sync_copy_suspend(struct call *call, struct copy_row *copy, method_fn step)
+{
+    struct running *running = running_find(control_jobs(call->control), copy->head.id);
+
+    if (running == NULL) {
+        copy->state = COPY_ROW_SUSPENDED;
+        int r = table_update(call->db, &copy_table, copy);
+
+        return r < 0 ? call_fail_store(call, r) : 0;
+    }
+    if (running->stopping || running->suspender != NULL) {
+        return copy_busy(call, copy);
+    }
+    running->suspender = call;
+    running->suspender_step = step;
+    copy_suspend(running->copy);
+    return CALL_PENDING;
+}
+
+int sync_copy_resume(struct call *call, struct copy_row *copy)
+{
+    int r = 0;
+
+    if (running_find(control_jobs(call->control), copy->head.id) == NULL) {
+        copy->state = COPY_ROW_QUEUED;
+        r = table_update(call->db, &copy_table, copy);
+    }
+    control_effect(call->control, copy_resume_effect, copy->head.id, sizeof(copy->head.id));
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+int sync_copy_stop(struct call *call, const char *sync_id, method_fn step)
+{
+    struct copy_row copy;
+    int r = sync_running_copy(call->db, sync_id, &copy);
+
+    if (r == -ENOENT) {
+        return 0;
+    }
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    struct running *running = running_find(control_jobs(call->control), copy.head.id);
+
+    if (running == NULL) {
+        r = copy_drop_queued(call, &copy);
+        return r < 0 ? r : job_review(call, copy.job_id);
+    }
+    if (running->stopping) {
+        return copy_busy(call, &copy);
+    }
+    running->stopping = true;
+    running->stopper = call;
+    running->stopper_step = step;
+    copy_cancel(running->copy);
+    return CALL_PENDING;
+}
+
+void jobs_set_limits(struct jobs *jobs, const char *sync_id, uint32_t priority,
+                     uint64_t bandwidth_limit)
+{
+    list_for_each(link, &jobs->running)
+    {
+        struct running *running = list_entry(link, struct running, link);
+
+        if (strcmp(running->sync_id, sync_id) == 0) {
+            running->priority = priority;
+            running->bandwidth_limit = bandwidth_limit;
+        }
+    }
+    jobs_share_limit(jobs);
+}
+
+/* ---- beginning and end ---- */
+
+static void jobs_stop_timeout(void *arg)
+{
+    struct jobs *jobs = arg;
+    loop_fn done = jobs->stop_done;
+
+    log_warning("jobs: %u copies did not come to an end in time; they go on from their last checkpoint",
+                jobs->n_running);
+    jobs->stop_done = NULL;
+    if (done != NULL) {
+        done(jobs->stop_arg);
+    }
+}
+
+int jobs_new(struct control *control, struct jobs **ret_jobs, struct error *error)
+{
+    struct jobs *jobs = calloc(1, sizeof(*jobs));
+
+    if (jobs == NULL) {
+        return error_set(error, ERR_NO_MEMORY, "Out of memory.");
+    }
+    jobs->control = control;
+    list_init(&jobs->running);
+    loop_timer_init(&jobs->stop_timer, control_loop(control), jobs_stop_timeout, jobs);
+    control_event(control, jobs_recover_event, NULL, 0);
+    *ret_jobs = jobs;
+    return 0;
+}
+
+void jobs_free(struct jobs *jobs)
+{
+    if (jobs == NULL) {
+        return;
+    }
+    loop_timer_stop(&jobs->stop_timer);
+    free(jobs);
+}
+
+unsigned jobs_running(const struct jobs *jobs)
+{
+    return jobs->n_running;
+}
+
+void jobs_stop(struct jobs *jobs, loop_fn done, void *arg)
+{
+    jobs->stopping = true;
+    jobs->stop_done = done;
+    jobs->stop_arg = arg;
+    list_for_each(link, &jobs->running)
+    {
+        copy_shutdown(list_entry(link, struct running, link)->copy);
+    }
+    loop_timer_start(&jobs->stop_timer, STOP_TIMEOUT_MS * MS_NS);
+    jobs_stop_check(jobs);
+}
