@@ -9,3 +9,10 @@ add_executable(test_layer_power crash/layer_power.c)
 target_link_libraries(test_layer_power PRIVATE layer_disk block base PkgConfig::CMOCKA)
 add_test(NAME layer_power COMMAND test_layer_power)
 set_tests_properties(layer_power PROPERTIES TIMEOUT 300)
+
+# Figures for docs/design/layers.md: test_layer_bench DIRECTORY.
+add_executable(test_layer_bench unit/layer_bench.c)
+target_link_libraries(test_layer_bench PRIVATE block base)
+
+smirror_unit_test(layer_scale block base)
+smirror_fuzzer(layer_open layer_disk block base)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/layer_world.h"
 
+#include "block/mem_dev.h"
+
 static void random_operations_agree_with_a_model(void **state)
 {
     (void)state;
@@ -17,10 +19,433 @@ static void random_operations_agree_with_a_model(void **state)
     }
 }
 
+static void step(struct world *world, uint64_t ns)
+{
+    loop_sim_advance(world->sim, ns);
+}
+
+static int sim_do(struct world *world, struct blockdev *dev, enum block_op op, uint64_t offset,
+                  void *data, uint64_t len, unsigned flags, struct io *io)
+{
+    io_start(io, dev, op, offset, data, len, flags);
+    assert_true(loop_sim_run_until(world->sim, io_is_done, io, 100 * SEC_NS));
+    return io->req.status;
+}
+
+static void discard_gives_the_space_back(void **state)
+{
+    (void)state;
+    static uint8_t data[1 << 20];
+    struct world *world = world_new(2, 0);
+    struct io io;
+    memset(data, 1, sizeof(data));
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, sizeof(data), 0, &io), 0);
+    uint64_t full = layer_used_bytes(world->layers[0]);
+    assert_int_equal(world->capacity_used, sizeof(data));
+    assert_int_equal(sim_do(world, world->dev, BLOCK_DISCARD, 4096, NULL, 512 << 10, 0, &io), 0);
+    assert_int_equal(world->capacity_used, sizeof(data) - (512 << 10));
+    assert_int_equal(full - layer_used_bytes(world->layers[0]), 512 << 10);
+    assert_true(layer_disk_used(world->disk, "layer0") <= sizeof(data) - (512 << 10) + 8192);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_MAP, 0, NULL, sizeof(data), 0, &io), 0);
+    assert_int_equal(io.req.n_extents, 3);
+    assert_int_equal(io.extents[1].kind, BLOCK_EXTENT_ZERO);
+    assert_int_equal(io.extents[1].offset, 4096);
+    assert_int_equal(io.extents[1].len, 512 << 10);
+    assert_int_equal(io.extents[2].kind, BLOCK_EXTENT_DATA);
+    world_free(world);
+}
+
+static void the_first_write_after_a_snapshot_copies_nothing(void **state)
+{
+    (void)state;
+    static uint8_t data[64 << 10];
+    struct world *world = world_new(2, 0);
+    struct io io;
+    memset(data, 1, sizeof(data));
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, sizeof(data), 0, &io), 0);
+    assert_true(world_snapshot(world));
+    uint64_t before = layer_disk_used(world->disk, "layer1");
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 8192, data, 4096, BLOCK_FUA, &io), 0);
+    /* The granule and one block of the log. */
+    assert_int_equal(layer_disk_used(world->disk, "layer1") - before, 8192);
+    assert_int_equal(stack_stats(world->dev)->fills, 0);
+    /* A part of a granule is completed from below, in one granule. */
+    memset(data, 2, 512);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 20480 + 512, data, 512, BLOCK_FUA, &io),
+                     0);
+    assert_int_equal(stack_stats(world->dev)->fills, 1);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 20480, data, 4096, 0, &io), 0);
+    assert_int_equal(data[0], 1);
+    assert_int_equal(data[512], 2);
+    assert_int_equal(data[1024], 1);
+    world_free(world);
+}
+
+static int refuse(void *arg, uint64_t bytes)
+{
+    uint64_t *left = arg;
+    if (bytes > *left) {
+        return -ENOSPC;
+    }
+    *left -= bytes;
+    return 0;
+}
+
+static void give_back(void *arg, uint64_t bytes)
+{
+    *(uint64_t *)arg += bytes;
+}
+
+static void a_full_pool_refuses_and_harms_nothing(void **state)
+{
+    (void)state;
+    static uint8_t data[16384];
+    struct world *world = world_new(3, 0);
+    uint64_t left = 8192;
+    struct io io;
+    struct blockdev *dev;
+    struct stack_spec spec = {.layers = world->layers,
+                              .n_layers = 1,
+                              .capacity = {.reserve = refuse, .release = give_back, .arg = &left}};
+    assert_int_equal(stack_open(world->loop, &spec, &dev), 0);
+    memset(data, 1, sizeof(data));
+    assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 0, data, 8192, 0, &io), 0);
+    assert_int_equal(left, 0);
+    assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 8192, data, 4096, 0, &io), -ENOSPC);
+    /* What has its space may be written again. */
+    assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 0, data, 8192, 0, &io), 0);
+    assert_int_equal(sim_do(world, dev, BLOCK_DISCARD, 0, NULL, 4096, 0, &io), 0);
+    assert_int_equal(left, 4096);
+    assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 8192, data, 4096, 0, &io), 0);
+    /* The file system's own word. */
+    left = 1 << 20;
+    layer_disk_fail(world->disk, LAYER_IO_WRITE, 1, -ENOSPC);
+    assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 16384, data, 4096, 0, &io), -ENOSPC);
+    assert_int_equal(left, 1 << 20);
+    /* And when the log has no room: the next flush makes up for it. */
+    assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 16384, data, 4096, 0, &io), 0);
+    layer_disk_fail(world->disk, LAYER_IO_WRITE, 1, -ENOSPC);
+    assert_int_equal(sim_do(world, dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), -ENOSPC);
+    assert_int_equal(sim_do(world, dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), 0);
+    struct world_wait wait = {0};
+    blockdev_close(dev, world_closed, &wait);
+    world_await(world, &wait);
+    world_free(world);
+}
+
+static void after_a_failed_sync_no_flush_succeeds(void **state)
+{
+    (void)state;
+    uint8_t data[4096] = {1};
+    struct world *world = world_new(3, 0);
+    struct io io;
+    log_set_level(LOG_ERROR);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, 0, &io), 0);
+    layer_disk_fail(world->disk, LAYER_IO_SYNC, 1, -EIO);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), -EIO);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), -EIO);
+    layer_disk_cut_at(world->disk, 1); /* the world expects errors at its end now */
+    assert_int_not_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io), 0);
+    world_free(world);
+}
+
+static void flushes_at_once_share_their_syncs(void **state)
+{
+    (void)state;
+    static uint8_t data[32][4096];
+    static struct io ios[32];
+    struct world *world = world_new(4, 0);
+    for (unsigned i = 0; i < 32; i++) {
+        data[i][0] = 1;
+        io_start(&ios[i], world->dev, BLOCK_WRITE, (uint64_t)i * 3 * 4096, data[i], 4096,
+                 BLOCK_FUA);
+    }
+    step(world, SEC_NS);
+    for (unsigned i = 0; i < 32; i++) {
+        assert_true(ios[i].done && ios[i].req.status == 0);
+    }
+    assert_true(layer_stats(world->layers[0])->commits <= 2);
+    assert_true(layer_stats(world->layers[0])->syncs <= 4);
+    world_free(world);
+}
+
+static void a_clone_of_a_device_fills_itself(void **state)
+{
+    (void)state;
+    static uint8_t data[W_SIZE / 8];
+    struct world *world = world_new(5, 30);
+    struct mem_dev_spec mem = {.size_bytes = sizeof(data) - 512};
+    struct blockdev *dev;
+    struct io io;
+    assert_int_equal(mem_dev_new(world->loop, &mem, &world->bottom), 0);
+    for (unsigned i = 0; i < 1 << 20; i++) {
+        data[i] = (uint8_t)(i / 512 + 1);
+    }
+    mem_disk_poke(mem_dev_disk(world->bottom), 0, data, 1 << 20);
+    mem_disk_poke(mem_dev_disk(world->bottom), sizeof(data) - 1024, data, 512);
+    dev = world_stack(world, 1);
+    const struct mem_dev_stats *stats = mem_dev_stats(world->bottom);
+    /* Whole granules and discards skip the fill, parts do not. */
+    memset(data, 0x77, 8192);
+    assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 4096, data, 8192, 0, &io), 0);
+    assert_int_equal(sim_do(world, dev, BLOCK_DISCARD, 16384, NULL, 8192, 0, &io), 0);
+    assert_int_equal(stats->requests[BLOCK_READ], 0);
+    assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 40960, data, 512, 0, &io), 0);
+    assert_int_equal(stats->requests[BLOCK_READ], 1);
+    struct world_wait wait = {0};
+    struct stack_job *job;
+    struct stack_job_spec spec = {.kind = STACK_HYDRATE, .done = world_done, .arg = &wait};
+    assert_int_equal(stack_job_start(dev, &spec, &job), 0);
+    /* A host writes on meanwhile. */
+    unsigned written = 0;
+    for (unsigned i = 0; i < 40 && !wait.done; i++) {
+        struct io other;
+        memset(data, 0x99, 512);
+        assert_int_equal(
+            sim_do(world, dev, BLOCK_WRITE, (100 + i * 37) * 512, data, 512, 0, &other), 0);
+        written++;
+    }
+    assert_true(written > 2);
+    world_await(world, &wait);
+    assert_int_equal(wait.status, 0);
+    assert_int_equal(stack_stats(dev)->copied_bytes % 4096, 0);
+    wait = (struct world_wait){0};
+    assert_int_equal(stack_drop_bottom(dev, world_done, &wait), 0);
+    world_await(world, &wait);
+    assert_int_equal(sim_do(world, dev, BLOCK_READ, 0, data, sizeof(data), 0, &io), 0);
+    for (unsigned b = 0; b < sizeof(data) / 512; b++) {
+        uint8_t expected = b < (1 << 20) / 512 ? (uint8_t)(b + 1) : 0;
+        expected = b == sizeof(data) / 512 - 2 ? 1 : expected;
+        expected = b >= 8 && b < 24 ? 0x77 : b >= 32 && b < 48 ? 0 : expected;
+        expected = b == 80 ? 0x77 : expected;
+        for (unsigned i = 0; i < written; i++) {
+            expected = b == 100 + i * 37 ? 0x99 : expected;
+        }
+        assert_int_equal(data[b * 512], expected);
+        assert_int_equal(data[b * 512 + 511], expected);
+    }
+    /* Zeros of the bottom took no space. */
+    assert_true(layer_used_bytes(world->layers[0]) < 2 << 20);
+    wait = (struct world_wait){0};
+    blockdev_close(dev, world_closed, &wait);
+    world_await(world, &wait);
+    wait = (struct world_wait){0};
+    blockdev_close(world->bottom, world_closed, &wait);
+    world_await(world, &wait);
+    world->bottom = NULL;
+    world_free(world);
+}
+
+static void a_clone_shares_layers_and_goes_its_own_way(void **state)
+{
+    (void)state;
+    struct world *world = world_new(6, 30);
+    struct world_wait wait;
+    struct io io;
+    uint8_t data[4096];
+    world_run(world, 100);
+    world_drain(world);
+    assert_true(world_snapshot(world));
+    unsigned n = world->n_layers;
+    struct layer *top = world_layer(world, "clone", true, &wait);
+    struct layer *layers[W_LAYERS];
+    memcpy(layers, world->layers, sizeof(layers));
+    layers[n - 1] = top;
+    struct stack_spec spec = {.layers = layers, .n_layers = n};
+    struct blockdev *clone;
+    assert_int_equal(stack_open(world->loop, &spec, &clone), 0);
+    memset(data, 0x5c, sizeof(data));
+    assert_int_equal(sim_do(world, clone, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io), 0);
+    assert_int_equal(sim_do(world, clone, BLOCK_ZERO, 8192, NULL, 4096, 0, &io), 0);
+    world_check(world, false); /* the original and its snapshots saw nothing */
+    memset(data, 0, sizeof(data));
+    assert_int_equal(sim_do(world, clone, BLOCK_READ, 0, data, 4096, 0, &io), 0);
+    assert_int_equal(data[4095], 0x5c);
+    world_run(world, 60);
+    world_check(world, false);
+    assert_int_equal(sim_do(world, clone, BLOCK_READ, 0, data, 4096, 0, &io), 0);
+    assert_int_equal(data[17], 0x5c);
+    wait = (struct world_wait){0};
+    blockdev_close(clone, world_closed, &wait);
+    world_await(world, &wait);
+    wait = (struct world_wait){0};
+    layer_unref(top, world_done, &wait);
+    world_await(world, &wait);
+    world_free(world);
+}
+
+static void growing_adds_zeros_and_survives(void **state)
+{
+    (void)state;
+    struct world *world = world_new(8, 30);
+    struct world_wait wait = {0};
+    struct io io;
+    uint8_t data[8192];
+    world_run(world, 80);
+    world_check(world, false);
+    unsigned below = world->n_layers - 1;
+    assert_int_equal(stack_grow(world->dev, W_SIZE - 512, world_done, &wait), -EINVAL);
+    assert_int_equal(stack_grow(world->dev, (uint64_t)5 * W_SIZE, world_done, &wait), 0);
+    world_await(world, &wait);
+    assert_int_equal(wait.status, 0);
+    assert_int_equal(world->dev->info.size_bytes, (uint64_t)5 * W_SIZE);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, W_SIZE, data, 8192, 0, &io), 0);
+    assert_true(mem_is_zero(data, 8192));
+    memset(data, 3, sizeof(data));
+    assert_int_equal(
+        sim_do(world, world->dev, BLOCK_WRITE, (uint64_t)4 * W_SIZE, data, 8192, BLOCK_FUA, &io),
+        0);
+    world_close(world);
+    world_open(world);
+    assert_int_equal(layer_size_bytes(world->layers[below]), (uint64_t)5 * W_SIZE);
+    assert_int_equal(
+        sim_do(world, world->dev, BLOCK_READ, (uint64_t)4 * W_SIZE, data, 8192, 0, &io), 0);
+    assert_int_equal(data[8191], 3);
+    world_check(world, false);
+    world_free(world);
+}
+
+static void held(void *arg)
+{
+    ((struct world_wait *)arg)->done = true;
+}
+
+static void the_barrier_holds_writes_and_not_reads(void **state)
+{
+    (void)state;
+    uint8_t data[4096] = {9};
+    uint8_t seen[4096];
+    struct world *world = world_new(9, 100);
+    struct world_wait wait = {0};
+    struct io before;
+    struct io during;
+    struct io read;
+    io_start(&before, world->dev, BLOCK_WRITE, 0, data, 4096, 0);
+    assert_int_equal(stack_hold(world->dev, held, &wait), 0);
+    assert_int_equal(stack_hold(world->dev, held, &wait), -EBUSY);
+    io_start(&during, world->dev, BLOCK_WRITE, 4096, data, 4096, 0);
+    world_await(world, &wait);
+    assert_true(before.done);
+    step(world, SEC_NS);
+    assert_false(during.done);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, seen, 4096, 0, &read), 0);
+    assert_int_equal(seen[0], 9);
+    assert_true(stack_release(world->dev) >= SEC_NS);
+    step(world, SEC_NS);
+    assert_true(during.done && during.req.status == 0);
+    world_free(world);
+}
+
+struct damage {
+    const char *what;
+    uint64_t offset;
+    size_t len;
+    bool both; /* header slots */
+};
+
+static void damaged_files_are_refused(void **state)
+{
+    (void)state;
+    static uint8_t data[1 << 20];
+    static const struct damage damages[] = {
+        {"magic", 0, 8, true},
+        {"version", 8, 4, true},
+        {"size", 40, 8, true},
+        {"reserved", 200, 1, true},
+        {"first record of the log", LAYER_LOG_OFFSET + 12288, 1, false},
+    };
+    log_set_level(LOG_ERROR);
+    for (unsigned d = 0; d < ARRAY_LEN(damages); d++) {
+        struct world *world = world_new(1, 0); /* halves of three blocks */
+        struct io io;
+        memset(data, 1, sizeof(data));
+        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io), 0);
+        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 8192, data, 4096, BLOCK_FUA, &io),
+                         0);
+        world_close(world);
+        for (unsigned slot = 0; slot <= damages[d].both; slot++) {
+            uint8_t byte;
+            uint64_t at = damages[d].offset + slot * 4096;
+            layer_disk_peek(world->disk, "layer0", at, &byte, 1);
+            byte ^= 0x10;
+            layer_disk_poke(world->disk, "layer0", at, &byte, 1);
+        }
+        struct world_wait wait;
+        world->layers[0] = world_layer(world, "layer0", false, &wait);
+        if (damages[d].both) {
+            assert_null(world->layers[0]);
+            assert_int_equal(wait.error.code, ERR_INVALID_PARAMETER);
+            assert_true(strstr(wait.error.detail, "layer0: ") == wait.error.detail);
+            struct layer *fresh = world_layer(world, "other", true, &wait);
+            world->layers[0] = fresh;
+            world->dev = world_stack(world, 1);
+        } else {
+            assert_non_null(world->layers[0]);
+            world->dev = world_stack(world, 1);
+            assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, data, 4096, 0, &io), -EIO);
+            assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 512, 0, &io), -EIO);
+            assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, data, 4096, 0, &io), -EIO);
+        }
+        world_free(world);
+    }
+    struct world *world = world_new(1, 0);
+    struct world_wait wait;
+    world_close(world);
+    layer_disk_set_size(world->disk, "layer0", 4096);
+    assert_null(world_layer(world, "layer0", false, &wait));
+    layer_disk_set_size(world->disk, "layer0", LAYER_DATA_OFFSET + W_SIZE - 1);
+    assert_null(world_layer(world, "layer0", false, &wait));
+    assert_non_null(strstr(wait.error.detail, "cut short"));
+    assert_null(world_layer(world, "absent", false, &wait));
+    assert_int_equal(wait.error.code, ERR_NO_SUCH_OBJECT);
+    world->layers[0] = world_layer(world, "other", true, &wait);
+    world->dev = world_stack(world, 1);
+    world_free(world);
+}
+
+static void a_damaged_map_page_is_no_data(void **state)
+{
+    (void)state;
+    static uint8_t data[4096];
+    struct world *world = world_new(2, 0);
+    struct io io;
+    log_set_level(LOG_ERROR);
+    /* Enough records for checkpoints of page 0; then only page 1, until the log knows no other. */
+    for (unsigned i = 0; i < 60; i++) {
+        uint64_t offset = i < 20 ? i * 8192 : (61 << 20) + i * 8192;
+        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, offset, data, 4096, BLOCK_FUA, &io),
+                         0);
+    }
+    assert_true(layer_stats(world->layers[0])->checkpoints > 3);
+    world_close(world);
+    for (unsigned slot = 0; slot < 2; slot++) {
+        uint8_t byte;
+        layer_disk_peek(world->disk, "layer0", layer_slot_offset(0, slot) + 300, &byte, 1);
+        byte ^= 0x11;
+        layer_disk_poke(world->disk, "layer0", layer_slot_offset(0, slot) + 300, &byte, 1);
+    }
+    world_open(world);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, data, 4096, 0, &io), -EIO);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, 0, &io), -EIO);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 61 << 20, data, 4096, 0, &io), 0);
+    world_free(world);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_operations_agree_with_a_model),
+        cmocka_unit_test(discard_gives_the_space_back),
+        cmocka_unit_test(the_first_write_after_a_snapshot_copies_nothing),
+        cmocka_unit_test(a_full_pool_refuses_and_harms_nothing),
+        cmocka_unit_test(after_a_failed_sync_no_flush_succeeds),
+        cmocka_unit_test(flushes_at_once_share_their_syncs),
+        cmocka_unit_test(a_clone_of_a_device_fills_itself),
+        cmocka_unit_test(a_clone_shares_layers_and_goes_its_own_way),
+        cmocka_unit_test(growing_adds_zeros_and_survives),
+        cmocka_unit_test(the_barrier_holds_writes_and_not_reads),
+        cmocka_unit_test(damaged_files_are_refused),
+        cmocka_unit_test(a_damaged_map_page_is_no_data),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
