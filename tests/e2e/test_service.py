@@ -620,3 +620,8 @@ def test_a_broken_database_is_told_and_not_overwritten(make_service):
     service.process = None
 
 
+
+
+def test_groups_and_pipes_are_none_yet(service):
+    for path in ("/groups/000000000000", "/pipes/000000000000"):
+        assert service.client.get(path, expect=404)["Code"] == "not_found"
