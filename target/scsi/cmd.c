@@ -413,6 +413,10 @@ void scsi_abort(struct scsi_cmd *cmd)
         scsi_end(cmd, SCSI_TASK_ABORTED);
         return;
     }
+    if (scsi_sanitize_detach(cmd)) {
+        scsi_end(cmd, SCSI_TASK_ABORTED);
+        return;
+    }
     if (!list_empty(&cmd->waiter.link)) {
         list_remove(&cmd->waiter.link);
         abort_waiting(cmd);

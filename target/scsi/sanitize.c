@@ -53,6 +53,16 @@ void scsi_sanitize_fini(struct scsi_lun *lun)
     CHECK(!lun->sanitize);
 }
 
+bool scsi_sanitize_detach(struct scsi_cmd *cmd)
+{
+    struct scsi_sanitize *job = cmd->lun ? cmd->lun->sanitize : NULL;
+    if (!job || job->cmd != cmd) {
+        return false;
+    }
+    job->cmd = NULL;
+    return true;
+}
+
 static void sanitize_end(struct scsi_sanitize *job, int err)
 {
     struct scsi_lun *lun = job->lun;

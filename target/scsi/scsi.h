@@ -387,6 +387,8 @@ enum { SCSI_MAX_UNMAP_DESCRIPTORS = 256, SCSI_MAX_WRITE_SAME_BYTES = 256 << 20 }
 /* sanitize.c */
 void scsi_sanitize_parse(struct scsi_cmd *cmd);
 void scsi_sanitize(struct scsi_cmd *cmd);
+/* The command is aborted, the sanitize goes on (SBC-3, 4.11). */
+bool scsi_sanitize_detach(struct scsi_cmd *cmd);
 void scsi_sanitize_fini(struct scsi_lun *lun);
 /* reserve.c */
 void scsi_reserve6(struct scsi_cmd *cmd);
