@@ -46,6 +46,7 @@
 #define HOLD_MIN_NS       (100 * MS_NS)
 #define HOLD_MAX_NS       (10 * SEC_NS)
 #define SHUTDOWN_NS       (1500 * MS_NS)
+#define CANCEL_NS         (10 * SEC_NS)
 #define BLOCK_BYTES_MAX   (64u << 10)
 enum {
     TRIES_MAX = 5, /* of a request that fails while the link is up */
@@ -78,6 +79,7 @@ struct copier {
     unsigned phase; /* enum copy_phase */
     enum copier_goal goal;
     uint64_t shutdown_at_ns;
+    uint64_t cancel_at_ns; /* when it no longer waits for writes under way */
     bool stopping;
     enum copy_phase outcome; /* of stopping */
     bool has_failed;
@@ -753,20 +755,40 @@ static bool drained(struct copier *copier)
     return false;
 }
 
+/* Nothing new is sent, and what is under way at the target is waited for: a write that comes home late must not
+ * land in what the LUN is used for next. A lost link ends the wait (all complete), and so does its time. */
+static bool settled(struct copier *copier)
+{
+    uint64_t now = loop_now_ns(copier->loop);
+
+    if (copier->cancel_at_ns == 0) {
+        copier->cancel_at_ns = now + CANCEL_NS;
+    }
+    if (copier->pipeline) {
+        pipeline_set_mode(copier->pipeline, PIPELINE_DROP);
+    }
+    return !copier->pipeline || pipeline_inflight(copier->pipeline) == 0 ||
+           now >= copier->cancel_at_ns;
+}
+
 static void decide_to_stop(struct copier *copier)
 {
     if (copier->stopping && copier->outcome != COPY_SUSPENDED) {
         return; /* it is over, and how is known */
     }
     if (copier->has_failed) {
-        stop(copier, COPY_BROKEN);
+        if (copier->stopping || settled(copier)) {
+            stop(copier, COPY_BROKEN);
+        }
         return;
     }
     switch (copier->goal) {
     case COPIER_RUN:
         break;
     case COPIER_CANCEL:
-        stop(copier, COPY_CANCELLED);
+        if (copier->stopping || settled(copier)) {
+            stop(copier, COPY_CANCELLED);
+        }
         break;
     case COPIER_SHUTDOWN:
         if (copier->stopping || drained(copier) ||

@@ -71,6 +71,41 @@ static uint32_t progress_of_operation(uint32_t operation)
     }
 }
 
+static int sync_began(struct call *call, const struct copy_row *copy, struct sync_row *sync)
+{
+    struct job_row job;
+    int r = table_get(call->db, &job_table, copy->job_id, &job);
+
+    if (r < 0) {
+        return r;
+    }
+    if (sync->copy_state != STATE_UNSYNCHRONIZED) {
+        sync->when_activated_ms = control_now_ms(call->control);
+    }
+    sync->copy_state = STATE_UNSYNCHRONIZED;
+    sync->progress_status = restoring(sync, copy) ? PROGRESS_RESTORING
+                                                  : progress_of_operation(job.operation);
+    sync->source_incomplete = sync->source_incomplete || restoring(sync, copy);
+    if (sync->requested_copy_state == STATE_UNSYNCHRONIZED) {
+        sync->requested_copy_state = STATE_NOT_APPLICABLE; /* reached */
+    }
+    return table_update(call->db, &sync_table, sync);
+}
+
+int copy_began(struct call *call, struct copy_row *copy)
+{
+    struct sync_row sync;
+
+    copy->state = COPY_ROW_RUNNING;
+    int r = table_update(call->db, &copy_table, copy);
+
+    if (r == 0) {
+        r = table_get(call->db, &sync_table, copy->sync_id, &sync);
+        r = r == 0 ? sync_began(call, copy, &sync) : r == -ENOENT ? 0 : r;
+    }
+    return r == 0 ? job_review(call, copy->job_id) : r;
+}
+
 /* Running, suspended, or running again. */
 int copy_phase_event(struct call *call)
 {
@@ -85,9 +120,6 @@ int copy_phase_event(struct call *call)
 
     if (r < 0 || !copy_row_active(copy.state)) {
         return event_result(call, r);
-    }
-    if (suspended) {
-        control_effect(call->control, suspender_effect, event->copy_id, sizeof(event->copy_id));
     }
     copy.state = suspended ? COPY_ROW_SUSPENDED : COPY_ROW_RUNNING;
     copy_row_progress(&copy, &event->progress);
@@ -104,21 +136,17 @@ int copy_phase_event(struct call *call)
             sync.progress_status = PROGRESS_DORMANT;
             sync.when_suspended_ms = job_suspends ? sync.when_suspended_ms : now;
         } else {
-            if (sync.copy_state != STATE_UNSYNCHRONIZED) {
-                sync.when_activated_ms = now;
-            }
-            sync.copy_state = STATE_UNSYNCHRONIZED;
-            sync.progress_status = restoring(&sync, &copy) ? PROGRESS_RESTORING
-                                                           : progress_of_operation(job.operation);
-            sync.source_incomplete = sync.source_incomplete || restoring(&sync, &copy);
-            if (sync.requested_copy_state == STATE_UNSYNCHRONIZED) {
-                sync.requested_copy_state = STATE_NOT_APPLICABLE; /* reached */
-            }
+            r = sync_began(call, &copy, &sync);
         }
-        r = table_update(call->db, &sync_table, &sync);
+        if (r == 0) {
+            r = table_update(call->db, &sync_table, &sync);
+        }
     }
     if (r == 0) {
         r = job_review(call, copy.job_id);
+    }
+    if (r == 0 && suspended) {
+        copy_suspender_go_on(control_jobs(call->control), event->copy_id);
     }
     return event_result(call, r);
 }
@@ -283,6 +311,9 @@ int copy_stopped_event(struct call *call)
         if (r == 0 || r == -ENOENT) {
             r = job_review(call, copy.job_id);
         }
+    }
+    if (r == 0 || r == -ENOENT) {
+        copy_stopper_go_on(control_jobs(call->control), ended->event.copy_id);
     }
     control_effect(call->control, running_gone_effect, ended->event.copy_id,
                    sizeof(ended->event.copy_id));

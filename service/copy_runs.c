@@ -19,6 +19,7 @@
 enum {
     STOP_TIMEOUT_MS = 3000,
     CHECKPOINT_MS = 1000,
+    COPIES_AT_ONCE_MAX = 64, /* that one event starts */
 };
 
 static void jobs_share_limit(struct jobs *jobs);
@@ -51,15 +52,27 @@ void jobs_kick_effect(struct control *control, void *arg)
     jobs_kick(control_jobs(control));
 }
 
-void suspender_effect(struct control *control, void *arg)
+void copy_suspender_go_on(struct jobs *jobs, const char *copy_id)
 {
-    struct running *running = running_find(control_jobs(control), arg);
+    struct running *running = running_find(jobs, copy_id);
 
     if (running != NULL && running->suspender != NULL) {
         struct call *call = running->suspender;
 
         running->suspender = NULL;
         call_resume(call, running->suspender_step);
+    }
+}
+
+void copy_stopper_go_on(struct jobs *jobs, const char *copy_id)
+{
+    struct running *running = running_find(jobs, copy_id);
+
+    if (running != NULL && running->stopper != NULL) {
+        struct call *call = running->stopper;
+
+        running->stopper = NULL;
+        call_resume(call, running->stopper_step);
     }
 }
 
@@ -96,19 +109,19 @@ static void running_progress(void *arg, const struct copy_progress *progress)
 {
     struct running *running = arg;
     bool was_suspended = running->phase == COPY_SUSPENDED;
-    bool moving = progress->phase == COPY_COPYING || progress->phase == COPY_FLUSHING ||
-                  progress->phase == COPY_VERIFYING;
-
     running_publish(running, progress);
+    bool freed = progress->phase == COPY_RETRY && running->phase != COPY_RETRY;
+
     running->phase = progress->phase;
+    if (freed || progress->phase == COPY_SUSPENDED) {
+        jobs_kick(running->jobs);
+    }
     if (running->stopping) {
         return;
     }
-    if ((progress->phase == COPY_SUSPENDED && !was_suspended) ||
-        (progress->phase != COPY_SUSPENDED && was_suspended) || (moving && !running->began)) {
+    if ((progress->phase == COPY_SUSPENDED) != was_suspended) {
         struct copy_event event;
 
-        running->began = running->began || moving;
         fill_event(running, progress, &event);
         control_event(running->jobs->control, copy_phase_event, &event, sizeof(event));
     }
@@ -190,7 +203,19 @@ void running_gone_effect(struct control *control, void *arg)
     jobs_stop_check(jobs);
 }
 
-/* Does another running copy use one of the volumes in a way that this one must not overlap? */
+/* Do two copies use a volume in ways that must not overlap? */
+static bool volumes_conflict(const char *source_a, const char *target_a, const char *source_b,
+                             const char *target_b)
+{
+    return strcmp(target_a, target_b) == 0 || strcmp(target_a, source_b) == 0 ||
+           strcmp(source_a, target_b) == 0;
+}
+
+static bool copies_conflict(const struct copy_row *a, const struct copy_row *b)
+{
+    return volumes_conflict(a->source_id, a->target_id, b->source_id, b->target_id);
+}
+
 static bool running_conflict(struct jobs *jobs, const struct copy_row *copy)
 {
     list_for_each(link, &jobs->running)
@@ -198,9 +223,8 @@ static bool running_conflict(struct jobs *jobs, const struct copy_row *copy)
         const struct running *other = list_entry(link, struct running, link);
 
         if (strcmp(other->copy_id, copy->head.id) == 0 ||
-            strcmp(other->target_id, copy->target_id) == 0 ||
-            strcmp(other->target_id, copy->source_id) == 0 ||
-            strcmp(other->source_id, copy->target_id) == 0) {
+            volumes_conflict(other->source_id, other->target_id, copy->source_id,
+                             copy->target_id)) {
             return true;
         }
     }
@@ -325,40 +349,109 @@ static void running_start(struct jobs *jobs, const struct copy_row *copy, const 
     jobs_share_limit(jobs);
 }
 
-static int urgency(const struct job_row *job)
+/* A copy that rests or waits for its array takes no turn from the others. */
+static unsigned turns_taken(const struct jobs *jobs)
 {
-    return job->copy_priority == 0 ? 2 : (int)job->copy_priority;
+    unsigned n = 0;
+
+    list_for_each(link, &jobs->running)
+    {
+        const struct running *running = list_entry(link, struct running, link);
+
+        n += running->phase != COPY_SUSPENDED && running->phase != COPY_RETRY;
+    }
+    return n;
 }
 
-/* Starts what waits, most urgent first, oldest first, as far as there is room. */
-void jobs_kick(struct jobs *jobs)
+static void running_start_effect(struct control *control, void *arg)
 {
-    struct db *db = control_db(jobs->control);
-    unsigned room = control_options(jobs->control)->copies_at_once;
-    struct condition where[] = {WHERE_NUM("state", COPY_ROW_QUEUED), WHERE_END};
-    struct copy_row *copies = NULL;
-    size_t n = 0;
+    struct jobs *jobs = control_jobs(control);
+    struct copy_row copy;
+    struct job_row job;
 
-    if (jobs->stopping || jobs->n_running >= room) {
-        return;
+    if (jobs->stopping || running_find(jobs, arg) != NULL ||
+        table_get(control_db(control), &copy_table, arg, &copy) < 0 ||
+        copy.state != COPY_ROW_RUNNING ||
+        table_get(control_db(control), &job_table, copy.job_id, &job) < 0) {
+        return; /* a stop: the row says that it is to go on at the next start */
     }
-    if (table_load(db, &copy_table, where, (void **)&copies, &n) < 0) {
-        return;
-    }
-    for (int level = 4; level >= 1 && jobs->n_running < room; level--) {
-        for (size_t i = 0; i < n && jobs->n_running < room; i++) {
-            struct job_row job;
+    running_start(jobs, &copy, &job);
+}
 
-            if (copies[i].state == COPY_ROW_QUEUED &&
-                table_get(db, &job_table, copies[i].job_id, &job) == 0 && urgency(&job) == level &&
-                !job.suspend_wanted && job.end_wanted == 0 &&
-                !running_conflict(jobs, &copies[i])) {
-                running_start(jobs, &copies[i], &job);
-                copies[i].state = COPY_ROW_RUNNING;
-            }
+struct turn_walk {
+    struct jobs *jobs;
+    struct call *call;
+    unsigned room;
+    struct copy_row next[COPIES_AT_ONCE_MAX];
+    unsigned n;
+};
+
+static int turn_row(void *arg, const void *row)
+{
+    struct turn_walk *walk = arg;
+    const struct copy_row *copy = row;
+    struct job_row job;
+
+    if (running_conflict(walk->jobs, copy) ||
+        table_get(walk->call->db, &job_table, copy->job_id, &job) < 0 || job.suspend_wanted ||
+        job.end_wanted != 0) {
+        return 0;
+    }
+    for (unsigned i = 0; i < walk->n; i++) {
+        if (copies_conflict(&walk->next[i], copy)) {
+            return 0;
         }
     }
-    free(copies);
+    walk->next[walk->n++] = *copy;
+    return walk->n >= walk->room || walk->n == COPIES_AT_ONCE_MAX ? 1 : 0;
+}
+
+/* Recorded as running, and its relationship as Unsynchronized, before anything is read or written: whatever happens then,
+ * the records have not promised more than is there. */
+static int turn_begin(struct call *call, struct copy_row *copy)
+{
+    int r = copy_began(call, copy);
+
+    if (r == 0) {
+        control_effect(call->control, running_start_effect, copy->head.id, sizeof(copy->head.id));
+    }
+    return r;
+}
+
+static int jobs_kick_event(struct call *call)
+{
+    struct jobs *jobs = control_jobs(call->control);
+    unsigned at_once = control_options(call->control)->copies_at_once;
+    unsigned taken = turns_taken(jobs);
+    struct turn_walk *walk = arena_alloc(&call->arena, sizeof(*walk));
+    int r = 0;
+
+    jobs->kicked = false;
+    if (jobs->stopping || taken >= at_once) {
+        return 0;
+    }
+    walk->jobs = jobs;
+    walk->call = call;
+    walk->room = at_once - taken;
+    for (uint32_t urgency = 4; urgency >= 1 && r == 0; urgency--) {
+        struct condition where[] = {WHERE_NUM("state", COPY_ROW_QUEUED),
+                                    WHERE_NUM("urgency", urgency), WHERE_END};
+
+        r = table_each(call->db, &copy_table, where, 0, 0, turn_row, walk);
+    }
+    r = r > 0 ? 0 : r;
+    for (unsigned i = 0; i < walk->n && r == 0; i++) {
+        r = turn_begin(call, &walk->next[i]);
+    }
+    return event_result(call, r);
+}
+
+void jobs_kick(struct jobs *jobs)
+{
+    if (!jobs->kicked && !jobs->stopping) {
+        jobs->kicked = true;
+        control_event(jobs->control, jobs_kick_event, NULL, 0);
+    }
 }
 
 /* The limit of the service is for all copies together: each gets an equal share, or less if its job wants less. */
@@ -418,6 +511,12 @@ void copy_resume_effect(struct control *control, void *arg)
     struct running *running = running_find(control_jobs(control), arg);
 
     if (running != NULL) {
+        if (running->suspender != NULL) {
+            struct call *call = running->suspender;
+
+            running->suspender = NULL; /* overtaken: it finds that the copy runs */
+            call_resume(call, running->suspender_step);
+        }
         copy_resume(running->copy);
     }
     jobs_kick(control_jobs(control));
@@ -427,7 +526,8 @@ int sync_copy_suspend(struct call *call, struct copy_row *copy, method_fn step)
 {
     struct running *running = running_find(control_jobs(call->control), copy->head.id);
 
-    if (running == NULL) {
+    if (running == NULL || copy->state == COPY_ROW_SUSPENDED) {
+        /* Nothing moves, or its job is suspended and it rests already. */
         copy->state = COPY_ROW_SUSPENDED;
         int r = table_update(call->db, &copy_table, copy);
 

@@ -88,22 +88,6 @@ static int volume_find(struct db *db, const char *system_id, const char *iqn, ui
     return table_find(db, &volume_table, where, ret_row);
 }
 
-/* Made with a number that is registered for a vendor, so that no two LUNs of the world have it. Some targets (tgtd, for
- * one) count from a vendor number of zero. */
-static bool identity_is_worldwide(const char *identity)
-{
-    static const char *const prefixes[] = {"naa.5", "naa.6", "eui."};
-
-    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
-        size_t len = strlen(prefixes[i]);
-
-        if (strncmp(identity, prefixes[i], len) == 0) {
-            return strncmp(identity + len, "000000", 6) != 0;
-        }
-    }
-    return false;
-}
-
 struct same_lun {
     const char *identity;
     struct volume_row row;

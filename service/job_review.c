@@ -77,7 +77,11 @@ int copy_drop_queued(struct call *call, struct copy_row *copy)
     int r = table_update(call->db, &copy_table, copy);
 
     if (r == 0 && (r = table_get(call->db, &sync_table, copy->sync_id, &sync)) == 0) {
-        sync.copy_state = STATE_ABORTED;
+        /* What had not begun leaves a finished relationship as it was. */
+        if (sync.copy_state == STATE_INITIALIZED || sync.copy_state == STATE_UNSYNCHRONIZED ||
+            sync.copy_state == STATE_SUSPENDED) {
+            sync.copy_state = STATE_ABORTED;
+        }
         sync.progress_status = PROGRESS_COMPLETED;
         sync.requested_copy_state = STATE_NOT_APPLICABLE;
         sync.job_id[0] = '\0';
@@ -115,8 +119,8 @@ static int copy_reached(struct call *call, const struct job_row *job, const stru
     struct sync_row sync;
 
     *ret_reached = copy->state == COPY_ROW_DONE;
-    /* What has not begun rests in the state of before, which says nothing about this job. */
-    if (*ret_reached || job->wait_for_copy_state == 0 || copy->state == COPY_ROW_QUEUED) {
+    /* What does not run rests in the state of before, or of another job: that says nothing about this one. */
+    if (*ret_reached || job->wait_for_copy_state == 0 || copy->state != COPY_ROW_RUNNING) {
         return 0;
     }
     int r = table_get(call->db, &sync_table, copy->sync_id, &sync);
@@ -131,7 +135,8 @@ struct job_sum {
     size_t active;
     size_t suspended;
     size_t running;
-    size_t failed;
+    size_t failed; /* broken or stopped */
+    size_t broken;
     size_t reached;
     const struct copy_row *first_failed;
 };
@@ -154,6 +159,7 @@ static int job_sum(struct call *call, const struct job_row *job, const struct co
         sum.running += copies[i].state == COPY_ROW_RUNNING;
         if (copies[i].state == COPY_ROW_BROKEN || copies[i].state == COPY_ROW_CANCELLED) {
             sum.failed++;
+            sum.broken += copies[i].state == COPY_ROW_BROKEN;
             if (sum.first_failed == NULL || (sum.first_failed->state == COPY_ROW_CANCELLED &&
                                              copies[i].state == COPY_ROW_BROKEN)) {
                 sum.first_failed = &copies[i];
@@ -217,7 +223,7 @@ int job_review(struct call *call, const char *job_id)
         }
         goto out;
     }
-    if (sum.failed > 0 && !job.continue_on_error && sum.active > 0) {
+    if (sum.broken > 0 && !job.continue_on_error && sum.active > 0) {
         /* Stop: what is not through is not begun or ends now; this is looked at again then. */
         r = job_cancel_copies(call, copies, n);
         if (r == 0) {
@@ -230,7 +236,10 @@ int job_review(struct call *call, const char *job_id)
     if (sum.reached == n) {
         r = job_end(call, &job, JOB_COMPLETED, 2, ERR_NONE, "");
     } else if (sum.failed > 0 && sum.failed + sum.reached == n) {
-        r = job_end_failed(call, &job, sum.first_failed, job.continue_on_error && sum.reached > 0);
+        /* A copy that an operation has stopped takes nothing from the others of its list. */
+        bool degraded = sum.reached > 0 && (job.continue_on_error || sum.broken == 0);
+
+        r = job_end_failed(call, &job, sum.first_failed, degraded);
     } else {
         uint32_t state = job.state;
 

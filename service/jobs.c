@@ -31,6 +31,11 @@ bool copy_row_active(uint32_t state)
 
 /* ---- making a job ---- */
 
+uint32_t job_urgency(uint32_t copy_priority)
+{
+    return copy_priority == 0 ? 2 : copy_priority;
+}
+
 int job_create(struct call *call, const struct job_new *wanted, struct job_row *ret_job)
 {
     uint64_t now = control_now_ms(call->control);
@@ -64,6 +69,7 @@ int job_add_copy(struct call *call, const struct job_row *job, uint32_t position
     struct copy_row copy = {
         .position = position,
         .state = COPY_ROW_QUEUED,
+        .urgency = job_urgency(job->copy_priority),
         .bytes_total = from->size_bytes < to->size_bytes ? from->size_bytes : to->size_bytes,
         .verify = sync->verify,
     };
@@ -159,6 +165,11 @@ static int job_suspend(struct call *call, struct job_row *job, struct copy_row *
 
 static int job_resume(struct call *call, struct job_row *job, struct copy_row *copies, size_t n)
 {
+    if (!job->suspend_wanted && job->state == JOB_SUSPENDED) {
+        return call_fail(call, ERR_JOB_TRANSITION,
+                         "The copies of the job were suspended by an operation on their relationship; "
+                         "Resume (16) of ModifyReplicaSynchronization goes on with them.");
+    }
     if (!job->suspend_wanted) {
         return 0; /* it runs, or waits for its turn */
     }

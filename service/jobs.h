@@ -57,6 +57,8 @@ struct job_new {
 };
 /* A job in state New; it starts after the commit. */
 int job_create(struct call *call, const struct job_new *wanted, struct job_row *ret_job);
+/* Of a CopyPriority: 0 Not Managed counts as 2 Same. */
+uint32_t job_urgency(uint32_t copy_priority);
 /* A copy for it: all of from onto to (the other way round for Restore). Sets sync->job_id; the caller updates the row. */
 int job_add_copy(struct call *call, const struct job_row *job, uint32_t position,
                  struct sync_row *sync, const struct volume_row *from, const struct volume_row *to);

@@ -26,7 +26,6 @@ struct running {
     uint64_t bandwidth_limit; /* as its job wants it, 0 none */
     unsigned data_loop;
     enum copy_phase phase;
-    bool began;     /* the first data has been asked for: recorded as Unsynchronized */
     bool stopping;  /* cancelled by an operation: what its end means is the waiting call's business */
     struct call *stopper;
     method_fn stopper_step;
@@ -41,6 +40,7 @@ struct jobs {
     struct control *control;
     struct list running;
     unsigned n_running;
+    bool kicked; /* a look for what waits is on its way */
     bool stopping;
     loop_fn stop_done;
     void *stop_arg;
@@ -70,10 +70,14 @@ void copy_suspend_effect(struct control *control, void *arg);
 void copy_resume_effect(struct control *control, void *arg);
 /* After the commit that recorded its end. */
 void running_gone_effect(struct control *control, void *arg);
-/* Wakes the call that waits for the copy to rest. */
-void suspender_effect(struct control *control, void *arg);
+/* The call that waits for the copy to rest, or to have stopped, goes on: in the same batch as the event that told, so that what was done
+ * and its answer are committed together. */
+void copy_suspender_go_on(struct jobs *jobs, const char *copy_id);
+void copy_stopper_go_on(struct jobs *jobs, const char *copy_id);
 
 /* copy_events.c; call->step_state: struct copy_event for the first, struct checkpoint_event for the rest */
+/* In a transaction: the row runs, its relationship is Unsynchronized. */
+int copy_began(struct call *call, struct copy_row *copy);
 int copy_phase_event(struct call *call);
 int copy_checkpoint_event(struct call *call);
 int copy_ended_event(struct call *call);

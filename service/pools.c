@@ -439,11 +439,23 @@ static bool is_among(const struct volume_row *volume, const struct volume_row *c
                      size_t n_others)
 {
     for (size_t i = 0; i < n_others; i++) {
-        if (strcmp(others[i]->head.id, volume->head.id) == 0) {
+        if (volume_same_lun(others[i], volume)) {
             return true;
         }
     }
     return false;
+}
+
+static int alias_seen(void *arg, const void *row)
+{
+    (void)arg;
+    (void)row;
+    return 1;
+}
+
+static bool has_aliases(struct call *call, const struct volume_row *volume)
+{
+    return volume_each_alias(call->db, volume, alias_seen, NULL) != 0;
 }
 
 struct find_fitting {
@@ -455,6 +467,15 @@ struct find_fitting {
     struct volume_row best;
 };
 
+static int alias_related(void *arg, const void *row)
+{
+    const struct volume_row *alias = row;
+    struct sync_row sync;
+    int r = volume_relationship(arg, alias->head.id, &sync);
+
+    return r == -ENOENT ? 0 : r == 0 ? 1 : r;
+}
+
 static int consider(void *arg, const void *row)
 {
     const struct volume_row *volume = row;
@@ -464,19 +485,20 @@ static int consider(void *arg, const void *row)
     if (volume->pool_id[0] == '\0' || volume->size_bytes < find->source->size_bytes ||
         volume->block_bytes != find->source->block_bytes || volume->write_protected ||
         volume->problem[0] != '\0' || volume->kind != VOLUME_REMOTE ||
-        strcmp(volume->head.id, find->source->head.id) == 0 ||
+        volume_same_lun(volume, find->source) ||
         (find->found && volume->size_bytes >= find->best.size_bytes) ||
         is_among(volume, find->already, find->n_already)) {
         return 0;
     }
     int r = volume_relationship(find->call->db, volume->head.id, &sync);
 
-    if (r == -ENOENT) {
+    if (r == -ENOENT &&
+        volume_each_alias(find->call->db, volume, alias_related, find->call->db) == 0) {
         find->found = true;
         find->best = *volume;
         return 0;
     }
-    return r;
+    return r == -ENOENT ? 0 : r;
 }
 
 /* volume_find_free() knows nothing of the call's other targets: when it comes with one of them, all
@@ -491,7 +513,8 @@ static int find_fitting(struct call *call, const struct pool_row *pool,
     int r = volume_find_free(call->db, pool == NULL ? "" : pool->head.id, source->size_bytes,
                              source->block_bytes, source->head.id, ret_volume);
 
-    if (r < 0 || !is_among(ret_volume, already, n_already)) {
+    if (r < 0 || (!is_among(ret_volume, already, n_already) &&
+                  !volume_same_lun(ret_volume, source) && !has_aliases(call, ret_volume))) {
         return r;
     }
     if (pool != NULL) {

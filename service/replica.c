@@ -9,6 +9,7 @@
 #include "base/timefmt.h"
 #include "service/paths.h"
 #include "service/replica_states.h"
+#include "service/volumes.h"
 
 /* ---- terms ---- */
 
@@ -323,13 +324,31 @@ static int busy_row(void *arg, const void *row)
     return 1;
 }
 
-/* 1: found, 0: none. */
-static int find_busy(struct call *call, const char *column, const char *volume_id,
+struct alias_check {
+    struct call *call;
+    const char *column;
+    struct busy_check *check;
+};
+
+static int busy_alias(void *arg, const void *row)
+{
+    struct alias_check *alias = arg;
+    const struct volume_row *volume = row;
+    struct condition where[] = {WHERE_TEXT(alias->column, volume->head.id), WHERE_END};
+
+    return table_each(alias->call->db, &sync_table, where, 0, 0, busy_row, alias->check);
+}
+
+/* Under this record of the LUN or another one. 1: found, 0: none. */
+static int find_busy(struct call *call, const char *column, const struct volume_row *volume,
                      struct busy_check *check)
 {
-    struct condition where[] = {WHERE_TEXT(column, volume_id), WHERE_END};
-    int r = table_each(call->db, &sync_table, where, 0, 0, busy_row, check);
+    struct alias_check alias = {.call = call, .column = column, .check = check};
+    int r = busy_alias(&alias, volume);
 
+    if (r == 0) {
+        r = volume_each_alias(call->db, volume, busy_alias, &alias);
+    }
     return r < 0 ? call_fail_store(call, r) : r;
 }
 
@@ -339,7 +358,7 @@ int replica_check_source(struct call *call, const char *parameter, const struct 
     int r = check_usable(call, parameter, source);
 
     if (r == 0) {
-        r = find_busy(call, "target_id", source->head.id, &check);
+        r = find_busy(call, "target_id", source, &check);
     }
     return r == 1 ? in_use(call, &check.found, "still being written as the target", source) : r;
 }
@@ -357,8 +376,7 @@ int replica_check_pair(struct call *call, const char *source_parameter,
                                "Source and target are the same volume, /volumes/%s.",
                                source->head.id);
     }
-    if (source->identity[0] != '\0' && strcmp(source->identity, target->identity) == 0 &&
-        strcmp(source->system_id, target->system_id) == 0) {
+    if (volume_same_lun(source, target)) {
         return call_fail_param(call, ERR_BAD_VALUE, target_parameter,
                                "/volumes/%s and /volumes/%s are two ways to the same LUN (%.100s).",
                                source->head.id, target->head.id, source->identity);
@@ -367,12 +385,12 @@ int replica_check_pair(struct call *call, const char *source_parameter,
     if (r < 0) {
         return r;
     }
-    r = find_busy(call, "target_id", target->head.id, &check);
+    r = find_busy(call, "target_id", target, &check);
     if (r == 1) {
         return in_use(call, &check.found, "the target", target);
     }
     if (r == 0) {
-        r = find_busy(call, "source_id", target->head.id, &check);
+        r = find_busy(call, "source_id", target, &check);
         if (r == 1) {
             return in_use(call, &check.found, "the source", target);
         }

@@ -64,6 +64,7 @@ static int insert_sync(struct call *call, const struct replica_terms *terms, str
         .copy_recovery_mode = terms->copy_recovery_mode,
         .bandwidth_limit = terms->bandwidth_limit,
         .verify = terms->verify,
+        .copied_bytes = pair->source.size_bytes,
         .when_established_ms = now,
     };
 
@@ -122,12 +123,13 @@ static int start_copies(struct call *call, const struct replica_terms *terms, st
 static int create_pairs(struct call *call, const struct replica_terms *terms,
                         const struct pool_row *pool, struct pair *pairs, size_t n)
 {
-    const struct volume_row **taken = arena_alloc(&call->arena, n * sizeof(*taken));
+    const struct volume_row **taken = arena_alloc(&call->arena, 2 * n * sizeof(*taken));
     size_t n_taken = 0;
     int r;
 
-    /* Targets that the client named are not to be taken for others. */
+    /* The list's sources, and targets that the client named, are not to be taken for others. */
     for (size_t i = 0; i < n; i++) {
+        taken[n_taken++] = &pairs[i].source;
         if (!pairs[i].allocate) {
             taken[n_taken++] = &pairs[i].target;
         }
@@ -309,7 +311,11 @@ static int modify_attached(struct call *call, const struct replica_terms *terms,
         table_get(call->db, &job_table, copy.job_id, &job) == 0) {
         job.copy_priority = terms->copy_priority;
         job.bandwidth_limit = terms->bandwidth_limit;
+        copy.urgency = job_urgency(terms->copy_priority);
         r = table_update(call->db, &job_table, &job);
+        if (r == 0) {
+            r = table_update(call->db, &copy_table, &copy);
+        }
     }
     if (r < 0) {
         return call_fail_store(call, r);
@@ -598,12 +604,12 @@ static int check_same_target_twice(struct call *call, const struct pair *pairs, 
 {
     for (size_t i = 0; i < n; i++) {
         for (size_t k = 0; k < n && !pairs[i].allocate; k++) {
-            if (k != i && strcmp(pairs[i].target.head.id, pairs[k].source.head.id) == 0) {
+            if (k != i && volume_same_lun(&pairs[i].target, &pairs[k].source)) {
                 return call_fail_param(call, ERR_BAD_VALUE, pairs[i].target_parameter,
                                        "/volumes/%s is a source and a target of the same list.",
                                        pairs[i].target.head.id);
             }
-            if (k < i && strcmp(pairs[i].target.head.id, pairs[k].target.head.id) == 0) {
+            if (k < i && volume_same_lun(&pairs[i].target, &pairs[k].target)) {
                 return call_fail_param(call, ERR_BAD_VALUE, pairs[i].target_parameter,
                                        "/volumes/%s is named twice as a target.",
                                        pairs[i].target.head.id);

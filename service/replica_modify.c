@@ -16,6 +16,7 @@
 #include "service/pools.h"
 #include "service/replica.h"
 #include "service/replica_states.h"
+#include "service/volumes.h"
 
 struct modification {
     uint32_t operation;
@@ -68,6 +69,27 @@ static int volumes_of(struct call *call, const struct sync_row *sync, struct vol
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
+/* What is given back is what was copied; the target may be larger. *ret_target's size becomes that. */
+static int check_restore(struct call *call, const struct modification *mod,
+                         const struct volume_row *source, struct volume_row *target)
+{
+    const struct sync_row *sync = &mod->sync;
+
+    if (source->size_bytes > sync->copied_bytes && !mod->force) {
+        return call_fail_param(call, ERR_INCOMPATIBLE, "Operation",
+                               "/volumes/%s has grown since it was copied (%llu bytes then, %llu now); "
+                               "Restore gives back the first %llu only. With Force it does so and "
+                               "leaves the rest as it is.",
+                               source->head.id, (unsigned long long)sync->copied_bytes,
+                               (unsigned long long)source->size_bytes,
+                               (unsigned long long)sync->copied_bytes);
+    }
+    if (target->size_bytes > sync->copied_bytes) {
+        target->size_bytes = sync->copied_bytes;
+    }
+    return replica_check_pair(call, "Synchronization", target, "Synchronization", source, sync);
+}
+
 /* Activate, Resync and Restore: a job with one copy, from one side to the other. */
 static int start_copy(struct call *call, struct modification *mod, bool restore)
 {
@@ -87,13 +109,10 @@ static int start_copy(struct call *call, struct modification *mod, bool restore)
     int r = volumes_of(call, sync, &source, &target);
 
     if (r == 0 && restore) {
-        /* The target is larger or equal; what is given back is the source's size. */
-        struct volume_row from = target;
-
-        from.size_bytes = source.size_bytes;
-        r = replica_check_pair(call, "Synchronization", &from, "Synchronization", &source, sync);
+        r = check_restore(call, mod, &source, &target);
     } else if (r == 0) {
         r = replica_check_pair(call, "Synchronization", &source, "Synchronization", &target, sync);
+        sync->copied_bytes = source.size_bytes;
     }
     if (r == 0) {
         r = job_create(call, &wanted, &job);
@@ -134,7 +153,11 @@ static int end_relationship(struct call *call, struct modification *mod)
         if (r == -ENOENT) {
             return 0; /* it was not to be kept, and is forgotten */
         }
-        return r < 0 ? call_fail_store(call, r) : pool_give_back(call, &target);
+        if (r < 0) {
+            return call_fail_store(call, r);
+        }
+        r = volume_end_relationships(call, target.head.id, ERR_IN_USE);
+        return r < 0 ? r : pool_give_back(call, &target);
     }
     return 0;
 }
@@ -164,12 +187,15 @@ static int operation_abort(struct call *call, struct modification *mod)
                  : sync_copy_stop(call, mod->sync.head.id, abort_done);
 }
 
+static int operation_detach(struct call *call, struct modification *mod);
+
 static int detach_done(struct call *call)
 {
     struct modification *mod = call->step_state;
     int r = reload(call, mod);
 
-    return r < 0 ? r : end_relationship(call, mod);
+    /* Another operation may have started a copy since: then that one is stopped too. */
+    return r < 0 ? r : operation_detach(call, mod);
 }
 
 static int operation_detach(struct call *call, struct modification *mod)
@@ -222,6 +248,14 @@ static int operation_resume(struct call *call, struct modification *mod)
     if (r < 0) {
         return r == -ENOENT ? refuse_state(call, mod, false) : call_fail_store(call, r);
     }
+    if (job.suspend_wanted) {
+        char path[PATH_SIZE];
+
+        snprintf(path, sizeof(path), "/jobs/%s", job.head.id);
+        return call_fail_blocked(call, ERR_IN_USE, path,
+                                 "%s is suspended too; start it first (RequestStateChange, Start).",
+                                 path);
+    }
     if (job_state_ended(job.state)) {
         struct job_new wanted = {
             .name = call->method->name,
@@ -264,8 +298,12 @@ static int check_busy(struct call *call, const struct modification *mod)
     case OPERATION_ABORT:
     case OPERATION_SUSPEND:
     case OPERATION_RESUME:
-    case OPERATION_DETACH: /* legal there with Force only */
         return 0;
+    case OPERATION_DETACH: /* while it copies it is legal with Force only, and ends the copy */
+        if (mod->sync.copy_state == STATE_UNSYNCHRONIZED) {
+            return 0;
+        }
+        break;
     default:
         break;
     }

@@ -130,6 +130,57 @@ bool volume_has_system_name(const struct volume_row *volume)
 
 /* ---- relationships ---- */
 
+bool identity_is_worldwide(const char *identity)
+{
+    static const char *const prefixes[] = {"naa.5", "naa.6", "eui."};
+
+    for (size_t i = 0; i < ARRAY_LEN(prefixes); i++) {
+        size_t len = strlen(prefixes[i]);
+
+        if (strncmp(identity, prefixes[i], len) == 0) {
+            return strncmp(identity + len, "000000", 6) != 0;
+        }
+    }
+    return false;
+}
+
+bool volume_same_lun(const struct volume_row *a, const struct volume_row *b)
+{
+    if (strcmp(a->head.id, b->head.id) == 0) {
+        return true;
+    }
+    return a->identity[0] != '\0' && strcmp(a->identity, b->identity) == 0 &&
+           (identity_is_worldwide(a->identity) || strcmp(a->system_id, b->system_id) == 0 ||
+            (strcmp(a->iqn, b->iqn) == 0 && a->lun == b->lun));
+}
+
+struct alias_walk {
+    const struct volume_row *volume;
+    table_row_fn fn;
+    void *arg;
+};
+
+static int alias_row(void *arg, const void *row)
+{
+    const struct alias_walk *walk = arg;
+    const struct volume_row *other = row;
+
+    if (strcmp(other->head.id, walk->volume->head.id) == 0 ||
+        !volume_same_lun(walk->volume, other)) {
+        return 0;
+    }
+    return walk->fn(walk->arg, other);
+}
+
+int volume_each_alias(struct db *db, const struct volume_row *volume, table_row_fn fn, void *arg)
+{
+    struct alias_walk walk = {.volume = volume, .fn = fn, .arg = arg};
+    struct condition where[] = {WHERE_TEXT("identity", volume->identity), WHERE_END};
+
+    return volume->identity[0] == '\0' ? 0
+                                       : table_each(db, &volume_table, where, 0, 0, alias_row, &walk);
+}
+
 int volume_relationship(struct db *db, const char *volume_id, struct sync_row *ret_sync)
 {
     struct condition as_target[] = {WHERE_TEXT("target_id", volume_id), WHERE_END};

@@ -32,6 +32,15 @@ int volume_system_name(struct call *call, const char *iqn, uint64_t lun, char re
 /* Is it called so now, perhaps with a number behind? */
 bool volume_has_system_name(const struct volume_row *volume);
 
+/* Made with a number that is registered for a vendor, so that no two LUNs of the world have it. Some targets (tgtd, for
+ * one) count from a vendor number of zero. */
+bool identity_is_worldwide(const char *identity);
+/* Two records of one LUN, as far as can be told: the same identity, and that is worldwide, or of one system, or behind the same
+ * target name and number. */
+bool volume_same_lun(const struct volume_row *a, const struct volume_row *b);
+/* The other records of the volume's LUN: calls fn for each; fn as table_row_fn. */
+int volume_each_alias(struct db *db, const struct volume_row *volume, table_row_fn fn, void *arg);
+
 /* A relationship in which the volume is source or target: -ENOENT when there is none. */
 int volume_relationship(struct db *db, const char *volume_id, struct sync_row *ret_sync);
 

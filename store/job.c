@@ -36,7 +36,8 @@ const struct table job_table = {"jobs", sizeof(struct job_row), job_columns,
 
 static const struct column copy_columns[] = {
     COLUMN(struct copy_row, TEXT, job_id),       COLUMN(struct copy_row, TEXT, sync_id),
-    COLUMN(struct copy_row, U32, position),      COLUMN(struct copy_row, TEXT, source_id),
+    COLUMN(struct copy_row, U32, position),
+    COLUMN(struct copy_row, U32, urgency),      COLUMN(struct copy_row, TEXT, source_id),
     COLUMN(struct copy_row, TEXT, target_id),    COLUMN(struct copy_row, U32, state),
     COLUMN(struct copy_row, U64, bytes_total),   COLUMN(struct copy_row, U64, checkpoint_bytes),
     COLUMN(struct copy_row, BOOL, verifying),    COLUMN(struct copy_row, U64, bytes_read),

@@ -48,6 +48,7 @@ struct copy_row {
     char job_id[ID_SIZE];
     char sync_id[ID_SIZE];
     uint32_t position; /* in the job's list */
+    uint32_t urgency;  /* 1 to 4: who waits goes first the more urgent it is */
     char source_id[ID_SIZE];
     char target_id[ID_SIZE];
     uint32_t state; /* enum copy_row_state of service/jobs.h */

@@ -25,6 +25,7 @@ static const struct column sync_columns[] = {
     COLUMN(struct sync_row, U64, bandwidth_limit),
     COLUMN(struct sync_row, BOOL, verify),
     COLUMN(struct sync_row, BOOL, source_incomplete),
+    COLUMN(struct sync_row, U64, copied_bytes),
     COLUMN(struct sync_row, U32, percent_synced),
     COLUMN(struct sync_row, U64, when_established_ms),
     COLUMN(struct sync_row, U64, when_activated_ms),

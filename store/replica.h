@@ -31,6 +31,7 @@ struct sync_row {
     uint32_t read_only; /* 0: none */
     uint64_t bandwidth_limit;
     bool verify;
+    uint64_t copied_bytes;  /* how much of the source the copy was made of: its size then */
     bool source_incomplete; /* a Restore has begun and not come to its end: only the target is whole */
     uint32_t percent_synced;
     uint64_t when_established_ms; /* 0: never */

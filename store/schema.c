@@ -152,6 +152,7 @@ static const char schema_1[] =
 "  read_only                 INTEGER NOT NULL,"
 "  bandwidth_limit           INTEGER NOT NULL,"
 "  verify                    INTEGER NOT NULL CHECK (verify IN (0, 1)),"
+"  copied_bytes              INTEGER NOT NULL,"
 "  source_incomplete         INTEGER NOT NULL CHECK (source_incomplete IN (0, 1)),"
 "  percent_synced            INTEGER NOT NULL,"
 "  when_established_ms       INTEGER NOT NULL,"
@@ -209,6 +210,7 @@ static const char schema_1[] =
 "  job_id           TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,"
 "  sync_id          TEXT NOT NULL,"
 "  position         INTEGER NOT NULL,"
+"  urgency          INTEGER NOT NULL,"
 "  source_id        TEXT NOT NULL,"
 "  target_id        TEXT NOT NULL,"
 "  state            INTEGER NOT NULL,"
@@ -227,7 +229,7 @@ static const char schema_1[] =
 ") STRICT;"
 "CREATE INDEX copies_by_job ON copies (job_id);"
 "CREATE INDEX copies_by_sync ON copies (sync_id);"
-"CREATE INDEX copies_by_state ON copies (state);"
+"CREATE INDEX copies_by_turn ON copies (state, urgency);"
 
 /* AffectedJobElement. */
 "CREATE TABLE job_elements ("
