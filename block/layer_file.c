@@ -4,7 +4,7 @@
  *
  * What the page cache can do at once is done on the loop: reads with RWF_NOWAIT, writes with it
  * where the file system can (XFS, Btrfs), and everything on tmpfs, which never waits for a disk.
- * The rest goes to worker threads.
+ * Other transfers go to io_uring where there is one, the rest and all else to worker threads.
  */
 #include "block/layer_io.h"
 
@@ -20,10 +20,13 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "block/layer_uring.h"
 
 enum {
     NOW_BYTES = 256 << 10, /* copying more than this would keep the loop from others */
     IOV_ROOM = 64,
+    URING_IOV = 256,
+    URING_BYTES = 1 << 30,
 };
 
 struct real_file {
@@ -32,6 +35,7 @@ struct real_file {
     bool memory; /* tmpfs */
     bool read_now;
     bool write_now;
+    struct layer_uring *uring; /* or NULL */
     loop_fn close_fn;
     void *close_arg;
     struct loop_work close_work;
@@ -144,6 +148,23 @@ static void work_done(void *arg)
     io->done(io);
 }
 
+static void work_start(struct layer_io *io)
+{
+    io->work = (struct loop_work){.run = work_run, .done = work_done, .arg = io};
+    loop_work_submit(io->file->loop, &io->work);
+}
+
+static void uring_done(struct layer_io *io, int result)
+{
+    if (result == (int)io->len) {
+        io->status = 0;
+        io->done(io);
+    } else {
+        /* In part, or not at all: a worker does the whole and finds out why. */
+        work_start(io);
+    }
+}
+
 static int real_submit(struct layer_file *base, struct layer_io *io)
 {
     struct real_file *file = (struct real_file *)base;
@@ -159,8 +180,10 @@ static int real_submit(struct layer_file *base, struct layer_io *io)
         }
         *now = status == -EAGAIN;
     }
-    io->work = (struct loop_work){.run = work_run, .done = work_done, .arg = io};
-    loop_work_submit(base->loop, &io->work);
+    if (!transfers || !file->uring || io->len > URING_BYTES || io->n_iov > URING_IOV ||
+        !layer_uring_submit(file->uring, file->fd, io, uring_done)) {
+        work_start(io);
+    }
     return -EINPROGRESS;
 }
 
@@ -182,6 +205,8 @@ static void close_done(void *arg)
 static void real_close(struct layer_file *base, loop_fn fn, void *arg)
 {
     struct real_file *file = (struct real_file *)base;
+    layer_uring_put(file->uring);
+    file->uring = NULL;
     file->close_fn = fn;
     file->close_arg = arg;
     file->close_work = (struct loop_work){.run = close_run, .done = close_done, .arg = file};
@@ -294,6 +319,9 @@ static void opening_done(void *arg)
 {
     struct file_opening *opening = arg;
     struct real_file *file = opening->file;
+    if (file && !file->memory) {
+        file->uring = layer_uring_get(opening->loop);
+    }
     opening->fn(opening->arg, file ? &file->base : NULL, file ? NULL : &opening->error);
     free(opening->path);
     free(opening);

@@ -209,11 +209,97 @@ static void thousands_of_volumes_open_at_once(void **state)
     loop_free(opening.loop);
 }
 
+static void slot_done(struct block_req *req)
+{
+    struct opening *opening = req->arg;
+    assert_int_equal(req->status, 0);
+    if (++opening->closed == opening->wanted) {
+        loop_stop(opening->loop);
+    }
+}
+
+/* On a disk where there is one, so that transfers leave the loop. */
+static void real_files_keep_what_was_written(bool no_uring)
+{
+    enum { WRITES = 64 };
+    static uint8_t data[WRITES][12288];
+    static struct block_req reqs[WRITES];
+    static struct slice slices[WRITES][2];
+    char path[] = "/var/tmp/layer_real.XXXXXX";
+    struct layer *layers[1];
+    struct opening opening = {.wanted = 1, .layers = layers};
+    struct layer_cache *cache;
+    struct blockdev *dev;
+    setenv("SMIRROR_NO_URING", no_uring ? "1" : "0", 1);
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    unlink(path);
+    assert_int_equal(loop_new("real", &opening.loop), 0);
+    assert_int_equal(layer_cache_new(0, &cache), 0);
+    struct layer_spec spec = {.path = path, .cache = cache, .size_bytes = 64 << 20};
+    for (unsigned life = 0; life < 2; life++) {
+        opening.n = 0;
+        opening.wanted = 1;
+        assert_int_equal(life ? layer_open(opening.loop, &spec, opened, &opening)
+                              : layer_create(opening.loop, &spec, opened, &opening),
+                         0);
+        loop_run(opening.loop);
+        assert_non_null(layers[0]);
+        struct stack_spec stack = {.layers = layers, .n_layers = 1};
+        assert_int_equal(stack_open(opening.loop, &stack, &dev), 0);
+        opening.closed = 0;
+        opening.wanted = WRITES;
+        for (unsigned i = 0; i < WRITES; i++) {
+            memset(data[i], life ? 0xee : (int)i + 1, sizeof(data[i]));
+            slices[i][0] = (struct slice){.data = data[i], .len = 1024};
+            slices[i][1] = (struct slice){.data = data[i] + 1024, .len = 11264};
+            reqs[i] = (struct block_req){.op = life ? BLOCK_READ : BLOCK_WRITE,
+                                         .flags = life || i % 2 ? 0 : BLOCK_FUA,
+                                         .offset = i * 40960 + i % 3 * 512,
+                                         .len = sizeof(data[i]),
+                                         .slices = slices[i],
+                                         .n_slices = 2,
+                                         .done = slot_done,
+                                         .arg = &opening};
+            blockdev_submit(dev, &reqs[i]);
+        }
+        loop_run(opening.loop);
+        for (unsigned i = 0; i < WRITES; i++) {
+            assert_int_equal(data[i][0], i + 1);
+            assert_int_equal(data[i][12287], i + 1);
+        }
+        opening.wanted = 1;
+        opening.closed = 0;
+        blockdev_close(dev, dev_closed, &opening);
+        loop_run(opening.loop);
+        close_all(&opening);
+    }
+    unlink(path);
+    layer_cache_free(cache);
+    loop_free(opening.loop);
+    unsetenv("SMIRROR_NO_URING");
+}
+
+static void real_files_with_io_uring_if_there_is_one(void **state)
+{
+    (void)state;
+    real_files_keep_what_was_written(false);
+}
+
+static void real_files_with_worker_threads(void **state)
+{
+    (void)state;
+    real_files_keep_what_was_written(true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(maps_of_a_tebibyte_with_ten_snapshots_stay_below_96_mib),
         cmocka_unit_test(thousands_of_volumes_open_at_once),
+        cmocka_unit_test(real_files_with_io_uring_if_there_is_one),
+        cmocka_unit_test(real_files_with_worker_threads),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
