@@ -24,8 +24,14 @@ if(ISCSI_TEST_CU AND NOT SMIRROR_FUZZ)
              ${serve} --chap "host%secret-of-the-host" --chap-md5 -- mem:100M)
     add_test(NAME testcu_plain_physical COMMAND ${testcu} --only GetLBAStatus --gate 3 ${serve} --physical 512 -- mem:100M)
     add_test(NAME testcu_read_only COMMAND ${testcu} --only ReadOnly --gate 1 ${serve} --read-only -- mem:100M)
-    add_test(NAME testcu_sanitize_reset COMMAND ${testcu} --only Sanitize.Reset --limit 60 --sanitize --gate 1
+    add_test(NAME testcu_sanitize_reset COMMAND ${testcu} --only Sanitize.Reset --limit 120 --sanitize --gate 1
              ${serve} --bandwidth 10M -- mem:100M)
     set_tests_properties(testcu testcu_chap testcu_plain_physical testcu_read_only testcu_sanitize_reset
                          PROPERTIES TIMEOUT 600)
+endif()
+
+find_program(QEMU_IMG qemu-img)
+if(QEMU_IMG AND NOT SMIRROR_FUZZ)
+    add_test(NAME target_qemu COMMAND ${CMAKE_CURRENT_LIST_DIR}/scripts/target_qemu.sh $<TARGET_FILE:target_serve>)
+    set_tests_properties(target_qemu PROPERTIES TIMEOUT 300)
 endif()
