@@ -146,8 +146,8 @@ static bool promise(struct task *task)
         return true;
     }
     uint32_t need = task->out_want - task->out_next;
-    bool fits_conn = conn->promised == 0 ||
-                     conn->promised + need <= conn->server->limits.connection_bytes;
+    bool fits_conn =
+        conn->promised == 0 || conn->promised + need <= conn->server->limits.connection_bytes;
     bool fits_shard = shard->promised == 0 || shard->promised + need <= shard->promise_limit;
     if (!fits_conn || !fits_shard) {
         if (list_empty(&task->promise_link)) {
@@ -171,7 +171,8 @@ static bool wants_r2t(struct task *task)
 
 void command_promise_wake(struct shard *shard)
 {
-    list_for_each_safe (link, next, &shard->promise_waiting) {
+    list_for_each_safe(link, next, &shard->promise_waiting)
+    {
         struct task *task = list_entry(link, struct task, promise_link);
         if (wants_r2t(task)) {
             queue_task(task);
@@ -224,8 +225,8 @@ void command_start(struct task *task)
         scsi_start(&task->cmd);
     }
     if (!task->cmd.ended) {
-        want = task->cmd.out_len < task->cmd.expected_out ? task->cmd.out_len
-                                                          : task->cmd.expected_out;
+        want =
+            task->cmd.out_len < task->cmd.expected_out ? task->cmd.out_len : task->cmd.expected_out;
     } else {
         task->discard = true;
     }
@@ -251,7 +252,8 @@ static void start_held(struct session *session)
 {
     for (;;) {
         struct task *next = NULL;
-        list_for_each (link, &session->held) {
+        list_for_each(link, &session->held)
+        {
             struct task *task = list_entry(link, struct task, link);
             if (task->cmd_sn == session->exp_cmd_sn) {
                 next = task;
@@ -296,8 +298,8 @@ static void scsi_command(struct connection *conn)
     cmd->lun_number = pdu_lun_decode(task->lun);
     cmd->attribute = (enum scsi_attribute)(task->flags & 7);
     cmd->expected_out = task->flags & PDU_CMD_WRITE ? task->edtl : 0;
-    cmd->expected_in = (task->flags & (PDU_CMD_READ | PDU_CMD_WRITE)) == PDU_CMD_READ ? task->edtl
-                                                                                     : 0;
+    cmd->expected_in =
+        (task->flags & (PDU_CMD_READ | PDU_CMD_WRITE)) == PDU_CMD_READ ? task->edtl : 0;
     count_add(&conn->target->counters.commands, 1);
 
     uint32_t first = session->values.first_burst;
@@ -361,12 +363,13 @@ void command_data_out(struct connection *conn)
     struct session *session = conn->session;
     const uint8_t *bhs = conn->rx_bhs;
     struct task *task = session ? session_find(session, pdu_itt(bhs)) : NULL;
-    if (!task || (task->state != TASK_COLLECT && !(task->state == TASK_HELD && task->unsolicited))) {
+    if (!task ||
+        (task->state != TASK_COLLECT && !(task->state == TASK_HELD && task->unsolicited))) {
         return; /* of a command that was aborted, say */
     }
     uint32_t ttt = get_be32(bhs + PDU_F_TTT);
-    if (ttt != PDU_NO_TAG && (task->r2t_arriving == task->r2t_sn ||
-                              ttt != (task->r2t_arriving << 16 | task->index))) {
+    if (ttt != PDU_NO_TAG &&
+        (task->r2t_arriving == task->r2t_sn || ttt != (task->r2t_arriving << 16 | task->index))) {
         connection_reject(conn, PDU_REJECT_PROTOCOL);
         return;
     }
@@ -623,10 +626,18 @@ void command_receive(struct connection *conn)
         return;
     }
     switch (pdu_opcode(bhs)) {
-    case PDU_SCSI_COMMAND: scsi_command(conn); break;
-    case PDU_DATA_OUT: command_data_out(conn); break;
-    case PDU_NOP_OUT: nop_out(conn); break;
-    case PDU_LOGOUT_REQUEST: logout(conn); break;
+    case PDU_SCSI_COMMAND:
+        scsi_command(conn);
+        break;
+    case PDU_DATA_OUT:
+        command_data_out(conn);
+        break;
+    case PDU_NOP_OUT:
+        nop_out(conn);
+        break;
+    case PDU_LOGOUT_REQUEST:
+        logout(conn);
+        break;
     case PDU_TEXT_REQUEST:
         if (number(conn) == NUMBER_NOW) {
             text_receive(conn);
@@ -639,7 +650,9 @@ void command_receive(struct connection *conn)
             session_tmf_receive(conn->session, bhs);
         }
         break;
-    default: connection_reject(conn, PDU_REJECT_PROTOCOL); break;
+    default:
+        connection_reject(conn, PDU_REJECT_PROTOCOL);
+        break;
     }
     if (conn->session && !list_empty(&conn->session->held)) {
         start_held(conn->session);

@@ -27,8 +27,7 @@ static void set_events(struct connection *conn)
     if (conn->state == CONN_CLOSED) {
         return;
     }
-    if (!conn->rx_waiting && !conn->rx_blocked && conn->state != CONN_ATTACHING &&
-        !conn->ending) {
+    if (!conn->rx_waiting && !conn->rx_blocked && conn->state != CONN_ATTACHING && !conn->ending) {
         events |= LOOP_READ;
     }
     if (conn->tx_blocked) {
@@ -314,8 +313,8 @@ static void tx_fill(struct connection *conn)
         }
         if (last) {
             list_remove(&item->link);
-            bool collecting = item->is_task && container_of(item, struct task, item)->state ==
-                                                   TASK_COLLECT;
+            bool collecting =
+                item->is_task && container_of(item, struct task, item)->state == TASK_COLLECT;
             if (collecting) { /* its R2Ts are in the window; it comes back later */
                 container_of(item, struct task, item)->queued = false;
             } else {
@@ -431,8 +430,7 @@ static void login_failed(struct connection *conn, enum login_status status, cons
 {
     log_info("conn[%s] login refused: status %04x, initiator %s", conn->name, status,
              conn->login.initiator[0] ? conn->login.initiator : "unknown");
-    count_add(conn->target ? &conn->target->counters.login_failures
-                           : &conn->server->login_failures,
+    count_add(conn->target ? &conn->target->counters.login_failures : &conn->server->login_failures,
               1);
     login_answer(conn, bhs, NULL, true);
 }
@@ -469,9 +467,9 @@ static void attach_now(struct connection *conn)
     session->exp_cmd_sn = login->cmd_sn;
     memcpy(session->nexus.isid, login->isid, sizeof(login->isid));
     snprintf(session->nexus.initiator, sizeof(session->nexus.initiator), "%s", login->initiator);
-    snprintf(session->nexus.port, sizeof(session->nexus.port),
-             "%s,i,0x%02x%02x%02x%02x%02x%02x", login->initiator, login->isid[0], login->isid[1],
-             login->isid[2], login->isid[3], login->isid[4], login->isid[5]);
+    snprintf(session->nexus.port, sizeof(session->nexus.port), "%s,i,0x%02x%02x%02x%02x%02x%02x",
+             login->initiator, login->isid[0], login->isid[1], login->isid[2], login->isid[3],
+             login->isid[4], login->isid[5]);
     scsi_nexus_add(&target->scsi, &session->nexus);
     conn->session = session;
     login->tsih = session->tsih;
@@ -510,7 +508,8 @@ void connection_attach(struct connection *conn)
     list_remove(&conn->login_link);
     if (!login->discovery) {
         struct session *old = NULL;
-        list_for_each (link, &target->sessions) {
+        list_for_each(link, &target->sessions)
+        {
             struct session *session = list_entry(link, struct session, link);
             if (same_port(session, login)) {
                 old = session;
@@ -563,12 +562,15 @@ static void login_pdu(struct connection *conn)
     }
     struct strbuf answer = STRBUF_INIT;
     uint8_t bhs[PDU_BHS];
-    enum login_verdict verdict =
-        login_receive(&conn->login, conn->rx_bhs, text, len, bhs, &answer);
+    enum login_verdict verdict = login_receive(&conn->login, conn->rx_bhs, text, len, bhs, &answer);
     free(text);
     switch (verdict) {
-    case LOGIN_GOES_ON: login_answer(conn, bhs, &answer, false); break;
-    case LOGIN_FAILED: login_failed(conn, conn->login.status, bhs); break;
+    case LOGIN_GOES_ON:
+        login_answer(conn, bhs, &answer, false);
+        break;
+    case LOGIN_FAILED:
+        login_failed(conn, conn->login.status, bhs);
+        break;
     case LOGIN_COMPLETE:
         conn->state = CONN_ATTACHING;
         conn->login_flags = bhs[PDU_F_FLAGS];
@@ -741,8 +743,8 @@ static void connection_parse(struct connection *conn)
     }
     conn->rx_parsing = true;
     bool on = true;
-    while (on && conn->state != CONN_CLOSED && conn->state != CONN_ATTACHING &&
-           conn->rx_buffer && !conn->ending) {
+    while (on && conn->state != CONN_CLOSED && conn->state != CONN_ATTACHING && conn->rx_buffer &&
+           !conn->ending) {
         switch (conn->rx_state) {
         case RX_HEADER:
             if (blocked(conn)) {
@@ -752,8 +754,12 @@ static void connection_parse(struct connection *conn)
                 on = parse_header(conn);
             }
             break;
-        case RX_DATA: on = parse_data(conn); break;
-        case RX_TAIL: on = parse_tail(conn); break;
+        case RX_DATA:
+            on = parse_data(conn);
+            break;
+        case RX_TAIL:
+            on = parse_tail(conn);
+            break;
         }
     }
     conn->rx_parsing = false;
@@ -863,7 +869,8 @@ static void relieve_starvation(struct connection *conn)
     if (!conn->target) {
         return;
     }
-    list_for_each (link, &conn->target->connections) {
+    list_for_each(link, &conn->target->connections)
+    {
         struct connection *other = list_entry(link, struct connection, link);
         if (!worst || other->collected > worst->collected) {
             worst = other;
@@ -881,7 +888,8 @@ static bool data_out_overdue(const struct connection *conn, uint64_t now)
     if (!conn->session) {
         return false;
     }
-    list_for_each (link, &conn->session->collecting) {
+    list_for_each(link, &conn->session->collecting)
+    {
         const struct task *task = list_entry(link, struct task, link);
         if ((task->r2t_credit > 0 || task->unsolicited) &&
             now - task->waiting_since > conn->server->limits.data_out_timeout_ns) {

@@ -64,7 +64,7 @@ struct connection {
     uint32_t stat_sn;
     uint8_t login_flags; /* of the last response, which waits for the session */
     bool ending;         /* what is queued goes out, then it closes */
-    uint32_t max_data; /* of a PDU that comes in */
+    uint32_t max_data;   /* of a PDU that comes in */
 
     /* Receiving. */
     enum { RX_HEADER, RX_DATA, RX_TAIL } rx_state;
@@ -77,8 +77,8 @@ struct connection {
     unsigned rx_tail_len, rx_tail_want;
     struct slices rx_data;
     bool rx_parsing;
-    bool rx_waiting; /* for a buffer */
-    bool rx_blocked; /* for a message or a task of ours to be free */
+    bool rx_waiting;            /* for a buffer */
+    bool rx_blocked;            /* for a message or a task of ours to be free */
     struct loop_task rx_task;   /* a buffer is there */
     struct loop_task rx_resume; /* no longer blocked */
     bool rx_resume_posted;
@@ -90,7 +90,7 @@ struct connection {
     struct iovec tx_iov[TX_IOV];
     unsigned tx_iov_count, tx_iov_at;
     uint8_t tx_headers[TX_HEADERS][PDU_BHS + PDU_DIGEST];
-    uint8_t tx_tails[TX_HEADERS][8];                 /* padding and digest */
+    uint8_t tx_tails[TX_HEADERS][8];                  /* padding and digest */
     uint8_t tx_sense[TX_HEADERS][SCSI_SENSE_MAX + 4]; /* sense data with its length */
     unsigned tx_header_count;
     size_t tx_bytes;
@@ -154,7 +154,7 @@ struct tx_pdu {
     uint32_t data_len;
     const struct slices *slices;
     const uint8_t *bytes; /* instead of slices */
-    bool made; /* false: nothing to be sent */
+    bool made;            /* false: nothing to be sent */
 };
 /* Asks for data where a task waited for memory. */
 void command_promise_wake(struct shard *shard);

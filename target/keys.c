@@ -277,7 +277,9 @@ static int receive_value(struct keys *keys, const struct keys_row *row, const ch
         *agreed = theirs;
         keys_add(answer, row->name, row->choices[theirs]);
         return 0;
-    default: CHECK(!"a key with a value"); return 0;
+    default:
+        CHECK(!"a key with a value");
+        return 0;
     }
 }
 

@@ -132,9 +132,9 @@ static int take_chap(struct login *login, const char *name, const char *value,
         strcpy(login->chap_name, value);
         login->chap_has_name = true;
     } else if (strcmp(name, "CHAP_R") == 0) {
-        if (login->chap_has_response || chap_decode(value, login->chap_response,
-                                                    sizeof(login->chap_response),
-                                                    &login->chap_response_len)) {
+        if (login->chap_has_response ||
+            chap_decode(value, login->chap_response, sizeof(login->chap_response),
+                        &login->chap_response_len)) {
             return LOGIN_AUTH_FAILED;
         }
         login->chap_has_response = true;
@@ -379,8 +379,8 @@ enum login_verdict login_receive(struct login *login, const uint8_t request[PDU_
     if (status == 0 && login->stage == LOGIN_SECURITY && !login->authenticated) {
         transit = false; /* CHAP is under way */
     }
-    if (status == 0 && (login->stage == LOGIN_OPERATIONAL ||
-                        (transit && next == LOGIN_FULL_FEATURE))) {
+    if (status == 0 &&
+        (login->stage == LOGIN_OPERATIONAL || (transit && next == LOGIN_FULL_FEATURE))) {
         keys_declare(&login->keys, answer);
     }
     if (status == 0 && (strbuf_error(answer) || answer->len > PDU_LOGIN_SEGMENT)) {

@@ -18,21 +18,21 @@
 #include "target/pdu.h"
 
 enum login_status { /* class << 8 | detail */
-    LOGIN_SUCCESS = 0x0000,
-    LOGIN_INITIATOR_ERROR = 0x0200,
-    LOGIN_AUTH_FAILED = 0x0201,
-    LOGIN_FORBIDDEN = 0x0202,
-    LOGIN_NOT_FOUND = 0x0203,
-    LOGIN_REMOVED = 0x0204,
-    LOGIN_BAD_VERSION = 0x0205,
-    LOGIN_TOO_MANY_CONNECTIONS = 0x0206,
-    LOGIN_MISSING_PARAMETER = 0x0207,
-    LOGIN_BAD_SESSION_TYPE = 0x0209,
-    LOGIN_NO_SUCH_SESSION = 0x020a,
-    LOGIN_INVALID_IN_PHASE = 0x020b,
-    LOGIN_TARGET_ERROR = 0x0300,
-    LOGIN_UNAVAILABLE = 0x0301,
-    LOGIN_OUT_OF_RESOURCES = 0x0302,
+                    LOGIN_SUCCESS = 0x0000,
+                    LOGIN_INITIATOR_ERROR = 0x0200,
+                    LOGIN_AUTH_FAILED = 0x0201,
+                    LOGIN_FORBIDDEN = 0x0202,
+                    LOGIN_NOT_FOUND = 0x0203,
+                    LOGIN_REMOVED = 0x0204,
+                    LOGIN_BAD_VERSION = 0x0205,
+                    LOGIN_TOO_MANY_CONNECTIONS = 0x0206,
+                    LOGIN_MISSING_PARAMETER = 0x0207,
+                    LOGIN_BAD_SESSION_TYPE = 0x0209,
+                    LOGIN_NO_SUCH_SESSION = 0x020a,
+                    LOGIN_INVALID_IN_PHASE = 0x020b,
+                    LOGIN_TARGET_ERROR = 0x0300,
+                    LOGIN_UNAVAILABLE = 0x0301,
+                    LOGIN_OUT_OF_RESOURCES = 0x0302,
 };
 
 enum login_stage { LOGIN_SECURITY = 0, LOGIN_OPERATIONAL = 1, LOGIN_FULL_FEATURE = 3 };

@@ -81,14 +81,16 @@ static void abort_others(struct scsi_target *scsi, struct scsi_lun *lun,
                          const struct scsi_nexus *nexus, const struct scsi_cmd *except)
 {
     struct target *target = container_of(scsi, struct target, scsi);
-    list_for_each_safe (slink, snext, &target->sessions) {
+    list_for_each_safe(slink, snext, &target->sessions)
+    {
         struct session *session = list_entry(slink, struct session, link);
         if (nexus && &session->nexus != nexus) {
             continue;
         }
         struct list *lists[] = {&session->held, &session->collecting, &session->executing};
         for (unsigned i = 0; i < ARRAY_LEN(lists); i++) {
-            list_for_each_safe (link, next, lists[i]) {
+            list_for_each_safe(link, next, lists[i])
+            {
                 struct task *task = list_entry(link, struct task, link);
                 if (&task->cmd != except && task->cmd.lun_number == (int)lun->number) {
                     task_abort(task);
@@ -157,7 +159,9 @@ static void lun_event(struct target_message *message)
         lun->n_blocks = lun->dev->info.size_bytes / lun->block_bytes;
         scsi_attend(lun, NULL, UA_INQUIRY_CHANGED);
         break;
-    case TARGET_LUN_LOW_SPACE: scsi_attend(lun, NULL, UA_LOW_SPACE); break;
+    case TARGET_LUN_LOW_SPACE:
+        scsi_attend(lun, NULL, UA_LOW_SPACE);
+        break;
     case TARGET_LUN_READ_ONLY:
     case TARGET_LUN_WRITABLE:
         lun->read_only = message->event == TARGET_LUN_READ_ONLY;
@@ -171,7 +175,8 @@ static void lun_event(struct target_message *message)
 static void close_deadline(void *arg)
 {
     struct target *target = arg;
-    list_for_each_safe (link, next, &target->connections) {
+    list_for_each_safe(link, next, &target->connections)
+    {
         connection_close(list_entry(link, struct connection, link), "the target is going away");
     }
     target_check_idle(target);
@@ -200,7 +205,8 @@ static void set_access(struct target_message *message)
     struct target *target = message->target;
     access_unref(target->access);
     target->access = message->access;
-    list_for_each_safe (link, next, &target->connections) {
+    list_for_each_safe(link, next, &target->connections)
+    {
         struct connection *conn = list_entry(link, struct connection, link);
         if (conn->login.initiator[0] && !access_find(target->access, conn->login.initiator)) {
             connection_ask_logout(conn, 3 * SEC_NS);
@@ -213,7 +219,8 @@ static void close_target(struct target_message *message)
     struct target *target = message->target;
     target->closing = true;
     target->close_message = message;
-    list_for_each_safe (link, next, &target->connections) {
+    list_for_each_safe(link, next, &target->connections)
+    {
         connection_ask_logout(list_entry(link, struct connection, link), message->grace_ns);
     }
     if (message->grace_ns > 0) {
@@ -266,16 +273,27 @@ void target_message_receive(struct target_message *message)
 {
     struct target *target = message->target;
     switch (message->kind) {
-    case MESSAGE_NEW: open_target(message); break;
-    case MESSAGE_ACCESS: set_access(message); break;
-    case MESSAGE_CLOSE: close_target(message); return;
+    case MESSAGE_NEW:
+        open_target(message);
+        break;
+    case MESSAGE_ACCESS:
+        set_access(message);
+        break;
+    case MESSAGE_CLOSE:
+        close_target(message);
+        return;
     case MESSAGE_LUN_ADD:
         add_lun(target, &message->lun);
         scsi_attend_all_units(&target->scsi, UA_LUNS_CHANGED);
         break;
-    case MESSAGE_LUN_REMOVE: remove_lun(message); return;
-    case MESSAGE_LUN_EVENT: lun_event(message); break;
-    default: CHECK(!"a message for a target");
+    case MESSAGE_LUN_REMOVE:
+        remove_lun(message);
+        return;
+    case MESSAGE_LUN_EVENT:
+        lun_event(message);
+        break;
+    default:
+        CHECK(!"a message for a target");
     }
     free(message);
 }

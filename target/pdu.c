@@ -6,25 +6,44 @@
 const char *pdu_opcode_name(unsigned opcode)
 {
     switch (opcode) {
-    case PDU_NOP_OUT: return "NOP-Out";
-    case PDU_SCSI_COMMAND: return "SCSI Command";
-    case PDU_TASK_REQUEST: return "Task Management Request";
-    case PDU_LOGIN_REQUEST: return "Login Request";
-    case PDU_TEXT_REQUEST: return "Text Request";
-    case PDU_DATA_OUT: return "Data-Out";
-    case PDU_LOGOUT_REQUEST: return "Logout Request";
-    case PDU_SNACK: return "SNACK";
-    case PDU_NOP_IN: return "NOP-In";
-    case PDU_SCSI_RESPONSE: return "SCSI Response";
-    case PDU_TASK_RESPONSE: return "Task Management Response";
-    case PDU_LOGIN_RESPONSE: return "Login Response";
-    case PDU_TEXT_RESPONSE: return "Text Response";
-    case PDU_DATA_IN: return "Data-In";
-    case PDU_LOGOUT_RESPONSE: return "Logout Response";
-    case PDU_R2T: return "R2T";
-    case PDU_ASYNC: return "Asynchronous Message";
-    case PDU_REJECT: return "Reject";
-    default: return "unknown";
+    case PDU_NOP_OUT:
+        return "NOP-Out";
+    case PDU_SCSI_COMMAND:
+        return "SCSI Command";
+    case PDU_TASK_REQUEST:
+        return "Task Management Request";
+    case PDU_LOGIN_REQUEST:
+        return "Login Request";
+    case PDU_TEXT_REQUEST:
+        return "Text Request";
+    case PDU_DATA_OUT:
+        return "Data-Out";
+    case PDU_LOGOUT_REQUEST:
+        return "Logout Request";
+    case PDU_SNACK:
+        return "SNACK";
+    case PDU_NOP_IN:
+        return "NOP-In";
+    case PDU_SCSI_RESPONSE:
+        return "SCSI Response";
+    case PDU_TASK_RESPONSE:
+        return "Task Management Response";
+    case PDU_LOGIN_RESPONSE:
+        return "Login Response";
+    case PDU_TEXT_RESPONSE:
+        return "Text Response";
+    case PDU_DATA_IN:
+        return "Data-In";
+    case PDU_LOGOUT_RESPONSE:
+        return "Logout Response";
+    case PDU_R2T:
+        return "R2T";
+    case PDU_ASYNC:
+        return "Asynchronous Message";
+    case PDU_REJECT:
+        return "Reject";
+    default:
+        return "unknown";
     }
 }
 
@@ -66,9 +85,12 @@ enum pdu_reject pdu_check(const uint8_t bhs[PDU_BHS])
     case PDU_LOGIN_REQUEST:
     case PDU_TEXT_REQUEST:
     case PDU_DATA_OUT:
-    case PDU_LOGOUT_REQUEST: break;
-    case PDU_SNACK: return PDU_REJECT_SNACK; /* only from ErrorRecoveryLevel 1 on */
-    default: return PDU_REJECT_NOT_SUPPORTED;
+    case PDU_LOGOUT_REQUEST:
+        break;
+    case PDU_SNACK:
+        return PDU_REJECT_SNACK; /* only from ErrorRecoveryLevel 1 on */
+    default:
+        return PDU_REJECT_NOT_SUPPORTED;
     }
     /* Additional headers carry long CDBs and bidirectional lengths; only commands have them. */
     if (pdu_ahs_len(bhs) > 0 && pdu_opcode(bhs) != PDU_SCSI_COMMAND) {

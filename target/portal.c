@@ -95,8 +95,8 @@ static void visitor_goes(struct visitor *visitor, size_t text_len)
     struct target_server *server = visitor->server;
     const uint8_t *text = visitor->bytes + PDU_BHS;
     char value[KEYS_MAX_VALUE + 1];
-    bool discovery = keys_find(text, text_len, "SessionType", value) &&
-                     strcmp(value, "Discovery") == 0;
+    bool discovery =
+        keys_find(text, text_len, "SessionType", value) && strcmp(value, "Discovery") == 0;
     struct target *target = NULL;
     if (!discovery && keys_find(text, text_len, "TargetName", value)) {
         target = directory_find(server, value);
@@ -226,7 +226,7 @@ struct portal *portal_new(const struct sockaddr_storage *addr, struct sockaddr_s
     setsockopt(portal->fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
     if (bind(portal->fd, (const struct sockaddr *)addr, sockaddr_len(addr)) ||
         listen(portal->fd, 128)) {
-        enum error_code code = errno == EADDRINUSE ? ERR_IN_USE
+        enum error_code code = errno == EADDRINUSE                         ? ERR_IN_USE
                                : errno == EADDRNOTAVAIL || errno == EACCES ? ERR_ADDRESS_NOT_ALLOWED
                                                                            : ERR_INTERNAL;
         error_set(error, code, "cannot listen on %s: %s", text, strerror(errno));
@@ -295,7 +295,8 @@ void portals_close(struct target_server *server)
     while ((link = list_first(&server->visitors))) {
         visitor_drop(list_entry(link, struct visitor, link));
     }
-    list_for_each_safe (at, next, &server->discoveries) {
+    list_for_each_safe(at, next, &server->discoveries)
+    {
         connection_close(list_entry(at, struct connection, link), "the service stops");
     }
 }

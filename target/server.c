@@ -158,13 +158,16 @@ static void back_at_owner(void *arg)
     case MESSAGE_LUN_REMOVE:
         message->target->lun_used[message->lun.number] = false;
         break;
-    case MESSAGE_PORTALS_CLOSED: server->closing->portals_closed = true; break;
+    case MESSAGE_PORTALS_CLOSED:
+        server->closing->portals_closed = true;
+        break;
     case MESSAGE_SESSIONS:
         if (server->events.sessions_changed) {
             server->events.sessions_changed(server->events_arg, message->target, message->count);
         }
         break;
-    default: break;
+    default:
+        break;
     }
     if (message->done) {
         message->done(message->done_arg, message->status);
@@ -228,7 +231,8 @@ static void at_first_loop(void *arg)
         access_unref(target->portal_access);
         target->portal_access = access_ref(message->access);
         break;
-    default: break;
+    default:
+        break;
     }
     message->task = (struct loop_task){.fn = at_target, .arg = message};
     loop_post(target->shard->loop, &message->task);
@@ -259,7 +263,8 @@ int target_listen(struct target_server *server, const struct sockaddr_storage *a
 
 int target_unlisten(struct target_server *server, const struct sockaddr_storage *addr)
 {
-    list_for_each_safe (link, next, &server->listening) {
+    list_for_each_safe(link, next, &server->listening)
+    {
         struct portal *portal = portal_of_owner_link(link);
         if (sockaddr_equal(portal_addr(portal), addr)) {
             list_remove(link);
@@ -295,7 +300,8 @@ int target_new(struct target_server *server, const struct target_spec *spec,
         return error_param(error, ERR_INVALID_PARAMETER, "name",
                            "%.80s is not the name of an iSCSI node", spec->name);
     }
-    list_for_each (link, &server->targets) {
+    list_for_each(link, &server->targets)
+    {
         if (strcasecmp(list_entry(link, struct target, owner_link)->name, spec->name) == 0) {
             return error_set(error, ERR_IN_USE, "target %s exists", spec->name);
         }
@@ -450,7 +456,8 @@ void target_server_close(struct target_server *server, uint64_t grace_ns, target
         list_remove(list_first(&server->listening));
     }
     message_send(message_new(server, MESSAGE_CLOSE_PORTALS, NULL));
-    list_for_each (link, &server->targets) {
+    list_for_each(link, &server->targets)
+    {
         struct target *target = list_entry(link, struct target, owner_link);
         if (!target->owner_closing) {
             target_close(target, grace_ns, NULL, NULL);

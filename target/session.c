@@ -35,7 +35,8 @@ static uint16_t next_tsih(struct target *target)
     for (;;) {
         uint16_t tsih = ++target->next_tsih;
         bool used = tsih == 0;
-        list_for_each (link, &target->sessions) {
+        list_for_each(link, &target->sessions)
+        {
             used |= list_entry(link, struct session, link)->tsih == tsih;
         }
         if (!used) {
@@ -120,7 +121,8 @@ static void check_end(struct session *session)
 
 static void abort_list(struct list *list)
 {
-    list_for_each_safe (link, next, list) {
+    list_for_each_safe(link, next, list)
+    {
         task_abort(list_entry(link, struct task, link));
     }
 }
@@ -134,7 +136,8 @@ void session_close(struct session *session)
     CHECK(session->conn == NULL);
     abort_list(&session->held);
     abort_list(&session->collecting);
-    list_for_each_safe (link, next, &session->sending) {
+    list_for_each_safe(link, next, &session->sending)
+    {
         task_free(list_entry(link, struct task, link));
     }
     abort_list(&session->executing);
@@ -190,7 +193,7 @@ void task_move(struct task *task, enum task_state state)
 {
     struct session *session = task->session;
     struct list *queues[] = {
-        [TASK_FREE] = &session->free,         [TASK_HELD] = &session->held,
+        [TASK_FREE] = &session->free,          [TASK_HELD] = &session->held,
         [TASK_COLLECT] = &session->collecting, [TASK_EXECUTE] = &session->executing,
         [TASK_SEND] = &session->sending,
     };
@@ -287,7 +290,8 @@ static bool affects(const struct tmf *tmf, const struct task *task)
 
 static void abort_affected_in(const struct tmf *tmf, struct list *list)
 {
-    list_for_each_safe (link, next, list) {
+    list_for_each_safe(link, next, list)
+    {
         struct task *task = list_entry(link, struct task, link);
         if (affects(tmf, task)) {
             task_abort(task);
@@ -297,9 +301,11 @@ static void abort_affected_in(const struct tmf *tmf, struct list *list)
 
 static bool any_left(const struct tmf *tmf)
 {
-    list_for_each (slink, &tmf->session->target->sessions) {
+    list_for_each(slink, &tmf->session->target->sessions)
+    {
         struct session *session = list_entry(slink, struct session, link);
-        list_for_each (link, &session->executing) {
+        list_for_each(link, &session->executing)
+        {
             struct task *task = list_entry(link, struct task, link);
             if (task->aborted && affects(tmf, task)) {
                 return true;
@@ -330,9 +336,11 @@ static void tmf_answer(struct tmf *tmf)
 
 void session_tmf_check(struct target *target)
 {
-    list_for_each_safe (slink, snext, &target->sessions) {
+    list_for_each_safe(slink, snext, &target->sessions)
+    {
         struct session *session = list_entry(slink, struct session, link);
-        list_for_each_safe (link, next, &session->waiting_tmfs) {
+        list_for_each_safe(link, next, &session->waiting_tmfs)
+        {
             struct tmf *tmf = list_entry(link, struct tmf, link);
             if (!any_left(tmf)) {
                 tmf_answer(tmf);
@@ -354,14 +362,16 @@ static void reset_units(struct tmf *tmf)
 static void tell_others_cleared(struct tmf *tmf)
 {
     struct target *target = tmf->session->target;
-    list_for_each (slink, &target->sessions) {
+    list_for_each(slink, &target->sessions)
+    {
         struct session *session = list_entry(slink, struct session, link);
         if (session == tmf->session) {
             continue;
         }
         struct list *lists[] = {&session->executing, &session->collecting, &session->held};
         for (unsigned i = 0; i < ARRAY_LEN(lists); i++) {
-            list_for_each (link, lists[i]) {
+            list_for_each(link, lists[i])
+            {
                 if (affects(tmf, list_entry(link, struct task, link))) {
                     scsi_attend_one(&session->nexus, (unsigned)tmf->lun, UA_COMMANDS_CLEARED);
                     break;
@@ -375,8 +385,8 @@ static void tmf_start(struct tmf *tmf, uint32_t ref_cmd_sn)
 {
     struct session *session = tmf->session;
     struct target *target = session->target;
-    bool lun_is_there = tmf->lun >= 0 && tmf->lun < TARGET_MAX_LUNS &&
-                        target->scsi.luns[tmf->lun] != NULL;
+    bool lun_is_there =
+        tmf->lun >= 0 && tmf->lun < TARGET_MAX_LUNS && target->scsi.luns[tmf->lun] != NULL;
     switch (tmf->function) {
     case TMF_ABORT_TASK: {
         struct task *task = session_find(session, tmf->task_itt);
@@ -392,28 +402,36 @@ static void tmf_start(struct tmf *tmf, uint32_t ref_cmd_sn)
         }
         break;
     }
-    case TMF_ABORT_TASK_SET: break;
+    case TMF_ABORT_TASK_SET:
+        break;
     case TMF_CLEAR_TASK_SET:
         tmf->any_session = true;
         if (lun_is_there) {
             tell_others_cleared(tmf);
         }
         break;
-    case TMF_LUN_RESET: tmf->any_session = true; break;
+    case TMF_LUN_RESET:
+        tmf->any_session = true;
+        break;
     case TMF_WARM_RESET:
     case TMF_COLD_RESET:
         tmf->any_session = true;
         tmf->whole_target = true;
         lun_is_there = true;
         break;
-    case TMF_REASSIGN: tmf->response = TMF_NO_REASSIGN; return;
-    default: tmf->response = TMF_NOT_SUPPORTED; return; /* CLEAR ACA: there is no ACA */
+    case TMF_REASSIGN:
+        tmf->response = TMF_NO_REASSIGN;
+        return;
+    default:
+        tmf->response = TMF_NOT_SUPPORTED;
+        return; /* CLEAR ACA: there is no ACA */
     }
     if (!lun_is_there && tmf->function != TMF_ABORT_TASK) {
         tmf->response = TMF_NO_LUN;
         return;
     }
-    list_for_each_safe (slink, next, &target->sessions) {
+    list_for_each_safe(slink, next, &target->sessions)
+    {
         struct session *other = list_entry(slink, struct session, link);
         abort_affected_in(tmf, &other->held);
         abort_affected_in(tmf, &other->collecting);
@@ -445,7 +463,8 @@ void session_tmf_receive(struct session *session, const uint8_t bhs[PDU_BHS])
     list_push_back(&session->waiting_tmfs, &tmf->link);
     if (tmf->function == TMF_COLD_RESET && tmf->response == TMF_COMPLETE) {
         /* All connections of the target end (RFC 7143, 11.5.1), the requester's after the answer. */
-        list_for_each_safe (clink, next, &target->connections) {
+        list_for_each_safe(clink, next, &target->connections)
+        {
             struct connection *other = list_entry(clink, struct connection, link);
             if (other != session->conn) {
                 connection_close(other, "target cold reset");

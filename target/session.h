@@ -48,7 +48,7 @@ struct task {
     enum task_state state;
     uint16_t index;
     bool immediate;
-    bool counted;  /* in session.n_open */
+    bool counted; /* in session.n_open */
     bool aborted;
     bool discard;  /* collects only to be rid of what was announced */
     bool copying;  /* data-out became so many pieces that they are copied together */
@@ -60,16 +60,16 @@ struct task {
     uint32_t edtl;
 
     /* Data-out. Offsets count from the beginning of the command's data. */
-    uint32_t out_want;      /* to be collected */
-    uint32_t out_next;      /* offset that the next PDU must have */
-    uint32_t burst_end;     /* of the sequence that is arriving */
-    uint32_t data_sn;       /* that the next PDU must have */
-    bool unsolicited;       /* the arriving sequence was not asked for */
-    uint32_t r2t_offset;    /* where the next R2T begins */
-    uint32_t r2t_sn;        /* of the next R2T */
-    uint32_t r2t_arriving;  /* R2TSN of the sequence that arrives (next) */
-    uint32_t r2t_credit;    /* bytes asked for, not yet there */
-    uint32_t promised;      /* receive memory set aside for it */
+    uint32_t out_want;     /* to be collected */
+    uint32_t out_next;     /* offset that the next PDU must have */
+    uint32_t burst_end;    /* of the sequence that is arriving */
+    uint32_t data_sn;      /* that the next PDU must have */
+    bool unsolicited;      /* the arriving sequence was not asked for */
+    uint32_t r2t_offset;   /* where the next R2T begins */
+    uint32_t r2t_sn;       /* of the next R2T */
+    uint32_t r2t_arriving; /* R2TSN of the sequence that arrives (next) */
+    uint32_t r2t_credit;   /* bytes asked for, not yet there */
+    uint32_t promised;     /* receive memory set aside for it */
     struct list promise_link;
     uint64_t waiting_since; /* for data, ns */
 

@@ -55,7 +55,7 @@ struct shard {
     uint64_t promised;
     uint64_t promise_limit;
     struct list promise_waiting; /* struct task.promise_link */
-    struct list luns; /* struct scsi_lun.shard_link: targets of EXTENDED COPY */
+    struct list luns;            /* struct scsi_lun.shard_link: targets of EXTENDED COPY */
 };
 
 struct shard_waiter {

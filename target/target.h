@@ -67,8 +67,8 @@ struct target_lun_spec {
     char product[17];                   /* "": VOLUME */
     char revision[5];                   /* "": the program's */
     bool read_only;
-    bool thin;           /* unmap, thin-provisioning pages and sense codes */
-    bool writeback_off;  /* report and keep WCE=0: every write is FUA */
+    bool thin;          /* unmap, thin-provisioning pages and sense codes */
+    bool writeback_off; /* report and keep WCE=0: every write is FUA */
     /* Kept persistent reservations (APTPL), as reservations_changed() handed them out. */
     const void *reservations;
     size_t reservations_len;
@@ -84,24 +84,24 @@ struct target_spec {
 };
 
 struct target_limits {
-    unsigned max_connections;      /* 0: 1024 */
-    unsigned max_logins;           /* connections that have not logged in; 0: 128 */
-    unsigned max_sessions;         /* per target; 0: 128 */
-    unsigned queue_depth;          /* tasks per session; 0: 128, at most 1024 */
-    uint64_t login_timeout_ns;     /* 0: 15 s */
-    uint64_t nop_interval_ns;      /* silence before a ping; 0: 15 s */
-    uint64_t nop_timeout_ns;       /* silence before the end; 0: 15 s more */
-    uint64_t send_timeout_ns;      /* an initiator that does not read; 0: 30 s */
-    uint64_t data_out_timeout_ns;  /* an initiator that owes data; 0: 60 s */
-    uint32_t max_recv_segment;     /* MaxRecvDataSegmentLength; 0: 262144 */
-    uint32_t max_burst;            /* 0: 1 MiB */
-    uint32_t first_burst;          /* 0: 262144 */
-    unsigned max_outstanding_r2t;  /* 0: 8 */
-    uint32_t max_transfer;         /* of one command; 0: 8 MiB */
-    size_t receive_bytes;          /* per loop; 0: 64 MiB */
-    size_t data_bytes;             /* per loop, read data; 0: 96 MiB */
-    size_t connection_bytes;       /* of one connection, each of both; 0: 16 MiB */
-    bool initial_r2t;              /* our side of the negotiation; default No */
+    unsigned max_connections;     /* 0: 1024 */
+    unsigned max_logins;          /* connections that have not logged in; 0: 128 */
+    unsigned max_sessions;        /* per target; 0: 128 */
+    unsigned queue_depth;         /* tasks per session; 0: 128, at most 1024 */
+    uint64_t login_timeout_ns;    /* 0: 15 s */
+    uint64_t nop_interval_ns;     /* silence before a ping; 0: 15 s */
+    uint64_t nop_timeout_ns;      /* silence before the end; 0: 15 s more */
+    uint64_t send_timeout_ns;     /* an initiator that does not read; 0: 30 s */
+    uint64_t data_out_timeout_ns; /* an initiator that owes data; 0: 60 s */
+    uint32_t max_recv_segment;    /* MaxRecvDataSegmentLength; 0: 262144 */
+    uint32_t max_burst;           /* 0: 1 MiB */
+    uint32_t first_burst;         /* 0: 262144 */
+    unsigned max_outstanding_r2t; /* 0: 8 */
+    uint32_t max_transfer;        /* of one command; 0: 8 MiB */
+    size_t receive_bytes;         /* per loop; 0: 64 MiB */
+    size_t data_bytes;            /* per loop, read data; 0: 96 MiB */
+    size_t connection_bytes;      /* of one connection, each of both; 0: 16 MiB */
+    bool initial_r2t;             /* our side of the negotiation; default No */
     bool no_immediate_data;
 };
 

@@ -4,8 +4,8 @@
  * 11.10). An answer longer than a segment goes out in parts, each asked for by an empty request that
  * carries the Target Transfer Tag of the part before.
  */
-#include <netinet/in.h>
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,8 +150,8 @@ void text_receive(struct connection *conn)
         ask_for_more(conn);
         return;
     }
-    int err = keys_walk((const uint8_t *)strbuf_str(&conn->text_in), conn->text_in.len, take_pair,
-                        conn);
+    int err =
+        keys_walk((const uint8_t *)strbuf_str(&conn->text_in), conn->text_in.len, take_pair, conn);
     strbuf_reset(&conn->text_in);
     if (conn->session) {
         conn->session->values.max_recv_segment = conn->keys.values.max_recv_segment;

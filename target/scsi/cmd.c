@@ -107,12 +107,20 @@ void scsi_fail_errno(struct scsi_cmd *cmd, int err, bool write)
         /* Of a thin unit: SBC-3, 4.7.3.6. */
         scsi_fail(cmd, SCSI_DATA_PROTECT, ASC_SPACE_ALLOCATION_FAILED);
         break;
-    case -EROFS: scsi_fail(cmd, SCSI_DATA_PROTECT, ASC_WRITE_PROTECTED); break;
-    case -EINVAL: scsi_fail(cmd, SCSI_ILLEGAL_REQUEST, ASC_LBA_OUT_OF_RANGE); break;
+    case -EROFS:
+        scsi_fail(cmd, SCSI_DATA_PROTECT, ASC_WRITE_PROTECTED);
+        break;
+    case -EINVAL:
+        scsi_fail(cmd, SCSI_ILLEGAL_REQUEST, ASC_LBA_OUT_OF_RANGE);
+        break;
     case -ENOTCONN:
     case -ECANCELED:
-    case -ESTALE: scsi_fail(cmd, SCSI_NOT_READY, ASC_UNIT_NOT_ACCESSIBLE); break;
-    case -EILSEQ: scsi_fail(cmd, SCSI_MISCOMPARE, ASC_MISCOMPARE); break;
+    case -ESTALE:
+        scsi_fail(cmd, SCSI_NOT_READY, ASC_UNIT_NOT_ACCESSIBLE);
+        break;
+    case -EILSEQ:
+        scsi_fail(cmd, SCSI_MISCOMPARE, ASC_MISCOMPARE);
+        break;
     default:
         scsi_fail(cmd, SCSI_MEDIUM_ERROR, write ? ASC_WRITE_ERROR : ASC_READ_ERROR);
         break;

@@ -83,7 +83,8 @@ static bool has_session(const struct scsi_target *target, const struct scsi_nexu
     if (target == nexus->target) {
         return true;
     }
-    list_for_each (link, &target->nexuses) {
+    list_for_each(link, &target->nexuses)
+    {
         if (strcasecmp(list_entry(link, struct scsi_nexus, link)->initiator, nexus->initiator) ==
             0) {
             return true;
@@ -94,7 +95,8 @@ static bool has_session(const struct scsi_target *target, const struct scsi_nexu
 
 static struct scsi_lun *find_unit(const struct scsi_cmd *cmd, const uint8_t *id, size_t len)
 {
-    list_for_each (link, &cmd->target->shard->luns) {
+    list_for_each(link, &cmd->target->shard->luns)
+    {
         struct scsi_lun *lun = list_entry(link, struct scsi_lun, shard_link);
         uint8_t naa[16];
         if (scsi_lun_naa(lun, naa) == len && memcmp(naa, id, len) == 0 &&
@@ -139,8 +141,7 @@ static bool read_cscd(struct scsi_cmd *cmd, struct copy *copy, const uint8_t *d,
     return true;
 }
 
-static bool read_segment(struct scsi_cmd *cmd, struct copy *copy, const uint8_t *d,
-                         unsigned offset)
+static bool read_segment(struct scsi_cmd *cmd, struct copy *copy, const uint8_t *d, unsigned offset)
 {
     if (d[0] != TYPE_BLOCK_TO_BLOCK) {
         scsi_fail(cmd, SCSI_ILLEGAL_REQUEST, ASC_UNSUPPORTED_SEGMENT_DESCRIPTOR);
@@ -394,7 +395,8 @@ static struct record *record_new(struct scsi_cmd *cmd, uint32_t id)
 
 static struct record *record_find(const struct scsi_cmd *cmd, uint32_t id)
 {
-    list_for_each (link, &cmd->lun->copies) {
+    list_for_each(link, &cmd->lun->copies)
+    {
         struct record *record = list_entry(link, struct record, link);
         if (record->id == id && strcasecmp(record->port, cmd->nexus->port) == 0) {
             return record;
@@ -503,8 +505,7 @@ void scsi_copy_results(struct scsi_cmd *cmd)
         return;
     }
     bool lid4 = action == 5;
-    const struct record *record =
-        record_find(cmd, lid4 ? get_be32(cmd->cdb + 2) : cmd->cdb[2]);
+    const struct record *record = record_find(cmd, lid4 ? get_be32(cmd->cdb + 2) : cmd->cdb[2]);
     if (!record) {
         scsi_fail_field(cmd, 2, 8);
         return;

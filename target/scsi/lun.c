@@ -74,7 +74,8 @@ void scsi_lun_remove(struct scsi_lun *lun, void (*gone)(void *arg), void *arg)
 {
     CHECK(!lun->removed);
     lun->target->luns[lun->number] = NULL;
-    list_for_each (link, &lun->target->nexuses) {
+    list_for_each(link, &lun->target->nexuses)
+    {
         list_entry(link, struct scsi_nexus, link)->attentions[lun->number] = 0;
     }
     list_remove(&lun->shard_link);
@@ -125,7 +126,8 @@ void scsi_attend_one(struct scsi_nexus *nexus, unsigned lun, enum scsi_attention
 
 void scsi_attend(struct scsi_lun *lun, const struct scsi_nexus *except, enum scsi_attention ua)
 {
-    list_for_each (link, &lun->target->nexuses) {
+    list_for_each(link, &lun->target->nexuses)
+    {
         struct scsi_nexus *nexus = list_entry(link, struct scsi_nexus, link);
         if (nexus != except) {
             scsi_attend_one(nexus, lun->number, ua);

@@ -92,8 +92,8 @@ static size_t vpd_identification(const struct scsi_lun *lun, uint8_t *d)
 
 static size_t vpd_extended(uint8_t *d)
 {
-    d[5] = 0x07;  /* SIMPLE, ORDERED, HEAD OF QUEUE */
-    d[6] = 0x01;  /* V_SUP: there may be a volatile cache */
+    d[5] = 0x07; /* SIMPLE, ORDERED, HEAD OF QUEUE */
+    d[6] = 0x01; /* V_SUP: there may be a volatile cache */
     return 64;
 }
 
@@ -173,13 +173,27 @@ void scsi_inquiry(struct scsi_cmd *cmd)
         memcpy(d + 4, vpd_pages, sizeof(vpd_pages));
         len = 4 + sizeof(vpd_pages);
         break;
-    case 0x80: len = vpd_serial(lun, d); break;
-    case 0x83: len = vpd_identification(lun, d); break;
-    case 0x86: len = vpd_extended(d); break;
-    case 0xb0: len = vpd_limits(lun, d); break;
-    case 0xb1: len = vpd_characteristics(d); break;
-    case 0xb2: len = vpd_provisioning(lun, d); break;
-    default: scsi_fail_field(cmd, 2, 7); return;
+    case 0x80:
+        len = vpd_serial(lun, d);
+        break;
+    case 0x83:
+        len = vpd_identification(lun, d);
+        break;
+    case 0x86:
+        len = vpd_extended(d);
+        break;
+    case 0xb0:
+        len = vpd_limits(lun, d);
+        break;
+    case 0xb1:
+        len = vpd_characteristics(d);
+        break;
+    case 0xb2:
+        len = vpd_provisioning(lun, d);
+        break;
+    default:
+        scsi_fail_field(cmd, 2, 7);
+        return;
     }
     d[1] = cmd->cdb[2];
     put_be16(d + 2, (uint32_t)len - 4);

@@ -215,8 +215,8 @@ void scsi_write_same(struct scsi_cmd *cmd)
     uint64_t len = cmd->n_blocks << lun->block_shift;
     if (has_ndob(cmd) || out_is_zero(cmd)) {
         cmd->req.op = BLOCK_ZERO;
-        cmd->req.flags = (cmd->cdb[1] & SAME_UNMAP ? BLOCK_MAY_UNMAP : 0) |
-                         (lun->wce ? 0 : BLOCK_FUA);
+        cmd->req.flags =
+            (cmd->cdb[1] & SAME_UNMAP ? BLOCK_MAY_UNMAP : 0) | (lun->wce ? 0 : BLOCK_FUA);
         cmd->req.offset = offset;
         cmd->req.len = len;
         cmd->req.done = same_zero_done;

@@ -34,7 +34,8 @@ static bool may_run(const struct scsi_lun *lun, const struct scsi_cmd *cmd)
     if (lun->n_strict == 0 && !is_strict(cmd)) {
         return true;
     }
-    list_for_each (link, &lun->active) {
+    list_for_each(link, &lun->active)
+    {
         if (conflict(cmd, list_entry(link, struct scsi_cmd, link))) {
             return false;
         }

@@ -61,7 +61,8 @@ static bool all_registrants(unsigned type)
 
 static struct scsi_registration *find(const struct scsi_lun *lun, const char *port)
 {
-    list_for_each (link, &lun->pr.registrations) {
+    list_for_each(link, &lun->pr.registrations)
+    {
         struct scsi_registration *r = list_entry(link, struct scsi_registration, link);
         if (strcasecmp(r->port, port) == 0) {
             return r;
@@ -77,7 +78,8 @@ static bool holds(const struct scsi_reservation *pr, const struct scsi_registrat
 
 static void attend_port(struct scsi_lun *lun, const char *port, enum scsi_attention ua)
 {
-    list_for_each (link, &lun->target->nexuses) {
+    list_for_each(link, &lun->target->nexuses)
+    {
         struct scsi_nexus *nexus = list_entry(link, struct scsi_nexus, link);
         if (strcasecmp(nexus->port, port) == 0) {
             scsi_attend_one(nexus, lun->number, ua);
@@ -88,7 +90,8 @@ static void attend_port(struct scsi_lun *lun, const char *port, enum scsi_attent
 static void attend_registrants(struct scsi_lun *lun, const struct scsi_registration *except,
                                enum scsi_attention ua)
 {
-    list_for_each (link, &lun->pr.registrations) {
+    list_for_each(link, &lun->pr.registrations)
+    {
         struct scsi_registration *r = list_entry(link, struct scsi_registration, link);
         if (r != except) {
             attend_port(lun, r->port, ua);
@@ -123,10 +126,14 @@ bool scsi_reserved_against(const struct scsi_cmd *cmd)
     case SCSI_CLASS_ALWAYS:
         /* Old reservations keep all out but the questions that need no unit (SPC-2, 5.5.1). */
         return foreign && !(cmd->op->flags & OP_NO_ATTENTION);
-    case SCSI_CLASS_READ: return !scsi_reserve_allows(lun, cmd->nexus, false);
-    case SCSI_CLASS_WRITE: return !scsi_reserve_allows(lun, cmd->nexus, true);
-    case SCSI_CLASS_RELEASE6: return pr->n_registrations > 0;
-    case SCSI_CLASS_PR: return lun->reserved_by != NULL;
+    case SCSI_CLASS_READ:
+        return !scsi_reserve_allows(lun, cmd->nexus, false);
+    case SCSI_CLASS_WRITE:
+        return !scsi_reserve_allows(lun, cmd->nexus, true);
+    case SCSI_CLASS_RELEASE6:
+        return pr->n_registrations > 0;
+    case SCSI_CLASS_PR:
+        return lun->reserved_by != NULL;
     }
     return false;
 }
@@ -175,7 +182,8 @@ static void pr_encode(const struct scsi_reservation *pr, struct strbuf *out)
 {
     unsigned holder = 0xffff;
     unsigned i = 0;
-    list_for_each (link, &pr->registrations) {
+    list_for_each(link, &pr->registrations)
+    {
         if (list_entry(link, struct scsi_registration, link) == pr->holder) {
             holder = i;
         }
@@ -186,7 +194,8 @@ static void pr_encode(const struct scsi_reservation *pr, struct strbuf *out)
     put_number(out, holder, 2);
     put_number(out, pr->generation, 4);
     put_number(out, pr->n_registrations, 4);
-    list_for_each (link, &pr->registrations) {
+    list_for_each(link, &pr->registrations)
+    {
         const struct scsi_registration *r = list_entry(link, struct scsi_registration, link);
         put_number(out, r->key, 8);
         put_number(out, strlen(r->port), 2);
@@ -319,7 +328,8 @@ static void reply_buffer(struct scsi_cmd *cmd, struct strbuf *out)
 
 static void read_full_status(const struct scsi_reservation *pr, struct strbuf *out)
 {
-    list_for_each (link, &pr->registrations) {
+    list_for_each(link, &pr->registrations)
+    {
         const struct scsi_registration *r = list_entry(link, struct scsi_registration, link);
         uint8_t d[24] = {0};
         size_t name = strlen(r->port) + 1;
@@ -353,7 +363,8 @@ void scsi_pr_in(struct scsi_cmd *cmd)
         put_be32(d, pr->generation);
         put_be32(d + 4, 8 * pr->n_registrations);
         strbuf_add(&out, d, 8);
-        list_for_each (link, &pr->registrations) {
+        list_for_each(link, &pr->registrations)
+        {
             put_number(&out, list_entry(link, struct scsi_registration, link)->key, 8);
         }
         break;
@@ -491,7 +502,8 @@ static void pr_clear(struct scsi_cmd *cmd, struct scsi_registration *mine)
 static void abort_port(struct scsi_cmd *cmd, const char *port)
 {
     struct scsi_lun *lun = cmd->lun;
-    list_for_each (link, &lun->target->nexuses) {
+    list_for_each(link, &lun->target->nexuses)
+    {
         struct scsi_nexus *nexus = list_entry(link, struct scsi_nexus, link);
         if (strcasecmp(nexus->port, port) == 0) {
             lun->target->abort_others(lun->target, lun, nexus, cmd);
@@ -512,7 +524,8 @@ static void pr_preempt(struct scsi_cmd *cmd, struct scsi_registration *mine, uin
     }
     uint8_t old_type = pr->type;
     bool found = false;
-    list_for_each_safe (link, next, &pr->registrations) {
+    list_for_each_safe(link, next, &pr->registrations)
+    {
         struct scsi_registration *r = list_entry(link, struct scsi_registration, link);
         if (!everyone && r->key != victim) {
             continue;
@@ -570,9 +583,15 @@ void scsi_pr_out(struct scsi_cmd *cmd)
     case OUT_REGISTER_IGNORE:
         pr_register(cmd, mine, key, action_key, action == OUT_REGISTER_IGNORE, p[20] & 0x01);
         break;
-    case OUT_RESERVE: pr_reserve(cmd, mine, type); break;
-    case OUT_RELEASE: pr_release(cmd, mine, type); break;
-    case OUT_CLEAR: pr_clear(cmd, mine); break;
+    case OUT_RESERVE:
+        pr_reserve(cmd, mine, type);
+        break;
+    case OUT_RELEASE:
+        pr_release(cmd, mine, type);
+        break;
+    case OUT_CLEAR:
+        pr_clear(cmd, mine);
+        break;
     default:
         pr_preempt(cmd, mine, action_key, type, action == OUT_PREEMPT_ABORT);
         break;

@@ -39,10 +39,14 @@ void scsi_range_decode(struct scsi_cmd *cmd)
 static unsigned length_field(const struct scsi_cmd *cmd)
 {
     switch (scsi_cdb_len(cmd->cdb[0])) {
-    case 6: return 4;
-    case 10: return 7;
-    case 12: return 6;
-    default: return 10;
+    case 6:
+        return 4;
+    case 10:
+        return 7;
+    case 12:
+        return 6;
+    default:
+        return 10;
     }
 }
 
@@ -263,8 +267,8 @@ void scsi_verify_parse(struct scsi_cmd *cmd)
     if (!scsi_check_transfer(cmd, range_bytes(cmd), length_field(cmd))) {
         return;
     }
-    cmd->out_len = bytchk == 3 && cmd->n_blocks > 0 ? cmd->lun->block_bytes
-                                                    : (uint32_t)range_bytes(cmd);
+    cmd->out_len =
+        bytchk == 3 && cmd->n_blocks > 0 ? cmd->lun->block_bytes : (uint32_t)range_bytes(cmd);
 }
 
 void scsi_verify(struct scsi_cmd *cmd)

@@ -180,7 +180,7 @@ struct scsi_cmd {
     uint64_t position;    /* of multi-step commands */
     uint64_t end;
     void *sibling; /* a record on its way from one step to the next */
-    void *more; /* a multi-step command's own record; freed with it */
+    void *more;    /* a multi-step command's own record; freed with it */
 };
 
 /* Reservation classes: what others may still do (SPC-4, table 66; SBC-3, table 12). */
@@ -201,7 +201,7 @@ enum {
     OP_THIN = 64,           /* only of thin units */
     OP_TAKES_DATA = 128,
     OP_MOVES_STATE = 512, /* not while sanitizing, though it works when stopped */
-    OP_EXACT = 256, /* the initiator must mean to send what the CDB says */
+    OP_EXACT = 256,       /* the initiator must mean to send what the CDB says */
 };
 
 struct scsi_op {
@@ -296,7 +296,7 @@ struct scsi_lun {
     struct list active; /* entered commands */
     struct list queue;  /* waiting to enter */
     unsigned n_active;
-    unsigned n_strict; /* active ones that are exclusive or ordered */
+    unsigned n_strict;             /* active ones that are exclusive or ordered */
     struct loop_task restart_task; /* looks at the queue */
     bool restart_posted;
 

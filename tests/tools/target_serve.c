@@ -52,11 +52,16 @@ static uint64_t parse_size(const char *text)
     char *end;
     uint64_t value = strtoull(text, &end, 0);
     switch (*end) {
-    case 'K': return value << 10;
-    case 'M': return value << 20;
-    case 'G': return value << 30;
-    case 'T': return value << 40;
-    default: return value;
+    case 'K':
+        return value << 10;
+    case 'M':
+        return value << 20;
+    case 'G':
+        return value << 30;
+    case 'T':
+        return value << 40;
+    default:
+        return value;
     }
 }
 
@@ -259,14 +264,30 @@ static void split_secret(char *text, const char **user, const char **secret)
 static void parse(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"listen", 1, NULL, 'l'},      {"name", 1, NULL, 'n'},       {"block", 1, NULL, 'b'},
-        {"chap", 1, NULL, 'c'},        {"mutual", 1, NULL, 'm'},     {"initiator", 1, NULL, 'i'},
-        {"read-only", 0, NULL, 'r'},   {"thick", 0, NULL, 't'},      {"no-aptpl", 0, NULL, 'a'},
-        {"initial-r2t", 0, NULL, '2'}, {"no-immediate", 0, NULL, 'I'}, {"first-burst", 1, NULL, 'F'},
-        {"max-burst", 1, NULL, 'B'},   {"max-segment", 1, NULL, 'S'}, {"depth", 1, NULL, 'd'},
-        {"max-r2t", 1, NULL, 'R'},     {"chap-md5", 0, NULL, '5'},   {"nop-interval", 1, NULL, 'p'},
-        {"data-timeout", 1, NULL, 'D'}, {"login-timeout", 1, NULL, 'L'}, {"debug", 0, NULL, 'v'},
-        {"physical", 1, NULL, 'P'},    {"bandwidth", 1, NULL, 'w'},   {"latency", 1, NULL, 'y'},
+        {"listen", 1, NULL, 'l'},
+        {"name", 1, NULL, 'n'},
+        {"block", 1, NULL, 'b'},
+        {"chap", 1, NULL, 'c'},
+        {"mutual", 1, NULL, 'm'},
+        {"initiator", 1, NULL, 'i'},
+        {"read-only", 0, NULL, 'r'},
+        {"thick", 0, NULL, 't'},
+        {"no-aptpl", 0, NULL, 'a'},
+        {"initial-r2t", 0, NULL, '2'},
+        {"no-immediate", 0, NULL, 'I'},
+        {"first-burst", 1, NULL, 'F'},
+        {"max-burst", 1, NULL, 'B'},
+        {"max-segment", 1, NULL, 'S'},
+        {"depth", 1, NULL, 'd'},
+        {"max-r2t", 1, NULL, 'R'},
+        {"chap-md5", 0, NULL, '5'},
+        {"nop-interval", 1, NULL, 'p'},
+        {"data-timeout", 1, NULL, 'D'},
+        {"login-timeout", 1, NULL, 'L'},
+        {"debug", 0, NULL, 'v'},
+        {"physical", 1, NULL, 'P'},
+        {"bandwidth", 1, NULL, 'w'},
+        {"latency", 1, NULL, 'y'},
         {NULL, 0, NULL, 0},
     };
     serve.listen = "127.0.0.1:0";
@@ -276,34 +297,81 @@ static void parse(int argc, char **argv)
     int c;
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
         switch (c) {
-        case 'l': serve.listen = optarg; break;
-        case 'n': serve.name = optarg; break;
-        case 'b': serve.block_bytes = (uint32_t)parse_size(optarg); break;
-        case 'c': split_secret(optarg, &serve.row.chap_user, &serve.row.chap_secret); break;
-        case 'm': split_secret(optarg, &serve.row.mutual_user, &serve.row.mutual_secret); break;
-        case 'i': serve.row.name = optarg; break;
-        case 'r': serve.read_only = true; break;
-        case 't': serve.thick = true; break;
-        case 'a': serve.reservations = false; break;
-        case '2': serve.limits.initial_r2t = true; break;
-        case 'I': serve.limits.no_immediate_data = true; break;
-        case 'F': serve.limits.first_burst = (uint32_t)parse_size(optarg); break;
-        case 'B': serve.limits.max_burst = (uint32_t)parse_size(optarg); break;
-        case 'S': serve.limits.max_recv_segment = (uint32_t)parse_size(optarg); break;
-        case 'd': serve.limits.queue_depth = (unsigned)parse_size(optarg); break;
-        case 'R': serve.limits.max_outstanding_r2t = (unsigned)parse_size(optarg); break;
-        case '5': serve.chap = TARGET_CHAP_ALL; break;
+        case 'l':
+            serve.listen = optarg;
+            break;
+        case 'n':
+            serve.name = optarg;
+            break;
+        case 'b':
+            serve.block_bytes = (uint32_t)parse_size(optarg);
+            break;
+        case 'c':
+            split_secret(optarg, &serve.row.chap_user, &serve.row.chap_secret);
+            break;
+        case 'm':
+            split_secret(optarg, &serve.row.mutual_user, &serve.row.mutual_secret);
+            break;
+        case 'i':
+            serve.row.name = optarg;
+            break;
+        case 'r':
+            serve.read_only = true;
+            break;
+        case 't':
+            serve.thick = true;
+            break;
+        case 'a':
+            serve.reservations = false;
+            break;
+        case '2':
+            serve.limits.initial_r2t = true;
+            break;
+        case 'I':
+            serve.limits.no_immediate_data = true;
+            break;
+        case 'F':
+            serve.limits.first_burst = (uint32_t)parse_size(optarg);
+            break;
+        case 'B':
+            serve.limits.max_burst = (uint32_t)parse_size(optarg);
+            break;
+        case 'S':
+            serve.limits.max_recv_segment = (uint32_t)parse_size(optarg);
+            break;
+        case 'd':
+            serve.limits.queue_depth = (unsigned)parse_size(optarg);
+            break;
+        case 'R':
+            serve.limits.max_outstanding_r2t = (unsigned)parse_size(optarg);
+            break;
+        case '5':
+            serve.chap = TARGET_CHAP_ALL;
+            break;
         case 'p':
             serve.limits.nop_interval_ns = parse_size(optarg) * MS_NS;
             serve.limits.nop_timeout_ns = serve.limits.nop_interval_ns;
             break;
-        case 'D': serve.limits.data_out_timeout_ns = parse_size(optarg) * MS_NS; break;
-        case 'L': serve.limits.login_timeout_ns = parse_size(optarg) * MS_NS; break;
-        case 'P': serve.physical_bytes = (uint32_t)parse_size(optarg); break;
-        case 'w': serve.delay.bytes_per_second = parse_size(optarg); break;
-        case 'y': serve.delay.latency_ns = parse_size(optarg) * MS_NS; break;
-        case 'v': log_set_level(LOG_DEBUG); break;
-        default: usage();
+        case 'D':
+            serve.limits.data_out_timeout_ns = parse_size(optarg) * MS_NS;
+            break;
+        case 'L':
+            serve.limits.login_timeout_ns = parse_size(optarg) * MS_NS;
+            break;
+        case 'P':
+            serve.physical_bytes = (uint32_t)parse_size(optarg);
+            break;
+        case 'w':
+            serve.delay.bytes_per_second = parse_size(optarg);
+            break;
+        case 'y':
+            serve.delay.latency_ns = parse_size(optarg) * MS_NS;
+            break;
+        case 'v':
+            log_set_level(LOG_DEBUG);
+            break;
+        default:
+            usage();
         }
     }
     for (; optind < argc && serve.n_luns < MAX_LUNS; optind++) {

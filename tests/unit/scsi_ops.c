@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -6,7 +7,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
 
 #include "base/loop_sim.h"
 #include "block/mem_dev.h"
@@ -155,22 +155,33 @@ static void wrong_fields_give_their_sense(void **state)
         {"no such action", {0x9e, 0x1f}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
         {"READ(10) of the last block", {0x28, 0, 0, 0, 0x07, 0xff, 0, 0, 1}, 0, 0, 0},
         {"READ(10) beyond the end", {0x28, 0, 0, 0, 0x08, 0, 0, 0, 1}, 2, 5, ASC_LBA_OUT_OF_RANGE},
-        {"READ(10) across the end", {0x28, 0, 0, 0, 0x07, 0xff, 0, 0, 2}, 2, 5,
+        {"READ(10) across the end",
+         {0x28, 0, 0, 0, 0x07, 0xff, 0, 0, 2},
+         2,
+         5,
          ASC_LBA_OUT_OF_RANGE},
         {"READ(10) of none at the end", {0x28, 0, 0, 0, 0x08, 0, 0, 0, 0}, 0, 0, 0},
         {"READ(10) of none beyond", {0x28, 0, 0, 0, 0x08, 1, 0, 0, 0}, 2, 5, ASC_LBA_OUT_OF_RANGE},
         {"READ(16) at the end of time",
-         {0x88, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1}, 2, 5,
+         {0x88, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 1},
+         2,
+         5,
          ASC_LBA_OUT_OF_RANGE},
         {"READ(10) of too much", {0x28, 0, 0, 0, 0, 0, 0, 4, 1}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
-        {"READ(10) with protection", {0x28, 0x20, 0, 0, 0, 0, 0, 0, 1}, 2, 5,
+        {"READ(10) with protection",
+         {0x28, 0x20, 0, 0, 0, 0, 0, 0, 1},
+         2,
+         5,
          ASC_INVALID_FIELD_IN_CDB},
         {"VERIFY(10) BYTCHK 2", {0x2f, 0x04, 0, 0, 0, 0, 0, 0, 1}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
         {"WRITE SAME of none", {0x93}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
         {"WRITE SAME ANCHOR", {0x93, 0x10, [13] = 1}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
         {"UNMAP ANCHOR", {0x42, 1}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
         {"UNMAP of a short list", {0x42, [8] = 7}, 2, 5, ASC_PARAMETER_LIST_LENGTH},
-        {"COMPARE AND WRITE, data of another size", {0x89, [13] = 1}, 2, 5,
+        {"COMPARE AND WRITE, data of another size",
+         {0x89, [13] = 1},
+         2,
+         5,
          ASC_INVALID_FIELD_IN_CDB},
         {"INQUIRY of a page without EVPD", {0x12, 0, 0x80, 0, 255}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
         {"INQUIRY of no such page", {0x12, 1, 0x77, 0, 255}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
@@ -179,13 +190,25 @@ static void wrong_fields_give_their_sense(void **state)
         {"MODE SENSE of saved values", {0x1a, 0, 0xca, 0, 255}, 2, 5, ASC_SAVING_UNSUPPORTED},
         {"MODE SENSE of no such page", {0x1a, 0, 0x3e, 0, 255}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
         {"MODE SELECT to save", {0x15, 0x11}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
-        {"PERSISTENT RESERVE OUT, no such type", {0x5f, 1, 2, [8] = 24}, 2, 5,
+        {"PERSISTENT RESERVE OUT, no such type",
+         {0x5f, 1, 2, [8] = 24},
+         2,
+         5,
          ASC_INVALID_FIELD_IN_CDB},
-        {"PERSISTENT RESERVE OUT, short list", {0x5f, 0, 0, [8] = 23}, 2, 5,
+        {"PERSISTENT RESERVE OUT, short list",
+         {0x5f, 0, 0, [8] = 23},
+         2,
+         5,
          ASC_PARAMETER_LIST_LENGTH},
-        {"PERSISTENT RESERVE OUT by a stranger", {0x5f, 1, 1, [8] = 24}, SCSI_RESERVATION_CONFLICT,
-         0, 0},
-        {"GET LBA STATUS beyond the end", {0x9e, 0x12, [8] = 8, [13] = 24}, 2, 5,
+        {"PERSISTENT RESERVE OUT by a stranger",
+         {0x5f, 1, 1, [8] = 24},
+         SCSI_RESERVATION_CONFLICT,
+         0,
+         0},
+        {"GET LBA STATUS beyond the end",
+         {0x9e, 0x12, [8] = 8, [13] = 24},
+         2,
+         5,
          ASC_LBA_OUT_OF_RANGE},
         {"SANITIZE OVERWRITE without a pattern", {0x48, 1}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
         {"EJECT", {0x1b, 0, 0, 0, 2}, 2, 5, ASC_INVALID_FIELD_IN_CDB},
@@ -195,8 +218,7 @@ static void wrong_fields_give_their_sense(void **state)
         struct scsi_cmd cmd;
         run(rig, &cmd, 0, cases[i].cdb, 16);
         if (cmd.status != cases[i].status ||
-            (cmd.status == 2 &&
-             (cmd.sense.key != cases[i].key || cmd.sense.asc != cases[i].asc))) {
+            (cmd.status == 2 && (cmd.sense.key != cases[i].key || cmd.sense.asc != cases[i].asc))) {
             fail_msg("%s: status %02x key %x asc %04x", cases[i].what, cmd.status, cmd.sense.key,
                      cmd.sense.asc);
         }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 
 #include "target/chap.h"
 #include "target/target.h"
@@ -58,11 +58,20 @@ static void binary_values_are_decoded_or_refused(void **state)
         size_t len;
         uint8_t bytes[4];
     } cases[] = {
-        {"0x0102ff", 0, 3, {1, 2, 0xff}}, {"0X1", 0, 1, {1}},     {"0x123", 0, 2, {0x01, 0x23}},
-        {"0bAQL/", 0, 3, {1, 2, 0xff}},   {"0bAQ==", 0, 1, {1}},  {"0x", -1, 0, {0}},
-        {"0b", -1, 0, {0}},               {"0xzz", -1, 0, {0}},   {"0b*", -1, 0, {0}},
-        {"12", -1, 0, {0}},               {"", -1, 0, {0}},       {"0x0102030405", -1, 0, {0}},
-        {"0bAQIDBAU=", -1, 0, {0}},       {"0bAQ=x", -1, 0, {0}},
+        {"0x0102ff", 0, 3, {1, 2, 0xff}},
+        {"0X1", 0, 1, {1}},
+        {"0x123", 0, 2, {0x01, 0x23}},
+        {"0bAQL/", 0, 3, {1, 2, 0xff}},
+        {"0bAQ==", 0, 1, {1}},
+        {"0x", -1, 0, {0}},
+        {"0b", -1, 0, {0}},
+        {"0xzz", -1, 0, {0}},
+        {"0b*", -1, 0, {0}},
+        {"12", -1, 0, {0}},
+        {"", -1, 0, {0}},
+        {"0x0102030405", -1, 0, {0}},
+        {"0bAQIDBAU=", -1, 0, {0}},
+        {"0bAQ=x", -1, 0, {0}},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         uint8_t out[4];

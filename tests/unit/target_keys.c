@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <cmocka.h>
 
 #include "target/keys.h"
 
@@ -52,9 +52,9 @@ static void each_offer_gets_the_answer_of_its_kind(void **state)
         struct strbuf answer = STRBUF_INIT;
         bool other;
         keys_init(&keys);
-        assert_int_equal(keys_receive(&keys, KEYS_OPERATIONAL, cases[i].name, cases[i].offer,
-                                      &answer, &other),
-                         0);
+        assert_int_equal(
+            keys_receive(&keys, KEYS_OPERATIONAL, cases[i].name, cases[i].offer, &answer, &other),
+            0);
         char value[KEYS_MAX_VALUE + 1];
         bool found =
             keys_find((const uint8_t *)strbuf_str(&answer), answer.len, cases[i].name, value);
@@ -96,12 +96,12 @@ static void keys_are_negotiated_once_and_in_their_phase(void **state)
     struct strbuf answer = STRBUF_INIT;
     bool other;
     keys_init(&keys);
-    assert_int_equal(
-        keys_receive(&keys, KEYS_SECURITY, "HeaderDigest", "None", &answer, &other), -EPROTO);
-    assert_int_equal(
-        keys_receive(&keys, KEYS_OPERATIONAL, "HeaderDigest", "None", &answer, &other), 0);
-    assert_int_equal(
-        keys_receive(&keys, KEYS_OPERATIONAL, "HeaderDigest", "None", &answer, &other), -EPROTO);
+    assert_int_equal(keys_receive(&keys, KEYS_SECURITY, "HeaderDigest", "None", &answer, &other),
+                     -EPROTO);
+    assert_int_equal(keys_receive(&keys, KEYS_OPERATIONAL, "HeaderDigest", "None", &answer, &other),
+                     0);
+    assert_int_equal(keys_receive(&keys, KEYS_OPERATIONAL, "HeaderDigest", "None", &answer, &other),
+                     -EPROTO);
     assert_int_equal(keys_receive(&keys, KEYS_OPERATIONAL, "AuthMethod", "None", &answer, &other),
                      -EPROTO);
     assert_int_equal(keys_receive(&keys, KEYS_SECURITY, "AuthMethod", "None", &answer, &other), 0);
@@ -126,8 +126,8 @@ static void text_that_is_not_pairs_is_refused(void **state)
         int err;
         unsigned pairs;
     } cases[] = {
-        {"A=b\0", 4, 0, 1},  {"A=b\0C=d\0", 8, 0, 2}, {"A=\0", 3, 0, 1}, {"", 0, 0, 0},
-        {"A=b", 3, -1, 0},   {"Ab\0", 3, -1, 0},      {"=b\0", 3, -1, 0}, {"1=b\0", 4, -1, 0},
+        {"A=b\0", 4, 0, 1},    {"A=b\0C=d\0", 8, 0, 2}, {"A=\0", 3, 0, 1},  {"", 0, 0, 0},
+        {"A=b", 3, -1, 0},     {"Ab\0", 3, -1, 0},      {"=b\0", 3, -1, 0}, {"1=b\0", 4, -1, 0},
         {"A b=c\0", 6, -1, 0}, {"\0\0A=b\0", 6, 0, 1},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
