@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "target/chap.h"
 #include "target/target.h"

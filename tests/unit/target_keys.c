@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "target/keys.h"
 

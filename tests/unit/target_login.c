@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The target on a simulated loop, and an initiator that writes its PDUs by hand. */
-#include <cmocka.h>
 #include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,6 +9,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#include <cmocka.h>
 
 #include "base/crc32c.h"
 #include "base/log.h"
