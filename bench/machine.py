@@ -3,7 +3,9 @@
 
 import os
 import platform
+import random
 import shutil
+import signal
 import statistics
 import sys
 import tempfile
@@ -16,6 +18,12 @@ sys.path.insert(0, str(TOP / "tests" / "e2e"))
 MIB = 1 << 20
 CORES = os.cpu_count()
 _TICK = os.sysconf("SC_CLK_TCK")
+
+
+def tidy_end():
+    """SIGTERM and SIGINT end a benchmark by way of its finally clauses, so that nothing it has started is left."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit("ended by a signal"))
 
 
 def cpu_of(pid):
@@ -102,6 +110,14 @@ def describe():
 def spread(values):
     """(lowest, median, highest)"""
     return min(values), statistics.median(values), max(values)
+
+
+def ratio_interval(above, below):
+    """The ratio of two medians, and the interval that holds it with 95 % by the spread of both (bootstrap)."""
+    chance = random.Random(1)
+    ratios = sorted(statistics.median(chance.choices(above, k=len(above))) / statistics.median(chance.choices(below, k=len(below)))
+                    for _ in range(4000))
+    return statistics.median(above) / statistics.median(below), ratios[100], ratios[-101]
 
 
 def table(head, rows):
