@@ -28,7 +28,8 @@ enum { EDGE_READERS_MAX = 16 };
 struct edge {
     struct access access;
     bool client_certificates; /* have to be there and to be good */
-    unsigned waiting_max;     /* suspended requests */
+    unsigned waiting_max;     /* suspended calls, and as many waits for jobs */
+    atomic_uint job_waits;    /* of the waiting: GET ?wait= */
     struct control *control;
     struct metrics metrics;
 

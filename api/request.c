@@ -5,6 +5,7 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <inttypes.h>
+#include <sys/socket.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,8 @@
 #include "api/reads.h"
 #include "base/check.h"
 #include "base/log.h"
+
+enum { WAIT_SLICE_MS = 1000 };
 
 enum phase {
     PHASE_HEADERS,
@@ -42,6 +45,7 @@ struct request {
     uint64_t received;
     struct call *call;
     struct job_waiter waiter;
+    uint64_t wait_until_ns;
     int status;
 };
 
@@ -86,8 +90,11 @@ void request_done(struct request *request)
     if (request->status != 0) {
         uint64_t ns = now_ns() - request->begun_ns;
         metrics_count(&edge->metrics, route_template(&request->route), request->status, ns);
-        log_debug("http[%s %.200s] %d in %" PRIu64 " us", verb_name(request->verb),
-                  request->raw_uri, request->status, ns / 1000);
+        log_debug("http[%s %.*s] %d in %" PRIu64 " us", verb_name(request->verb),
+                  (int)strcspn(request->raw_uri, "?"), request->raw_uri, request->status, ns / 1000);
+    }
+    if (request->phase == PHASE_JOB_WAIT) {
+        atomic_fetch_sub_explicit(&edge->job_waits, 1, memory_order_relaxed);
     }
     if (request->phase == PHASE_CALLING || request->phase == PHASE_JOB_WAIT) {
         /* Resumed, but the client had gone. */
@@ -251,6 +258,16 @@ static int check_idempotency_key(struct request *request, const struct headers *
     return 0;
 }
 
+/* RFC 9112 6.1: two lengths are a trap for whoever stands between us and the client. */
+static int check_framing(struct request *request, const struct headers *headers)
+{
+    if (headers->transfer_encoding != NULL && headers->content_length != NULL) {
+        return error_set(&request->error, ERR_BAD_REQUEST,
+                         "A request has Content-Length or Transfer-Encoding, not both.");
+    }
+    return 0;
+}
+
 static int check_headers(struct request *request, const struct headers *headers, bool has_body,
                          uint64_t announced)
 {
@@ -262,6 +279,9 @@ static int check_headers(struct request *request, const struct headers *headers,
                          "A client certificate of the configured authority is needed.");
     }
     int err = check_host(request, headers);
+    if (err == 0) {
+        err = check_framing(request, headers);
+    }
     if (err != 0) {
         return err;
     }
@@ -388,9 +408,12 @@ static int make_call(struct request *request, const struct json_doc *doc, struct
     return 0;
 }
 
+/* Calls that wait for control. Those that wait for jobs have their own limit: they must not keep calls out. */
 static bool too_many_waiting(struct edge *edge)
 {
-    return atomic_load_explicit(&edge->metrics.waiting, memory_order_relaxed) >= edge->waiting_max;
+    uint64_t waiting = (uint64_t)atomic_load_explicit(&edge->metrics.waiting, memory_order_relaxed);
+    uint64_t job_waits = atomic_load_explicit(&edge->job_waits, memory_order_relaxed);
+    return waiting >= job_waits + edge->waiting_max;
 }
 
 /* From here on nothing of ours is touched until libmicrohttpd calls again. */
@@ -459,9 +482,30 @@ static enum MHD_Result end_call(struct request *request)
 
 /* ---- reads */
 
+/* libmicrohttpd does not look at a suspended connection: has its client gone? */
+static bool client_gone(struct MHD_Connection *connection)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+    char byte;
+    if (info == NULL) {
+        return false;
+    }
+    ssize_t n = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+}
+
+/* On control: the job has ended, or a slice of the wait is over. A client that has gone does not keep its place. */
 static void job_waited(struct job_waiter *waiter)
 {
     struct request *request = waiter->arg;
+    uint64_t now = now_ns();
+    if (waiter->timed_out && now < request->wait_until_ns && !client_gone(request->connection)) {
+        uint64_t left_ms = (request->wait_until_ns - now + 999999) / 1000000;
+        waiter->timeout_ms = left_ms < WAIT_SLICE_MS ? left_ms : WAIT_SLICE_MS;
+        control_wait_job(request->edge->control, waiter);
+        return;
+    }
     MHD_resume_connection(request->connection);
 }
 
@@ -490,18 +534,21 @@ static bool wait_for_job(struct request *request, uint64_t wait_ms)
 {
     struct edge *edge = request->edge;
     bool running = false;
-    if (wait_ms == 0 || too_many_waiting(edge)) {
+    if (wait_ms == 0 ||
+        atomic_load_explicit(&edge->job_waits, memory_order_relaxed) >= edge->waiting_max) {
         return false;
     }
     if (read_job_running(edge, request->route.id, &running, &request->error) != 0 || !running) {
         return false;
     }
     request->waiter = (struct job_waiter){
-        .timeout_ms = wait_ms,
+        .timeout_ms = wait_ms < WAIT_SLICE_MS ? wait_ms : WAIT_SLICE_MS,
         .fn = job_waited,
         .arg = request,
     };
     snprintf(request->waiter.job_id, sizeof(request->waiter.job_id), "%s", request->route.id);
+    request->wait_until_ns = now_ns() + wait_ms * 1000000;
+    atomic_fetch_add_explicit(&edge->job_waits, 1, memory_order_relaxed);
     suspend(request, PHASE_JOB_WAIT);
     control_wait_job(edge->control, &request->waiter);
     return true;
@@ -573,6 +620,7 @@ enum MHD_Result request_step(struct request *request, struct MHD_Connection *con
         atomic_fetch_sub_explicit(&request->edge->metrics.waiting, 1, memory_order_relaxed);
         return end_call(request);
     case PHASE_JOB_WAIT:
+        atomic_fetch_sub_explicit(&request->edge->job_waits, 1, memory_order_relaxed);
         atomic_fetch_sub_explicit(&request->edge->metrics.waiting, 1, memory_order_relaxed);
         return answer_read(request, true);
     case PHASE_ANSWERED:

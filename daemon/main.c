@@ -6,6 +6,7 @@
  * End:   ready file, HTTP takes nothing new, control stops (copies write their checkpoints, what
  * waits is answered), HTTP sends the last answers, data directory (unlocked).
  */
+#include <signal.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 
 #include "api/json_out.h"
 #include "api/server.h"
+#include "base/sockaddr.h"
 #include "base/log.h"
 #include "base/strbuf.h"
 #include "daemon/datadir.h"
@@ -66,17 +68,18 @@ static unsigned connections(const struct options *options)
 
 static int reserve_addresses(struct daemon *daemon, struct error *error)
 {
-    struct error iscsi_error;
+    struct sockaddr_storage iscsi;
     int err = listen_reserve(daemon->options.http, true, &daemon->http_fd, daemon->http, error);
     if (err != 0) {
         return err;
     }
-    if (listen_reserve(daemon->options.iscsi, false, &daemon->iscsi_fd, daemon->iscsi,
-                       &iscsi_error) != 0) {
-        /* Nothing is served there yet, so this need not stop us. */
-        log_warning("smirrord iSCSI: %s", iscsi_error.detail);
-        snprintf(daemon->iscsi, sizeof(daemon->iscsi), "%s", daemon->options.iscsi);
+    /* Nothing is served there yet. So a fixed port is left to whoever wants it (a tgtd on 3260, say); only port 0 is
+     * made a real one, because the ready file names it. */
+    if (sockaddr_parse(daemon->options.iscsi, 3260, &iscsi) == 0 && sockaddr_port(&iscsi) == 0) {
+        return listen_reserve(daemon->options.iscsi, false, &daemon->iscsi_fd, daemon->iscsi,
+                              error);
     }
+    snprintf(daemon->iscsi, sizeof(daemon->iscsi), "%s", daemon->options.iscsi);
     return 0;
 }
 
@@ -107,7 +110,8 @@ static int start_control(struct daemon *daemon, struct error *error)
         snprintf(daemon->initiator_name, sizeof(daemon->initiator_name),
                  "iqn.2026-11.io.smirror:initiator.%s", daemon->dir.initiator_id);
     }
-    snprintf(own, sizeof(daemon->own_addresses), "%s,%s", daemon->http, daemon->iscsi);
+    snprintf(own, sizeof(daemon->own_addresses), "%s%s%s", daemon->http,
+             daemon->iscsi_fd >= 0 ? "," : "", daemon->iscsi_fd >= 0 ? daemon->iscsi : "");
     struct control_options control = {
         .data_dir = daemon->dir.path,
         .system_name = options->system_name,
@@ -203,7 +207,7 @@ static int start(struct daemon *daemon, struct error *error)
         log_info("smirrord %s: %s://%s, data in %s, token for curl -H @%s", SMIRROR_VERSION,
                  daemon->tls_cert != NULL ? "https" : "http", daemon->http, daemon->dir.path,
                  daemon->dir.auth_header_file);
-        log_info("smirrord iSCSI initiator %s; target address %s is reserved, not served yet",
+        log_info("smirrord iSCSI initiator %s; its own target (%s) is not served yet",
                  daemon->initiator_name, daemon->iscsi);
         err = write_ready_file(daemon, error);
     }
@@ -251,6 +255,8 @@ int main(int argc, char **argv)
     struct daemon daemon = {.dir = {.lock_fd = -1}, .http_fd = -1, .iscsi_fd = -1};
     char message[OPTIONS_MESSAGE_SIZE];
     struct error error = {0};
+    /* A file-size limit is answered like a full disk. */
+    signal(SIGXFSZ, SIG_IGN);
     switch (options_parse(&daemon.options, argc, argv, getenv, message)) {
     case OPTIONS_HELP:
         options_print_help(stdout);

@@ -11,6 +11,10 @@ release) dir=$top/build ;;
 esac
 cd "$top"
 mkdir -p "$dir"
+if [ ! -w "$dir" ] || { [ -e "$dir/build.ninja" ] && [ ! -w "$dir/build.ninja" ]; }; then
+    echo "build: $dir belongs to $(stat -c %U "$dir"), and $(id -un) cannot write there; remove it or build as its owner" >&2
+    exit 1
+fi
 log=$dir/build.log
 if [ ! -e "$dir/build.ninja" ]; then
     echo "build: configuring and building ($preset) ..." >&2

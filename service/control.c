@@ -352,19 +352,13 @@ static enum key_verdict key_check(struct control *control, struct call *call)
     return KEY_ANSWERED;
 }
 
-/* An answer that says nothing about the request, only about our state now, is not kept. */
+/* An answer that says nothing about the request, only about the state of things now (ours, the array's, the disk's), is not kept:
+ * the call has changed nothing, and the same key may try again. */
 static bool key_keeps(const struct call *call)
 {
-    switch (call->error.code) {
-    case ERR_INTERNAL:
-    case ERR_STORE_FAILED:
-    case ERR_NO_MEMORY:
-    case ERR_SHUTTING_DOWN:
-    case ERR_OVERLOADED:
-        return false;
-    default:
-        return true;
-    }
+    int status = error_info(call->error.code)->http_status;
+
+    return status < 500 || call->error.code == ERR_NOT_SUPPORTED;
 }
 
 static int key_record(struct control *control, struct call *call)
@@ -634,6 +628,7 @@ static void waiter_timeout(void *arg)
 {
     struct job_waiter *waiter = arg;
 
+    waiter->timed_out = true;
     waiter_fire(waiter->control, waiter);
 }
 
@@ -657,6 +652,7 @@ static void waiter_arrived(void *arg)
 void control_wait_job(struct control *control, struct job_waiter *waiter)
 {
     waiter->control = control;
+    waiter->timed_out = false;
     waiter->task = (struct loop_task){.fn = waiter_arrived, .arg = waiter};
     loop_post(control->loop, &waiter->task);
 }

@@ -47,6 +47,7 @@ struct job_waiter {
     uint64_t timeout_ms;
     void (*fn)(struct job_waiter *waiter);
     void *arg;
+    bool timed_out; /* set before fn: the time is over, the job has not ended */
     /* control's own */
     struct loop_task task;
     struct loop_timer timer;

@@ -115,6 +115,12 @@ static int check_interval(struct call *call, const char *parameter, const struct
     return ms == 0 ? 0 : not_honoured(call, parameter, property, "only mirrors have such a limit.");
 }
 
+/* The records hold 63 bits; a limit above that is no limit that could be told from it. */
+static uint64_t limit_of(uint64_t bandwidth_limit)
+{
+    return bandwidth_limit > INT64_MAX ? INT64_MAX : bandwidth_limit;
+}
+
 int replica_terms_setting_data(struct call *call, const char *parameter, struct replica_terms *terms)
 {
     const struct values *setting = args_instance(call->args, parameter);
@@ -150,7 +156,7 @@ int replica_terms_setting_data(struct call *call, const char *parameter, struct 
     terms->must_create = supplier == 2;
     terms->pool_of_source = args_number(setting, "TargetElementResourcePool", 2) == 3;
     terms->copy_priority = (uint32_t)args_number(setting, "CopyPriority", 0);
-    terms->bandwidth_limit = args_number(setting, "BandwidthLimit", 0);
+    terms->bandwidth_limit = limit_of(args_number(setting, "BandwidthLimit", 0));
     terms->verify = args_bool(setting, "Verify", false);
     terms->continue_on_error =
         args_number(setting, "OnGroupOrListError", ON_ERROR_STOP) == ON_ERROR_CONTINUE;
@@ -195,7 +201,7 @@ int replica_terms_goal(struct call *call, const char *parameter, struct replica_
         terms->copy_priority = priority_of_setting(args_number(goal, "ReplicationPriority", 0));
     }
     if (args_present(goal, "BandwidthLimit")) {
-        terms->bandwidth_limit = args_number(goal, "BandwidthLimit", 0);
+        terms->bandwidth_limit = limit_of(args_number(goal, "BandwidthLimit", 0));
     }
     if (args_present(goal, "Verify")) {
         terms->verify = args_bool(goal, "Verify", false);

@@ -20,20 +20,52 @@
 
 struct modification {
     uint32_t operation;
+    uint32_t legacy; /* the number that ModifySynchronization was given, 0: not that method */
     bool force;
     struct replica_terms terms;
     struct sync_row sync;
 };
+
+/* The older numbers of ModifySynchronization (smis.md 3.5). */
+static const uint32_t legacy_operations[] = {
+    [2] = OPERATION_DETACH,          [3] = OPERATION_FRACTURE,  [4] = OPERATION_RESYNC,
+    [5] = OPERATION_RESTORE,         [6] = OPERATION_PREPARE,   [7] = OPERATION_UNPREPARE,
+    [8] = OPERATION_SUSPEND,         [9] = OPERATION_RESUME,    [10] = OPERATION_RESET_TO_SYNC,
+    [11] = OPERATION_RESET_TO_ASYNC, [12] = OPERATION_ACTIVATE, [13] = OPERATION_ABORT,
+};
+
+static const char *operation_text(const struct modification *mod)
+{
+    return mod->legacy != 0 ? enum_text(&map_legacy_operation, mod->legacy)
+                            : enum_text(&map_operation, mod->operation);
+}
+
+static void legacy_legal_text(const struct sync_row *sync, char *out, size_t size)
+{
+    size_t len = 0;
+
+    snprintf(out, size, "none");
+    for (uint32_t number = 2; number < ARRAY_LEN(legacy_operations); number++) {
+        if (replica_verdict_of(sync, legacy_operations[number]) == VERDICT_LEGAL && len < size) {
+            len += (size_t)snprintf(out + len, size - len, "%s%s (%u)", len == 0 ? "" : ", ",
+                                    enum_text(&map_legacy_operation, number), number);
+        }
+    }
+}
 
 static int refuse_state(struct call *call, const struct modification *mod, bool with_force)
 {
     char legal[320];
     const struct sync_row *sync = &mod->sync;
 
-    replica_legal_text(sync, legal, sizeof(legal));
+    if (mod->legacy != 0) {
+        legacy_legal_text(sync, legal, sizeof(legal));
+    } else {
+        replica_legal_text(sync, legal, sizeof(legal));
+    }
     return call_fail_param(call, ERR_ILLEGAL_STATE, "Operation",
                            "%s (%u) is not possible while CopyState is %s (%u)%s%s. Legal now: %s.",
-                           enum_text(&map_operation, mod->operation), mod->operation,
+                           operation_text(mod), mod->legacy != 0 ? mod->legacy : mod->operation,
                            enum_text(&map_copy_state, sync->copy_state), sync->copy_state,
                            sync->source_incomplete ? " and a Restore has left the source incomplete"
                                                    : "",
@@ -329,7 +361,8 @@ static int modify(struct call *call, struct modification *mod)
     case VERDICT_NOT_SUPPORTED:
         return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
                                "%s (%u) is not supported for a %s with CopyType %u.",
-                               enum_text(&map_operation, mod->operation), mod->operation,
+                               operation_text(mod),
+                               mod->legacy != 0 ? mod->legacy : mod->operation,
                                enum_text(&map_sync_type, sync->sync_type), sync->copy_type);
     case VERDICT_ILLEGAL:
         return refuse_state(call, mod, false);
@@ -404,19 +437,13 @@ int method_modify_replica_synchronization(struct call *call)
 
 int method_modify_synchronization(struct call *call)
 {
-    /* the older numbers (smis.md 3.5) */
-    static const uint32_t operations[] = {
-        [2] = OPERATION_DETACH,        [3] = OPERATION_FRACTURE,      [4] = OPERATION_RESYNC,
-        [5] = OPERATION_RESTORE,       [6] = OPERATION_PREPARE,       [7] = OPERATION_UNPREPARE,
-        [8] = OPERATION_SUSPEND,       [9] = OPERATION_RESUME,        [10] = OPERATION_RESET_TO_SYNC,
-        [11] = OPERATION_RESET_TO_ASYNC, [12] = OPERATION_ACTIVATE,   [13] = OPERATION_ABORT,
-    };
     struct modification *mod = arena_alloc(&call->arena, sizeof(*mod));
     uint64_t number = args_number(call->args, "Operation", 0);
 
-    CHECK(number < ARRAY_LEN(operations));
+    CHECK(number < ARRAY_LEN(legacy_operations));
     call->step_state = mod;
-    mod->operation = operations[number];
+    mod->operation = legacy_operations[number];
+    mod->legacy = (uint32_t)number;
     int r = find_synchronization(call, mod);
 
     return r < 0 ? r : modify(call, mod);

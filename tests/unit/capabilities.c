@@ -544,7 +544,7 @@ static void test_names(void **state)
         }
         done();
         assert_numbers("SupportedFeatures", "2");
-        assert_int_equal(out_of("MaxElementNameLen"), 259);
+        assert_int_equal(out_of("MaxElementNameLen"), 256);
         assert_non_null(args_text(call->outs, "ElementNameMask"));
     }
 }
