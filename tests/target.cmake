@@ -25,7 +25,7 @@ if(ISCSI_TEST_CU AND NOT SMIRROR_FUZZ)
     add_test(NAME testcu_plain_physical COMMAND ${testcu} --only GetLBAStatus --gate 3 ${serve} --physical 512 -- mem:100M)
     add_test(NAME testcu_read_only COMMAND ${testcu} --only ReadOnly --gate 1 ${serve} --read-only -- mem:100M)
     add_test(NAME testcu_sanitize_reset COMMAND ${testcu} --only Sanitize.Reset --limit 120 --sanitize --gate 1
-             ${serve} --bandwidth 10M -- mem:100M)
+             ${serve} --bandwidth 10M --nop-interval 300000 -- mem:100M) # the test sleeps a minute without reading
     set_tests_properties(testcu testcu_chap testcu_plain_physical testcu_read_only testcu_sanitize_reset
                          PROPERTIES TIMEOUT 600)
 endif()
