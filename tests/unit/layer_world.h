@@ -285,7 +285,7 @@ static inline void world_op_done(struct block_req *req)
     for (unsigned b = op->first; b <= op->last; b++) {
         struct cell *cell = &top->cells[b];
         if (req->op == BLOCK_READ) {
-            uint64_t value;
+            uint64_t value = UINT64_MAX;
             W_EXPECT(world, world_read_stamp(op->data + (b - op->first) * W_BLOCK, b, &value));
             W_EXPECT(world, value == cell->v[cell->n - 1].value);
             continue;
