@@ -763,9 +763,9 @@ static bool settled(struct copier *copier)
 
     if (copier->cancel_at_ns == 0) {
         copier->cancel_at_ns = now + CANCEL_NS;
-    }
-    if (copier->pipeline) {
-        pipeline_set_mode(copier->pipeline, PIPELINE_DROP);
+        if (copier->pipeline) {
+            pipeline_set_mode(copier->pipeline, PIPELINE_DROP);
+        }
     }
     return !copier->pipeline || pipeline_inflight(copier->pipeline) == 0 ||
            now >= copier->cancel_at_ns;

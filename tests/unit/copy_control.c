@@ -158,7 +158,8 @@ static void cancelled_at_every_request(void **state)
         copy_cancel(bench.copy);
         uint64_t start_ns = loop_sim_now_ns(bench.sim);
         assert_true(copy_bench_finish(&bench, SEC_NS));
-        assert_in_range(loop_sim_now_ns(bench.sim) - start_ns, 0, 1 * MS_NS);
+        /* What is under way at the target is waited for, nothing else is. */
+        assert_in_range(loop_sim_now_ns(bench.sim) - start_ns, 0, 200 * MS_NS);
         assert_true(bench.progress.phase == COPY_CANCELLED || bench.progress.phase == COPY_DONE);
         copy_bench_fini(&bench);
     }
