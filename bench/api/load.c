@@ -87,6 +87,7 @@ struct load {
     uint64_t by_status[STATUSES];
     uint64_t dropped; /* the connection went away, or what came was not HTTP */
     uint64_t unanswered;
+    uint64_t untimed; /* good answers that were not timed: before warm_ns, or that followed */
     uint64_t bytes;
     bool complained;
 };
@@ -273,6 +274,8 @@ static void answered(struct load *load, struct connection *connection)
         histogram_add(&load->latency, now - connection->began_ns);
         load->first_ns = load->first_ns == 0 ? connection->began_ns : load->first_ns;
         load->last_ns = now;
+    } else if (good) {
+        load->untimed++;
     }
     if (answer->closes) {
         connect_again(load, connection);
@@ -437,8 +440,8 @@ static void print(const struct load *load)
         }
     }
     printf("},\"requests\":%" PRIu64 ",\"failed\":%" PRIu64 ",\"unanswered\":%" PRIu64
-           ",\"seconds\":%.3f,\"rate\":%.1f,\"bytes\":%" PRIu64 ",",
-           load->latency.count, failed, load->unanswered, seconds,
+           ",\"untimed\":%" PRIu64 ",\"seconds\":%.3f,\"rate\":%.1f,\"bytes\":%" PRIu64 ",",
+           load->latency.count, failed, load->unanswered, load->untimed, seconds,
            seconds > 0 ? (double)load->latency.count / seconds : 0.0, load->bytes);
     histogram_print_json(&load->latency, "latency_us", stdout);
     printf(",");
