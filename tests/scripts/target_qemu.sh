@@ -19,9 +19,10 @@ truncate -s 64M "$work/data"
 round() {
     local name=$1 login=$2
     shift 2
+    rm -f "$work/portal" # the round before left one
     "$serve" "$@" mem:64M >"$work/portal" 2>"$work/log" &
     server=$!
-    for _ in $(seq 100); do grep -q portal "$work/portal" && break; sleep 0.05; done
+    for _ in $(seq 100); do grep -qs portal "$work/portal" && break; sleep 0.05; done
     local url="iscsi://$login$(awk '{print $2}' "$work/portal")/iqn.2026-11.io.smirror:test/0"
     timeout 60 qemu-img convert -n -f raw -O raw "$work/data" "$url"
     timeout 60 qemu-img compare -f raw -F raw "$work/data" "$url" >/dev/null
