@@ -165,3 +165,17 @@ def test_the_source_may_be_in_the_pool_itself_and_is_never_its_own_target(shared
     shared.client.completed(answer["Job"])
     with shared.unchanged():
         shared.client.refused(CREATE, {"SourceElement": source, "TargetPool": pool, "CopyType": 4}, 4, 507, code="no_space")
+
+
+def test_a_setting_that_no_volume_uses_can_be_deleted(shared):
+    """A Goal made it for a volume; when that is forgotten, nothing uses it any more."""
+    source, target = shared.volume(size=MIB), shared.volume(size=MIB)
+    answer = shared.client.method("AttachOrModifyReplica", {"SourceElement": source, "TargetElement": target, "CopyType": 5,
+                                                            "Goal": {"BandwidthLimit": 87654321}})
+    shared.client.completed(answer["Job"])
+    setting = shared.client.get(target)["Setting"]
+    problem = shared.client.delete(setting, expect=409)
+    assert problem["BlockedOn"] == target
+    shared.client.delete(target)
+    shared.client.delete(setting)
+    shared.client.get(setting, expect=404)
