@@ -24,20 +24,7 @@
 #include "base/error.h"
 #include "base/loop.h"
 #include "block/blockdev.h"
-
-/* How to get at a device; called on the data loop. done is called once, there, never inside open().
- * cancel makes an open that is under way end soon (done is still called). free may be called from
- * any thread, when no open is under way. */
-struct block_opener;
-typedef void (*block_opened_fn)(void *arg, struct blockdev *dev, const struct error *error);
-struct block_opener_ops {
-    void (*open)(struct block_opener *opener, struct loop *loop, block_opened_fn done, void *arg);
-    void (*cancel)(struct block_opener *opener);
-    void (*free)(struct block_opener *opener);
-};
-struct block_opener {
-    const struct block_opener_ops *ops;
-};
+#include "block/opener.h"
 
 enum copy_phase {
     COPY_QUEUED,

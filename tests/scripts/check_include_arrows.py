@@ -16,13 +16,14 @@ import tempfile
 
 ARROWS = {
     "api": {"service", "base"},
-    "service": {"store", "replication", "target", "block", "base"},
+    "service": {"store", "replication", "hosting", "target", "block", "base"},
+    "hosting": {"target", "block", "base"},
     "store": {"base"},
     "replication": {"block", "base"},
     "block": {"base"},
     "target": {"block", "base"},
     "base": set(),
-    "daemon": {"api", "service", "store", "replication", "target", "block", "base"},
+    "daemon": {"api", "service", "store", "replication", "hosting", "target", "block", "base"},
 }
 
 # header pattern -> what may include it: a folder ("store/") or a file ("base/loop_uv.c").

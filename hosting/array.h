@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The hosted volumes that are open: their layers, stacks and fronts, on the loops where they live.
+ *
+ * Thread:    the owner's loop (control); done() comes back there. array_pool_usage() and
+ *            array_volume_usage() from any thread.
+ * Ownership: specs are copied.
+ * Errors:    done() gets a struct error, or NULL when all went well.
+ *
+ * All volumes of a family (they may share layers) live on one loop; a family gets the loop with the fewest volumes when its
+ * first layer is made or opened. Operations on a family are done one after the other, in the order
+ * in which they were asked for. Ids are texts of at most ARRAY_ID_LEN.
+ */
+#ifndef HOSTING_ARRAY_H
+#define HOSTING_ARRAY_H
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "block/blockdev.h"
+#include "block/opener.h"
+#include "block/stack.h"
+
+enum { ARRAY_ID_LEN = 23 };
+
+struct array;
+
+struct array_events {
+    /* The first change by anybody since the volume was opened, replaced, or watched again. */
+    void (*volume_changed)(void *arg, const char *volume_id);
+    /* The pool crossed its low-space threshold, downwards or back. */
+    void (*pool_low_space)(void *arg, const char *pool_id, bool low);
+};
+
+struct array_spec {
+    struct loop *owner;
+    struct loop *const *loops;
+    unsigned n_loops;
+    uint64_t map_bytes; /* memory for maps, of each loop; 0: 48 MiB */
+    struct array_events events;
+    void *events_arg;
+};
+
+int array_new(const struct array_spec *spec, struct array **ret_array);
+/* Flushes and closes everything, then calls done; array_free() may follow. Nothing may be using the volumes. */
+void array_close(struct array *array, loop_fn done, void *arg);
+void array_free(struct array *array);
+
+typedef void (*array_done_fn)(void *arg, const struct error *error);
+
+/* ---- pools: directories with layer files ---- */
+
+/* capacity_bytes 0: that of the file system. The directory is made when it is not there. */
+int array_pool_add(struct array *array, const char *pool_id, const char *dir,
+                   uint64_t capacity_bytes, struct error *error);
+void array_pool_set_capacity(struct array *array, const char *pool_id, uint64_t capacity_bytes);
+/* No layer of it may be open. The directory is removed if it is empty. */
+void array_pool_remove(struct array *array, const char *pool_id);
+
+struct array_usage {
+    uint64_t
+        capacity_bytes; /* what can be used in all: of the pool, or what its file system leaves */
+    uint64_t used_bytes;
+    uint64_t available_bytes;
+};
+/* Any thread. False: no such pool. */
+bool array_pool_usage(struct array *array, const char *pool_id, struct array_usage *ret_usage);
+/* Removes files of layers that known() does not know; before any is open. Returns how many. */
+unsigned array_pool_sweep(struct array *array, const char *pool_id,
+                          bool (*known)(void *arg, const char *layer_id), void *arg);
+
+/* ---- layers ---- */
+
+struct array_layer {
+    char id[ARRAY_ID_LEN + 1];
+    char pool_id[ARRAY_ID_LEN + 1];
+    uint64_t size_bytes;
+};
+
+/* Makes the files of new, empty layers and keeps them open. All or none. */
+void array_layers_create(struct array *array, const char *family, const struct array_layer *layers,
+                         size_t n, array_done_fn done, void *arg);
+/* Closes and removes layers that no open volume uses. Those that are not there are passed over. done may be NULL. */
+void array_layers_remove(struct array *array, const char *family, const struct array_layer *layers,
+                         size_t n, array_done_fn done, void *arg);
+
+/* ---- volumes ---- */
+
+struct array_volume {
+    char id[ARRAY_ID_LEN + 1];
+    char family[ARRAY_ID_LEN + 1];
+    uint64_t size_bytes; /* a top layer that is smaller is made larger */
+    const struct array_layer
+        *layers; /* oldest first; the last is written to. Those that are not open are opened */
+    size_t n_layers;
+    struct block_opener *bottom; /* below the oldest, or NULL; taken over */
+    bool read_only;
+    bool watch; /* volume_changed() wanted */
+};
+
+/* volume_changed() is called at once when the top layer has anything in it and watch is set. */
+void array_volume_open(struct array *array, const struct array_volume *volume, array_done_fn done,
+                       void *arg);
+/* Nobody may have the device any more (exports, copies). Its layers stay open while others use them. */
+void array_volume_close(struct array *array, const char *volume_id, array_done_fn done, void *arg);
+/* Onto other layers (array_volume.id names it); what is under way ends on the old ones. */
+void array_volume_replace(struct array *array, const struct array_volume *volume,
+                          array_done_fn done, void *arg);
+void array_volume_grow(struct array *array, const char *volume_id, uint64_t size_bytes,
+                       array_done_fn done, void *arg);
+void array_volume_set_read_only(struct array *array, const char *volume_id, bool read_only);
+void array_volume_watch(struct array *array, const char *volume_id);
+
+/* The device that stays the same as long as the volume is open, and its loop; NULL when it is not
+ * open. To be used on that loop only. */
+struct blockdev *array_volume_device(struct array *array, const char *volume_id,
+                                     struct loop **ret_loop);
+/* For copies: opens a handle. The volume must stay open until the copy has ended. */
+struct block_opener *array_volume_opener(struct array *array, const char *volume_id);
+
+struct array_volume_usage {
+    uint64_t size_bytes;
+    uint64_t used_bytes; /* of the layers that are its own: no other volume uses them */
+    uint64_t shared_bytes;
+    unsigned n_layers;
+};
+/* Any thread; as of a moment ago. False: not open. */
+bool array_volume_usage(struct array *array, const char *volume_id,
+                        struct array_volume_usage *ret_usage);
+
+/* The new layer (made before) becomes the top; what was the top is frozen and flushed. done: with
+ * how long writes waited. */
+typedef void (*array_cut_fn)(void *arg, const struct error *error, uint64_t pause_ns);
+void array_volume_cut(struct array *array, const char *volume_id, const struct array_layer *layer,
+                      array_cut_fn done, void *arg);
+
+/* ---- merging, hydration ---- */
+
+/* Copies the smaller of the two neighbours into the other, in the background. The volume's stack must have lower right below upper.
+ * done: which of the two is now superfluous (its content is in the other). Stopped by the close of the volume or the array
+ * (shutting_down); nothing is lost then. */
+typedef void (*array_merge_fn)(void *arg, const struct error *error, const char *superfluous_id);
+void array_merge(struct array *array, const char *volume_id, const char *lower_id,
+                 const char *upper_id, array_merge_fn done, void *arg);
+/* After the shorter chain was committed: the layer leaves all stacks, then its file goes. */
+void array_merge_finish(struct array *array, const char *family,
+                        const struct array_layer *superfluous, array_done_fn done, void *arg);
+
+/* Fills the oldest layer from the bottom. progress comes now and then; done: the bottom is not needed any more and was closed. */
+typedef void (*array_progress_fn)(void *arg, uint64_t done_bytes, uint64_t total_bytes,
+                                  uint64_t copied_bytes);
+void array_hydrate(struct array *array, const char *volume_id, array_progress_fn progress,
+                   array_done_fn done, void *arg);
+void array_hydrate_stop(struct array *array, const char *volume_id);
+
+#endif
