@@ -35,6 +35,33 @@ uint64_t layer_used_bytes(const struct layer *layer)
     return layer->used_bytes;
 }
 
+/* taken: what the space has counted for it already. */
+static void account(struct layer *layer, int64_t bytes, uint64_t taken)
+{
+    uint64_t before = layer->used_bytes;
+    if (bytes >= 0) {
+        layer->used_bytes += (uint64_t)bytes;
+    } else {
+        /* What was punched may never have been counted, after a crash. */
+        uint64_t less = (uint64_t)-bytes;
+        layer->used_bytes -= less < before ? less : before;
+    }
+    uint64_t counted = before + taken;
+    if (!layer->space) {
+        return;
+    }
+    if (layer->used_bytes > counted) {
+        space_add(layer->space, layer->used_bytes - counted);
+    } else {
+        space_give(layer->space, counted - layer->used_bytes);
+    }
+}
+
+void layer_account(struct layer *layer, int64_t bytes)
+{
+    account(layer, bytes, 0);
+}
+
 const struct layer_stats *layer_stats(const struct layer *layer)
 {
     return &layer->stats;
@@ -82,6 +109,7 @@ static void opening_end(struct layer_opening *opening)
     bool failed = opening->error.code != ERR_NONE;
     fn(opening->arg, failed ? NULL : layer, failed ? &opening->error : NULL);
     if (failed) {
+        layer_account(layer, -(int64_t)layer->used_bytes);
         layer_map_fini(&layer->map);
         free(layer->path);
         free(layer);
@@ -184,6 +212,7 @@ static void opening_step(struct layer_opening *opening, int status)
             layer->state = LAYER_READY;
             layer->log.epoch = 1;
             layer->log.checkpoint_done = true;
+            layer_account(layer, sizeof(opening->headers));
             opening_end(opening);
             return;
         } else if (opening->step == 1) {
@@ -210,7 +239,7 @@ static void opening_opened(void *arg, struct layer_file *file, const struct erro
         return;
     }
     layer->file = file;
-    layer->used_bytes = file->used_bytes;
+    layer_account(layer, (int64_t)file->used_bytes);
     if (!opening->create && file->size_bytes < LAYER_DATA_OFFSET) {
         error_set(&opening->error, ERR_INVALID_PARAMETER, "%s: it is not a layer file",
                   layer->path);
@@ -243,6 +272,7 @@ static int opening_start(struct loop *loop, const struct layer_spec *spec, bool 
     layer->header.log_half_bytes = spec->log_half_bytes ? spec->log_half_bytes : 1 << 20;
     memcpy(layer->header.id, spec->id, LAYER_ID_BYTES);
     layer->map.cache = spec->cache;
+    layer->space = spec->space;
     if (create) {
         CHECK(spec->size_bytes > 0 && spec->size_bytes <= LAYER_MAX_BYTES &&
               spec->size_bytes % 512 == 0);
@@ -512,6 +542,15 @@ static void load_replay(void *arg, int status)
     load_end(load, 0);
 }
 
+/* Records have no block of zeros, and a half is written from its beginning. */
+static uint64_t log_written(const uint8_t *half, uint64_t bytes)
+{
+    while (bytes > 0 && mem_is_zero(half + bytes - LAYER_BLOCK, LAYER_BLOCK)) {
+        bytes -= LAYER_BLOCK;
+    }
+    return bytes;
+}
+
 static void load_log_read(struct log_load *load, int status)
 {
     struct layer *layer = load->layer;
@@ -525,6 +564,10 @@ static void load_log_read(struct log_load *load, int status)
         layer->damage_told = true;
         load_end(load, -EIO);
         return;
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        layer->log_written[i] = log_written(load->halves + i * (size_t)layer->header.log_half_bytes,
+                                            layer->header.log_half_bytes);
     }
     load_replay(load, 0);
 }
@@ -632,9 +675,8 @@ static int change_end(struct layer_op *op, int status)
     if (!status) {
         layer->unsynced = true;
         layer_map_set(&layer->map, op->first, op->last, op->state, op_changed, op);
-        int64_t used = (int64_t)layer->used_bytes + op->allocated_bytes;
-        layer->used_bytes = used > 0 ? (uint64_t)used : 0;
     }
+    account(layer, op->allocated_bytes, op->taken_bytes);
     layer_map_unpin(&layer->map, op->first, op->last);
     op->status = status;
     layer->busy--;
@@ -649,10 +691,31 @@ static void change_done(struct layer_io *io)
     op->done(op);
 }
 
+uint64_t layer_missing_bytes(struct layer *layer, uint64_t first, uint64_t last)
+{
+    uint64_t bytes = 0;
+    uint64_t count;
+    for (uint64_t g = first; g <= last; g += count) {
+        if (layer_map_run(&layer->map, g, last, &count) != GRANULE_DATA) {
+            bytes += count * LAYER_GRANULE;
+        }
+    }
+    return bytes;
+}
+
 int layer_change(struct layer *layer, struct layer_op *op)
 {
     op->layer = layer;
     op->allocated_bytes = 0;
+    op->taken_bytes = 0;
+    if (op->state == GRANULE_DATA && layer->space) {
+        uint64_t bytes = layer_missing_bytes(layer, op->first, op->last);
+        int err = bytes > 0 ? space_take(layer->space, bytes) : 0;
+        if (err) {
+            return err;
+        }
+        op->taken_bytes = bytes;
+    }
     layer_map_pin(&layer->map, op->first, op->last);
     layer->busy++;
     op->io.done = change_done;
@@ -789,6 +852,7 @@ static void close_done(void *arg)
     layer_done_fn fn = layer->close_fn;
     void *fn_arg = layer->close_arg;
     int status = layer->close_status;
+    layer_account(layer, -(int64_t)layer->used_bytes);
     layer_map_fini(&layer->map);
     free(layer->pending);
     free(layer->commit.entries);

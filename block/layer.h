@@ -21,6 +21,7 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "block/space.h"
 
 enum { LAYER_GRANULE = 4096, LAYER_ID_BYTES = 16 };
 
@@ -39,6 +40,7 @@ struct layer_spec {
     const char *path;
     struct layer_cache *cache;
     const struct layer_backend *backend;
+    struct space *space; /* of the pool that the file is in, or NULL: not counted, not limited */
     /* For layer_create(); layer_open() checks them if they are not zero. */
     uint64_t size_bytes; /* multiple of 512, at most LAYER_MAX_BYTES */
     uint8_t id[LAYER_ID_BYTES];
@@ -63,7 +65,7 @@ void layer_unref(struct layer *layer, layer_done_fn fn, void *arg);
 const char *layer_path(const struct layer *layer);
 const uint8_t *layer_id(const struct layer *layer);
 uint64_t layer_size_bytes(const struct layer *layer);
-/* What the file occupies: told by the file system at open, counted since. */
+/* What the file occupies, metadata too: told by the file system at open, counted since. Cheap. */
 uint64_t layer_used_bytes(const struct layer *layer);
 
 struct layer_stats {

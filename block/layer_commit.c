@@ -143,6 +143,9 @@ static void checkpoint_step(struct layer_checkpoint *checkpoint, int status)
             io->len = LAYER_BLOCK;
             io->iov = &checkpoint->iov;
             io->n_iov = 1;
+            if (page->generation < 2) {
+                layer_account(layer, LAYER_BLOCK); /* a slot that was never written */
+            }
             checkpoint->at++;
             break;
         case LAST_SYNC:
@@ -318,6 +321,15 @@ static int commit_record(struct layer *layer)
                      bytes);
 }
 
+static void log_account(struct layer *layer)
+{
+    uint64_t *written = &layer->log_written[layer->log.epoch % 2];
+    if (layer->log.tail > *written) {
+        layer_account(layer, (int64_t)(layer->log.tail - *written));
+        *written = layer->log.tail;
+    }
+}
+
 enum { COMMIT_DATA, COMMIT_RECORD, COMMIT_SYNC, COMMIT_NEXT };
 
 static void commit_step(struct layer *layer, int status)
@@ -348,6 +360,7 @@ static void commit_step(struct layer *layer, int status)
             break;
         default:
             layer->log.tail += layer_record_bytes((uint32_t)commit->taking);
+            log_account(layer);
             layer->log.sequence++;
             commit->written += commit->taking;
             layer->stats.commits++;

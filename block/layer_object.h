@@ -40,7 +40,9 @@ struct layer {
     unsigned header_slot; /* that was used at open; growing writes the other one first */
     struct layer_map map;
     struct layer_log log;
-    uint64_t used_bytes;
+    struct space *space;
+    uint64_t used_bytes;     /* our part of the space, besides what changes under way have taken */
+    uint64_t log_written[2]; /* of each half: what occupies space */
     struct layer_stats stats;
     bool damage_told;
     struct loop_task failed_task;
@@ -71,6 +73,8 @@ struct layer {
     struct layer_wait close_wait;
 };
 
+/* The file occupies so much more or less now. */
+void layer_account(struct layer *layer, int64_t bytes);
 void layer_waits_call(struct list *waits, int status);
 void layer_try_close(struct layer *layer);
 void layer_log_add(struct layer *layer, uint64_t first, uint64_t count, enum granule_state state);

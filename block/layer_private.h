@@ -43,8 +43,11 @@ struct layer_op {
     void *arg;
     int status;
     int64_t allocated_bytes; /* afterwards: more than before */
+    uint64_t taken_bytes;    /* of the pool's space, while under way */
 };
-/* The status, done is not called; or -EINPROGRESS. */
+/* Of granules that are known: what they would occupy if all were data, and do not yet. */
+uint64_t layer_missing_bytes(struct layer *layer, uint64_t first, uint64_t last);
+/* The status, done is not called; or -EINPROGRESS. -ENOSPC: also if the pool has no more space. */
 int layer_change(struct layer *layer, struct layer_op *op);
 
 void layer_flush_wait(struct layer *layer, struct layer_wait *wait);

@@ -218,13 +218,10 @@ uint64_t stack_release(struct blockdev *dev)
 int stack_reserve(struct stack_op *op, struct layer *layer, uint64_t first, uint64_t last)
 {
     struct stack *stack = op->stack;
-    uint64_t bytes = 0;
-    uint64_t count;
-    for (uint64_t g = first; g <= last; g += count) {
-        if (layer_map_run(layer_map_of(layer), g, last, &count) != GRANULE_DATA) {
-            bytes += count * LAYER_GRANULE;
-        }
+    if (!stack->capacity.reserve && !stack->capacity.release) {
+        return 0;
     }
+    uint64_t bytes = layer_missing_bytes(layer, first, last);
     if (bytes > 0 && stack->capacity.reserve) {
         int err = stack->capacity.reserve(stack->capacity.arg, bytes);
         if (err) {

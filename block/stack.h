@@ -14,6 +14,8 @@
  *            crash in between leaves an empty layer on top, which does no harm.
  * Clone:     layer_create(), then stack_open() with the frozen layers and the new one on top.
  * Delete:    stack_job_start() (merge), record the shorter list, stack_remove(), unlink the file.
+ * Space:     layers that were opened with a struct space (block/space.h) count in it what they
+ *            occupy and get -ENOSPC for data beyond its capacity, on whatever loop they live.
  * Who shares layers between stacks counts that: a layer under two different layers may be merged
  * up (copied), never be the target of a merge down.
  */

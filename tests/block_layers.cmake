@@ -3,6 +3,7 @@
 add_library(layer_disk STATIC unit/layer_disk.c)
 target_link_libraries(layer_disk PUBLIC block base)
 
+smirror_unit_test(space block base)
 smirror_unit_test(layer_stack layer_disk block base)
 
 add_executable(test_layer_power crash/layer_power.c)

@@ -11,10 +11,12 @@ static void random_operations_agree_with_a_model(void **state)
         for (int round = 0; round < 3; round++) {
             world_run(world, 300);
             world_check(world, false);
+            world_check_space(world);
         }
         world_close(world);
         world_open(world);
         world_check(world, false);
+        world_check_space(world);
         world_free(world);
     }
 }
@@ -130,6 +132,44 @@ static void a_full_pool_refuses_and_harms_nothing(void **state)
     struct world_wait wait = {0};
     blockdev_close(dev, world_closed, &wait);
     world_await(world, &wait);
+    world_free(world);
+}
+
+static void the_space_of_a_pool_is_shared_and_kept(void **state)
+{
+    (void)state;
+    static uint8_t data[64 << 10];
+    struct world *world = world_new(3, 0);
+    struct io io;
+    uint64_t empty = space_used(&world->space);
+    assert_int_equal(empty, 8192); /* the header */
+    memset(data, 1, sizeof(data));
+    space_set_capacity(&world->space, empty + (16 << 10));
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 12 << 10, 0, &io), 0);
+    assert_true(world_snapshot(world)); /* headers and logs are not refused */
+    space_set_capacity(&world->space, space_used(&world->space) + (8 << 10));
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 12 << 10, 0, &io), -ENOSPC);
+    assert_int_equal(space_refused(&world->space), 1);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 4096, data, 8192, 0, &io), 0);
+    assert_int_equal(space_left(&world->space), 0);
+    /* What has its space may be written again, zeros need none, discarding gives it back. */
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 4096, data, 8192, 0, &io), 0);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_ZERO, 32768, NULL, 8192, 0, &io), 0);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_DISCARD, 4096, NULL, 4096, 0, &io), 0);
+    assert_int_equal(space_left(&world->space), 4096);
+    /* A write that fails keeps nothing. */
+    layer_disk_fail(world->disk, LAYER_IO_WRITE, 1, -EIO);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 4096, data, 4096, 0, &io), -EIO);
+    assert_int_equal(space_left(&world->space), 4096);
+    /* A new life counts the same. */
+    assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), 0);
+    uint64_t used = space_used(&world->space);
+    world_close(world);
+    assert_int_equal(space_used(&world->space), 0);
+    world_open(world);
+    assert_int_equal(space_used(&world->space), used);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 4096, data, 4096, 0, &io), 0);
+    world_check_space(world);
     world_free(world);
 }
 
@@ -438,6 +478,7 @@ int main(void)
         cmocka_unit_test(discard_gives_the_space_back),
         cmocka_unit_test(the_first_write_after_a_snapshot_copies_nothing),
         cmocka_unit_test(a_full_pool_refuses_and_harms_nothing),
+        cmocka_unit_test(the_space_of_a_pool_is_shared_and_kept),
         cmocka_unit_test(after_a_failed_sync_no_flush_succeeds),
         cmocka_unit_test(flushes_at_once_share_their_syncs),
         cmocka_unit_test(a_clone_of_a_device_fills_itself),

@@ -75,6 +75,7 @@ struct world {
     uint64_t stamp;
     struct world_op ops[W_INFLIGHT];
     uint64_t capacity_used;
+    struct space space;
     struct blockdev *bottom;
     bool merged; /* a merge was not finished: run it again */
     enum stack_job_kind merge_kind;
@@ -173,6 +174,7 @@ static inline struct layer *world_layer(struct world *world, const char *name, b
     struct layer_spec spec = {.path = name,
                               .cache = world->cache,
                               .backend = layer_disk_backend(world->disk),
+                              .space = &world->space,
                               .size_bytes = create ? W_SIZE : 0,
                               .log_half_bytes = 4096u * (2 + world->seed % 3)};
     memcpy(spec.id, name, strlen(name) < 16 ? strlen(name) : 16);
@@ -226,6 +228,7 @@ static inline struct world *world_new(uint64_t seed, unsigned delay_percent)
     assert_non_null(world);
     world->seed = seed;
     random_seed(&world->random, seed);
+    space_init(&world->space, 0);
     assert_int_equal(loop_sim_new(seed, &world->sim), 0);
     assert_int_equal(loop_sim_add(world->sim, "world", &world->loop), 0);
     world->disk = layer_disk_new(seed * 7 + 1, delay_percent);
@@ -543,6 +546,21 @@ static inline void world_close(struct world *world)
     }
     loop_sim_run_until_idle(world->sim);
     W_EXPECT(world, layer_cache_bytes(world->cache) == 0);
+    W_EXPECT(world, space_used(&world->space) == 0);
+}
+
+/* What the layers count is what the files occupy; not after a power cut, which leaks. */
+static inline void world_check_space(struct world *world)
+{
+    uint64_t sum = 0;
+    world_drain(world);
+    loop_sim_run_until_idle(world->sim);
+    for (unsigned i = 0; i < world->n_layers; i++) {
+        uint64_t used = layer_used_bytes(world->layers[i]);
+        sum += used;
+        W_EXPECT(world, used == layer_disk_used(world->disk, world->names[i]));
+    }
+    W_EXPECT(world, space_used(&world->space) == sum);
 }
 
 static inline void world_free(struct world *world)
