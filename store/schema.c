@@ -85,7 +85,9 @@ static const char schema_1[] =
 "  kind         INTEGER NOT NULL,"
 "  element_name TEXT NOT NULL,"
 "  system_id    TEXT NOT NULL REFERENCES systems (id),"
-"  created_ms   INTEGER NOT NULL"
+"  path           TEXT NOT NULL,"
+"  capacity_bytes INTEGER NOT NULL,"
+"  created_ms     INTEGER NOT NULL"
 ") STRICT;"
 "CREATE INDEX pools_by_system ON pools (system_id);"
 "CREATE INDEX pools_by_element_name ON pools (element_name);"
@@ -115,9 +117,14 @@ static const char schema_1[] =
 "  persistent      INTEGER NOT NULL CHECK (persistent IN (0, 1)),"
 "  setting_id      TEXT NOT NULL,"
 "  problem         TEXT NOT NULL,"
+"  family          TEXT NOT NULL,"
+"  top_layer_id    TEXT NOT NULL,"
+"  watched         INTEGER NOT NULL CHECK (watched IN (0, 1)),"
+"  offline         INTEGER NOT NULL CHECK (offline IN (0, 1)),"
 "  created_ms      INTEGER NOT NULL,"
 "  last_seen_ms    INTEGER NOT NULL"
 ") STRICT;"
+"CREATE INDEX volumes_by_top_layer ON volumes (top_layer_id) WHERE top_layer_id <> '';"
 "CREATE INDEX volumes_by_system ON volumes (system_id);"
 "CREATE INDEX volumes_by_pool ON volumes (pool_id);"
 "CREATE INDEX volumes_by_lun ON volumes (kind, iqn, lun);"
@@ -127,6 +134,21 @@ static const char schema_1[] =
 "CREATE INDEX volumes_by_identity ON volumes (identity);"
 /* The search for a target of a copy: free ones from the smallest upwards. */
 "CREATE INDEX volumes_free ON volumes (size_bytes) WHERE allocated = 0 AND pool_id <> '';"
+
+/* Files of hosted volumes. Layers form trees: parent_id is the one below, '' under the oldest, which may have a volume of
+ * another system below it (bottom_volume_id). */
+"CREATE TABLE layers ("
+"  seq              INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  id               TEXT NOT NULL UNIQUE,"
+"  pool_id          TEXT NOT NULL REFERENCES pools (id),"
+"  parent_id        TEXT NOT NULL,"
+"  family           TEXT NOT NULL,"
+"  size_bytes       INTEGER NOT NULL,"
+"  bottom_volume_id TEXT NOT NULL"
+") STRICT;"
+"CREATE INDEX layers_by_pool ON layers (pool_id);"
+"CREATE INDEX layers_by_parent ON layers (parent_id);"
+"CREATE INDEX layers_by_bottom ON layers (bottom_volume_id) WHERE bottom_volume_id <> '';"
 
 /* StorageSynchronized: one row for each pair of elements. */
 "CREATE TABLE synchronizations ("
@@ -163,8 +185,9 @@ static const char schema_1[] =
 "  when_deactivated_ms       INTEGER NOT NULL,"
 "  UNIQUE (source_id, target_id)"
 ") STRICT;"
-"CREATE INDEX synchronizations_by_source ON synchronizations (source_id);"
-"CREATE INDEX synchronizations_by_target ON synchronizations (target_id);"
+/* With the id: what refers to the volumes of a page is read from these two alone. */
+"CREATE INDEX synchronizations_by_source ON synchronizations (source_id, seq, id);"
+"CREATE INDEX synchronizations_by_target ON synchronizations (target_id, seq, id);"
 "CREATE INDEX synchronizations_by_copy_state ON synchronizations (copy_state);"
 "CREATE INDEX synchronizations_by_job ON synchronizations (job_id);"
 
@@ -256,6 +279,9 @@ static const char schema_1[] =
 /* There from the first start. Priority 3: same as host I/O; synchronization 2: start at once. */
 "INSERT INTO systems (id, element_name, local, created_ms)"
 "  VALUES ('local', 'smirror', 1, unixepoch() * 1000);"
+/* Where volumes of our own come from when nobody says otherwise. */
+"INSERT INTO pools (id, kind, element_name, system_id, path, capacity_bytes, created_ms)"
+"  VALUES ('default', 2, 'default', 'local', 'pools/default', 0, unixepoch() * 1000);"
 "INSERT INTO settings (id, element_name, replication_priority, initial_synchronization,"
 "                      bandwidth_limit, verify, created_ms)"
 "  VALUES ('default', 'Default', 3, 2, 0, 0, unixepoch() * 1000);";

@@ -2,6 +2,7 @@
 #include "store/volume.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "base/check.h"
 #include "store/table_sql.h"
@@ -28,6 +29,10 @@ static const struct column volume_columns[] = {
     COLUMN(struct volume_row, BOOL, persistent),
     COLUMN(struct volume_row, TEXT, setting_id),
     COLUMN(struct volume_row, TEXT, problem),
+    COLUMN(struct volume_row, TEXT, family),
+    COLUMN(struct volume_row, TEXT, top_layer_id),
+    COLUMN(struct volume_row, BOOL, watched),
+    COLUMN(struct volume_row, BOOL, offline),
     COLUMN(struct volume_row, U64, created_ms),
     COLUMN(struct volume_row, U64, last_seen_ms),
 };
@@ -38,10 +43,58 @@ static const struct column pool_columns[] = {
     COLUMN(struct pool_row, U32, kind),
     COLUMN(struct pool_row, TEXT, element_name),
     COLUMN(struct pool_row, TEXT, system_id),
+    COLUMN(struct pool_row, TEXT, path),
+    COLUMN(struct pool_row, U64, capacity_bytes),
     COLUMN(struct pool_row, U64, created_ms),
 };
 const struct table pool_table = {"pools", sizeof(struct pool_row), pool_columns,
                                  ARRAY_LEN(pool_columns)};
+
+static const struct column layer_columns[] = {
+    COLUMN(struct layer_row, TEXT, pool_id),
+    COLUMN(struct layer_row, TEXT, parent_id),
+    COLUMN(struct layer_row, TEXT, family),
+    COLUMN(struct layer_row, U64, size_bytes),
+    COLUMN(struct layer_row, TEXT, bottom_volume_id),
+};
+const struct table layer_table = {"layers", sizeof(struct layer_row), layer_columns,
+                                  ARRAY_LEN(layer_columns)};
+
+int layer_chain(struct db *db, const char *top_layer_id, struct layer_row **ret_rows, size_t *ret_n)
+{
+    struct layer_row *rows = NULL;
+    size_t room = 0;
+    size_t n = 0;
+    struct layer_row row;
+
+    for (const char *id = top_layer_id; id[0] != '\0'; id = row.parent_id) {
+        int err = table_get(db, &layer_table, id, &row);
+
+        if (err == 0 && n == room) {
+            struct layer_row *more = realloc(rows, (room + 16) * 2 * sizeof(*rows));
+
+            err = more == NULL ? -ENOMEM : 0;
+            if (more != NULL) {
+                rows = more;
+                room = (room + 16) * 2;
+            }
+        }
+        if (err < 0) {
+            free(rows);
+            return err == -ENOENT ? -EIO : err; /* the records contradict themselves */
+        }
+        rows[n++] = row;
+    }
+    for (size_t i = 0; i < n / 2; i++) {
+        struct layer_row swap = rows[i];
+
+        rows[i] = rows[n - 1 - i];
+        rows[n - 1 - i] = swap;
+    }
+    *ret_rows = rows;
+    *ret_n = n;
+    return 0;
+}
 
 /* The terms on allocated and pool_id are those of the index volumes_free, which has the rows in the
  * order wanted. */

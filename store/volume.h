@@ -35,6 +35,11 @@ struct volume_row {
     bool persistent;
     char setting_id[ID_SIZE]; /* "" none: the setting that a Goal has given it */
     char problem[NAME_SIZE]; /* "" or why it cannot be used now */
+    /* hosted only */
+    char family[ID_SIZE];       /* those that may share layers */
+    char top_layer_id[ID_SIZE]; /* what it writes to */
+    bool watched;               /* its first change is to be told: a snapshot becomes Skewed */
+    bool offline;               /* has no content to show: a replica that is not active */
     uint64_t created_ms;
     uint64_t last_seen_ms;
 };
@@ -45,9 +50,26 @@ struct pool_row {
     uint32_t kind; /* enum pool_kind */
     char element_name[NAME_SIZE];
     char system_id[ID_SIZE];
+    char path[NAME_SIZE];    /* POOL_FILE: its directory, absolute or below the data directory */
+    uint64_t capacity_bytes; /* POOL_FILE; 0: what its file system has */
     uint64_t created_ms;
 };
 extern const struct table pool_table;
+
+/* A file of a hosted volume (docs/design/hosted.md). */
+struct layer_row {
+    struct row_head head;
+    char pool_id[ID_SIZE];
+    char parent_id[ID_SIZE]; /* the layer below, "" under the oldest */
+    char family[ID_SIZE];
+    uint64_t size_bytes;
+    char bottom_volume_id[ID_SIZE]; /* of the oldest: what is below it, or "" */
+};
+extern const struct table layer_table;
+
+/* A layer and those below it, the oldest first, into a malloc()ed array that the caller frees. */
+int layer_chain(struct db *db, const char *top_layer_id, struct layer_row **ret_rows,
+                size_t *ret_n);
 
 /* The volume that a copy of size_bytes may take as its target when the client names none: the
  * smallest that fits, the oldest of equals, -ENOENT when there is none. It fits when it

@@ -17,6 +17,7 @@
 const struct table *const fixture_tables[] = {
     &system_table, &access_point_table, &secret_table, &setting_table, &pool_table,
     &volume_table, &sync_table,         &job_table,    &copy_table,    &job_element_table,
+    &layer_table,
 };
 const size_t fixture_n_tables = ARRAY_LEN(fixture_tables);
 
@@ -100,7 +101,7 @@ bool column_is_reference(const struct table *table, const struct column *column)
         {&access_point_table, "system_id"}, {&pool_table, "system_id"},
         {&volume_table, "system_id"},       {&sync_table, "source_id"},
         {&sync_table, "target_id"},         {&copy_table, "job_id"},
-        {&job_element_table, "job_id"},
+        {&job_element_table, "job_id"},     {&layer_table, "pool_id"},
     };
     for (size_t i = 0; i < ARRAY_LEN(references); i++) {
         if (references[i].table == table && strcmp(references[i].column, column->name) == 0) {

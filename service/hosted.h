@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Hosted volumes as records: their layers, cuts, content and end; and the effects that make them
+ * real (docs/design/hosted.md).
+ *
+ * Thread:    control, inside a call.
+ * Ownership: rows are values.
+ * Errors:    call->error, as handlers do.
+ *
+ * A function here changes rows in the call's transaction and asks for effects; the answer of the call waits for these
+ * (call_gate()). Whatever needs new layers must be called from a body that hosted_run() runs.
+ */
+#ifndef SERVICE_HOSTED_H
+#define SERVICE_HOSTED_H
+
+#include "hosting/array.h"
+#include "service/call.h"
+#include "store/replica.h"
+#include "store/volume.h"
+
+enum {
+    HOSTED_BLOCK_BYTES = 512,
+    HOSTED_PHYSICAL_BYTES = 4096,
+    HOSTED_MAX_LAYERS = 252, /* in a chain: as many snapshots of a volume as that */
+};
+
+/*
+ * For handlers: runs body. If body wanted layers whose files are not there, they are made while the call is pending, and body
+ * runs again from its beginning, on the records as they are then. A handler is
+ *
+ *     int method_x(struct call *call) { return hosted_run(call, x_body); }
+ *
+ * body may be run more than once, must not keep anything from one run to the next, and may return
+ * CALL_PENDING itself (its next step then is called through hosted_run() too).
+ */
+int hosted_run(struct call *call, method_fn body);
+
+/* ---- pools of files ---- */
+
+/* Where a new volume goes: pool, or the pool of source if that is hosted, or /pools/default. invalid_parameter (of parameter)
+ * when pool is no pool of files. */
+int hosted_pool(struct call *call, const char *parameter, const struct pool_row *pool,
+                const struct volume_row *source, struct pool_row *ret_pool);
+
+/* ---- volumes ---- */
+
+/* A new volume that reads as zeros; element_name NULL: a name of ours, made of base ("volume" when NULL). */
+int hosted_create(struct call *call, const struct pool_row *pool, uint64_t size_bytes,
+                  const char *element_name, const char *base, struct volume_row *ret_volume);
+
+/* Can source be cut for a volume of that pool (its layers be shared)? */
+bool hosted_can_share(const struct volume_row *source, const struct pool_row *pool);
+
+/* A cut of source now, and a new volume that begins with what source reads at that moment: a snapshot, or a clone.
+ * watched: its own first change is to be told (see hosted_changed_fn()). offline: no cut yet, the volume is there but
+ * not served, until hosted_refresh(). */
+int hosted_derive(struct call *call, const struct volume_row *source, const char *element_name,
+                  bool watched, bool offline, struct volume_row *ret_volume);
+
+/* target (hosted, of the same pool) takes what source reads now: what target had is gone. Its size stays (not smaller than
+ * the source's), it is served if it was offline. */
+int hosted_refresh(struct call *call, const struct volume_row *source, struct volume_row *target,
+                   bool watched);
+
+/* source takes what replica reads now, its own changes included. What source had until now is kept
+ * as a new volume, element_name NULL: "{name}-before-restore-{n}". Its size stays. */
+int hosted_restore(struct call *call, struct volume_row *source, struct volume_row *replica,
+                   const char *kept_name, struct volume_row *ret_kept);
+
+/* Loses its content and is not served until hosted_refresh(): Deactivate. */
+int hosted_blank(struct call *call, struct volume_row *volume);
+
+/* Not a replica any more: its changes are not to be told. */
+int hosted_unwatch(struct call *call, struct volume_row *volume);
+int hosted_set_read_only(struct call *call, struct volume_row *volume, bool read_only);
+
+/* Larger, to be served at once. */
+int hosted_grow(struct call *call, struct volume_row *volume, uint64_t size_bytes);
+
+/* The volume goes, and what only it used. in_use when somebody is logged in to it. Its relationships are the caller's to end. */
+int hosted_delete(struct call *call, const struct volume_row *volume);
+
+/* ---- at run time ---- */
+
+/* Opens and serves all hosted volumes; before the service answers. Volumes that cannot be opened get their problem. done is
+ * called on control. */
+int hosted_start(struct control *control, loop_fn done, void *arg);
+/* After copies have ended: nobody is served any more, everything is flushed and closed. */
+void hosted_stop(struct control *control, loop_fn done, void *arg);
+
+/* For copies: how to get at the volume, and the loop it lives on. NULL when it is not open. */
+struct block_opener *hosted_opener(struct control *control, const char *volume_id,
+                                   struct loop **ret_loop);
+
+#endif
