@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Serves LUNs in memory or in files on a portal, for initiators that tests and benchmarks run.
+ * Serves LUNs in memory, in files or in layers on a portal, for initiators that tests and
+ * benchmarks run.
  *
- *     target_serve [options] LUN...       LUN: mem:SIZE or a path (created with ,create=SIZE)
+ *     target_serve [options] LUN...       LUN: mem:SIZE, layer:PATH or a path (of a file or a
+ *                                         layer that is made, with ,create=SIZE)
  *
  * Prints "portal ADDRESS:PORT" when it serves. Ends on SIGTERM and SIGINT, draining.
  */
@@ -21,6 +23,7 @@
 #include "block/delay_dev.h"
 #include "block/file_dev.h"
 #include "block/mem_dev.h"
+#include "block/stack.h"
 #include "target/target.h"
 
 enum { MAX_LUNS = 16 };
@@ -31,6 +34,8 @@ static struct {
     struct target_server *server;
     struct target *target;
     struct blockdev *devs[MAX_LUNS];
+    struct layer_cache *cache; /* of all layers */
+    struct layer *layers[MAX_LUNS];
     const char *specs[MAX_LUNS];
     unsigned n_luns, n_open;
     const char *name;
@@ -131,33 +136,64 @@ static void file_opened(void *arg, struct blockdev *dev, const struct error *err
     one_open();
 }
 
+static void open_memory(unsigned i, const char *text)
+{
+    struct mem_dev_spec spec = {.size_bytes = parse_size(text),
+                                .block_bytes = serve.block_bytes,
+                                .physical_bytes = serve.physical_bytes};
+    const char *capacity = strchr(text, ':');
+    spec.capacity_bytes = capacity ? parse_size(capacity + 1) : 0;
+    CHECK(mem_dev_new(serve.data, &spec, &serve.devs[i]) == 0);
+    if (serve.delay.bytes_per_second || serve.delay.latency_ns) {
+        CHECK(delay_dev_new(serve.devs[i], &serve.delay, 1, &serve.devs[i]) == 0);
+    }
+    one_open();
+}
+
+/* A volume of one layer. */
+static void layer_opened(void *arg, struct layer *layer, const struct error *error)
+{
+    unsigned i = (unsigned)((struct layer **)arg - serve.layers);
+    if (!layer) {
+        fprintf(stderr, "target_serve: %s\n", error->detail);
+        exit(1);
+    }
+    serve.layers[i] = layer;
+    struct stack_spec spec = {.layers = &serve.layers[i], .n_layers = 1};
+    CHECK(stack_open(serve.data, &spec, &serve.devs[i]) == 0);
+    one_open();
+}
+
 static void open_devices(void *arg)
 {
     (void)arg;
     for (unsigned i = 0; i < serve.n_luns; i++) {
         const char *text = serve.specs[i];
         if (strncmp(text, "mem:", 4) == 0) {
-            struct mem_dev_spec spec = {.size_bytes = parse_size(text + 4),
-                                        .block_bytes = serve.block_bytes,
-                                        .physical_bytes = serve.physical_bytes};
-            const char *capacity = strchr(text + 4, ':');
-            spec.capacity_bytes = capacity ? parse_size(capacity + 1) : 0;
-            CHECK(mem_dev_new(serve.data, &spec, &serve.devs[i]) == 0);
-            if (serve.delay.bytes_per_second || serve.delay.latency_ns) {
-                CHECK(delay_dev_new(serve.devs[i], &serve.delay, 1, &serve.devs[i]) == 0);
-            }
-            one_open();
+            open_memory(i, text + 4);
             continue;
         }
-        char *path = strdup(text);
+        bool layer = strncmp(text, "layer:", 6) == 0;
+        char *path = strdup(layer ? text + 6 : text);
         char *create = strstr(path, ",create=");
-        struct file_dev_spec spec = {.path = path, .block_bytes = serve.block_bytes};
+        uint64_t size = 0;
         if (create) {
             *create = '\0';
-            spec.create = true;
-            spec.size_bytes = parse_size(create + 8);
+            size = parse_size(create + 8);
         }
-        CHECK(file_dev_open(serve.data, &spec, file_opened, &serve.devs[i]) == 0);
+        if (layer) {
+            struct layer_spec spec = {.path = path, .size_bytes = size, .id = "target_serve"};
+            CHECK(serve.cache || layer_cache_new(0, &serve.cache) == 0);
+            spec.cache = serve.cache;
+            CHECK((create ? layer_create : layer_open)(serve.data, &spec, layer_opened,
+                                                       &serve.layers[i]) == 0);
+        } else {
+            struct file_dev_spec spec = {.path = path,
+                                         .block_bytes = serve.block_bytes,
+                                         .create = create != NULL,
+                                         .size_bytes = size};
+            CHECK(file_dev_open(serve.data, &spec, file_opened, &serve.devs[i]) == 0);
+        }
         free(path);
     }
 }
@@ -170,9 +206,25 @@ static void stop_owner(void *arg)
     loop_stop(serve.owner);
 }
 
+static void device_closed(void *arg);
+
+static void layer_closed(void *arg, int status)
+{
+    if (status) {
+        fprintf(stderr, "target_serve: a layer was not flushed: %s\n", strerror(-status));
+    }
+    device_closed(arg);
+}
+
 static void device_closed(void *arg)
 {
-    (void)arg;
+    struct layer **layer = arg;
+    if (*layer) {
+        struct layer *last = *layer;
+        *layer = NULL;
+        layer_unref(last, layer_closed, layer);
+        return;
+    }
     if (--serve.n_open == 0) {
         serve.closed_task = (struct loop_task){.fn = stop_owner};
         loop_post(serve.owner, &serve.closed_task);
@@ -183,7 +235,7 @@ static void close_devices(void *arg)
 {
     (void)arg;
     for (unsigned i = 0; i < serve.n_luns; i++) {
-        blockdev_close(serve.devs[i], device_closed, NULL);
+        blockdev_close(serve.devs[i], device_closed, &serve.layers[i]);
     }
 }
 
@@ -234,8 +286,9 @@ static void signal_came(void *arg, int events)
 static void usage(void)
 {
     fprintf(stderr,
-            "target_serve [options] LUN...     LUN: mem:SIZE[:CAPACITY], PATH or "
-            "PATH,create=SIZE\n"
+            "target_serve [options] LUN...     LUN: mem:SIZE[:CAPACITY], PATH, "
+            "layer:PATH,\n"
+            "                                  and with ,create=SIZE after a PATH\n"
             "  --listen ADDRESS:PORT   127.0.0.1:0\n"
             "  --name IQN              iqn.2026-11.io.smirror:test\n"
             "  --block BYTES           512\n"
@@ -410,6 +463,7 @@ int main(int argc, char **argv)
     loop_post(serve.data, &serve.open_task);
     loop_run(serve.owner);
     loop_thread_join(serve.data);
+    layer_cache_free(serve.cache);
     target_server_free(serve.server);
     loop_free(serve.data);
     loop_free(serve.owner);
