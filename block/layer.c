@@ -82,6 +82,11 @@ uint64_t layer_granules(const struct layer *layer)
     return layer->map.n_granules;
 }
 
+struct layer_sharing *layer_sharing(struct layer *layer)
+{
+    return &layer->sharing;
+}
+
 static uint64_t file_bytes(uint64_t size_bytes)
 {
     return LAYER_DATA_OFFSET + granules_of(size_bytes) * LAYER_GRANULE;
@@ -274,8 +279,6 @@ static int opening_start(struct loop *loop, const struct layer_spec *spec, bool 
     layer->map.cache = spec->cache;
     layer->space = spec->space;
     if (create) {
-        CHECK(spec->size_bytes > 0 && spec->size_bytes <= LAYER_MAX_BYTES &&
-              spec->size_bytes % 512 == 0);
         layer_map_init(&layer->map, spec->cache, granules_of(spec->size_bytes), true);
     }
     opening->layer = layer;
@@ -299,6 +302,12 @@ no_memory:
 
 int layer_create(struct loop *loop, const struct layer_spec *spec, layer_open_fn fn, void *arg)
 {
+    uint32_t half = spec->log_half_bytes ? spec->log_half_bytes : LAYER_LOG_HALF_MIN;
+    if (spec->size_bytes == 0 || spec->size_bytes > LAYER_MAX_BYTES ||
+        spec->size_bytes % 512 != 0 || half < LAYER_LOG_HALF_MIN || half > LAYER_LOG_HALF_MAX ||
+        half % LAYER_BLOCK != 0) {
+        return -EINVAL;
+    }
     return opening_start(loop, spec, true, fn, arg);
 }
 

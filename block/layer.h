@@ -46,13 +46,15 @@ struct layer_spec {
     uint8_t id[LAYER_ID_BYTES];
     uint32_t log_half_bytes; /* 0: 1 MiB; multiple of 4 KiB, 8 KiB to 4 MiB */
 };
-#define LAYER_MAX_BYTES (UINT64_C(64) << 40)
+/* 16 TiB - 16 GiB - 4 KiB: then the file is the largest that ext4 takes. */
+#define LAYER_MAX_BYTES ((UINT64_C(16) << 40) - (UINT64_C(16) << 30) - LAYER_GRANULE)
 
 /* layer is NULL and *error tells why, or error is NULL. */
 typedef void (*layer_open_fn)(void *arg, struct layer *layer, const struct error *error);
 typedef void (*layer_done_fn)(void *arg, int status);
 
-/* fn is called from the loop later. -ENOMEM: it will not be. A created file is on the disk, with
+/* fn is called from the loop later. -ENOMEM, or -EINVAL from layer_create() for sizes that cannot
+ * be: it will not be. A created file is on the disk, with
  * its name, when fn is called. An opened one reads its header; its map comes with the first use. */
 int layer_create(struct loop *loop, const struct layer_spec *spec, layer_open_fn fn, void *arg);
 int layer_open(struct loop *loop, const struct layer_spec *spec, layer_open_fn fn, void *arg);

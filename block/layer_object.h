@@ -39,6 +39,7 @@ struct layer {
     struct layer_header header;
     unsigned header_slot; /* that was used at open; growing writes the other one first */
     struct layer_map map;
+    struct layer_sharing sharing;
     struct layer_log log;
     struct space *space;
     uint64_t used_bytes;     /* our part of the space, besides what changes under way have taken */

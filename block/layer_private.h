@@ -26,6 +26,13 @@ bool layer_want(struct layer *layer, uint64_t first, uint64_t last, struct layer
 uint64_t layer_granules(const struct layer *layer);
 struct layer_map *layer_map_of(struct layer *layer);
 
+/* Who has the layer, for stack*.c. */
+struct layer_sharing {
+    unsigned stacks;
+    const struct layer *overwritten_by; /* a merge down of that layer into this one is running */
+};
+struct layer_sharing *layer_sharing(struct layer *layer);
+
 /* Raw, at offset of the volume: io->op, iov and done are the caller's. As layer_file_submit(). */
 int layer_read(struct layer *layer, struct layer_io *io);
 

@@ -177,6 +177,7 @@ static void layers_add(struct stack *stack, struct layer *layer)
 {
     unsigned number = number_free(stack);
     layer_ref(layer);
+    layer_sharing(layer)->stacks++;
     stack->layers[stack->n_layers] = layer;
     stack->numbers[stack->n_layers] = (uint8_t)number;
     stack->by_number[number] = layer;
@@ -577,18 +578,64 @@ static void flush_start(struct stack *stack, struct block_req *req)
     flush_end(&op->read, 0);
 }
 
+static void map_end(struct stack_op *op, int status)
+{
+    struct block_req *req = op->req;
+    stack_op_put(op);
+    blockdev_complete(req, status);
+}
+
 static void map_step(struct stack_op *op);
 
 static void map_known(void *arg, int status)
 {
     struct stack_op *op = arg;
     if (status) {
-        struct block_req *req = op->req;
-        stack_op_put(op);
-        blockdev_complete(req, status);
+        map_end(op, status);
         return;
     }
     map_step(op);
+}
+
+/* What the bottom says of a run that no layer has: no more of it than the run. A bottom that cannot
+ * tell now is no error. */
+static void map_bottom_done(struct block_req *below)
+{
+    struct stack_part *part = below->arg;
+    struct stack_op *op = part->read->arg;
+    struct stack *stack = op->stack;
+    struct block_req *req = op->req;
+    uint64_t end = below->offset + below->len;
+    unsigned n = 0;
+    while (!below->status && n < below->n_extents && req->extents[n].offset < end) {
+        struct block_extent *extent = &req->extents[n++];
+        extent->len = extent->len < end - extent->offset ? extent->len : end - extent->offset;
+    }
+    if (n == 0) {
+        req->extents[n++] = (struct block_extent){
+            .offset = below->offset, .len = below->len, .kind = BLOCK_EXTENT_UNKNOWN};
+    }
+    req->n_extents = n;
+    stack_part_put(stack, part);
+    map_end(op, 0);
+    stack_bottom_read_done(stack);
+}
+
+static void map_bottom(struct stack_op *op, uint64_t begin, uint64_t end)
+{
+    struct stack *stack = op->stack;
+    struct stack_part *part = stack_part_get(stack);
+    op->read = (struct stack_read){.stack = stack, .arg = op};
+    part->read = &op->read;
+    part->req = (struct block_req){.op = BLOCK_MAP,
+                                   .offset = begin,
+                                   .len = end - begin,
+                                   .extents = op->req->extents,
+                                   .max_extents = op->req->max_extents,
+                                   .done = map_bottom_done,
+                                   .arg = part};
+    stack->bottom_reads++;
+    blockdev_submit(stack->bottom, &part->req);
 }
 
 static void map_step(struct stack_op *op)
@@ -611,6 +658,15 @@ static void map_step(struct stack_op *op)
         end = end < stack->base.info.size_bytes ? end : stack->base.info.size_bytes;
         enum block_extent_kind kind = code >= STACK_LAYER ? BLOCK_EXTENT_DATA : BLOCK_EXTENT_ZERO;
         if (code == STACK_ABSENT && stack->bottom && begin < stack->bottom->info.size_bytes) {
+            uint64_t below = stack->bottom->info.size_bytes;
+            end = end < below ? end : below;
+            if (n == 0 && stack->bottom->info.can_map) {
+                map_bottom(op, begin, end);
+                return;
+            }
+            if (n > 0) {
+                break; /* another query will begin here */
+            }
             kind = BLOCK_EXTENT_UNKNOWN;
         }
         if (n > 0 && req->extents[n - 1].kind == kind) {
@@ -623,8 +679,7 @@ static void map_step(struct stack_op *op)
         }
     }
     req->n_extents = n;
-    stack_op_put(op);
-    blockdev_complete(req, 0);
+    map_end(op, 0);
 }
 
 static void map_start(struct stack *stack, struct block_req *req)
@@ -691,6 +746,7 @@ void stack_try_close(struct stack *stack)
     stack_resolved_forget(stack);
     stack->closing_layers = stack->n_layers;
     for (unsigned i = 0, n = stack->n_layers; i < n; i++) {
+        layer_sharing(stack->layers[i])->stacks--;
         layer_unref(stack->layers[i], close_layer_done, stack);
     }
 }
@@ -737,8 +793,12 @@ int stack_open(struct loop *loop, const struct stack_spec *spec, struct blockdev
         return -EINVAL;
     }
     for (unsigned i = 0; i < spec->n_layers; i++) {
+        const struct layer *by = layer_sharing(spec->layers[i])->overwritten_by;
         if (layer_size_bytes(spec->layers[i]) > size) {
             return -EINVAL;
+        }
+        if (by && (i + 1 == spec->n_layers || spec->layers[i + 1] != by)) {
+            return -EBUSY;
         }
     }
     struct stack *stack = calloc(1, sizeof(*stack));

@@ -16,8 +16,10 @@
  * Delete:    stack_job_start() (merge), record the shorter list, stack_remove(), unlink the file.
  * Space:     layers that were opened with a struct space (block/space.h) count in it what they
  *            occupy and get -ENOSPC for data beyond its capacity, on whatever loop they live.
- * Who shares layers between stacks counts that: a layer under two different layers may be merged
- * up (copied), never be the target of a merge down.
+ * Sharing:   a layer that some stack has without the layer that is merged down into it would
+ *            change under that stack. Open stacks are counted, and such a merge is refused; so is
+ *            opening such a stack while the merge runs. What is not open only the caller knows
+ *            (target_shared). A layer under two different layers may be merged up (copied).
  */
 #ifndef BLOCK_STACK_H
 #define BLOCK_STACK_H
@@ -44,7 +46,8 @@ struct stack_spec {
     bool read_only;
 };
 
-/* The size is that of the top layer. */
+/* The size is that of the top layer. -EINVAL for layers that do not fit together; -EBUSY while one
+ * is being overwritten by a layer that is not above it here. */
 int stack_open(struct loop *loop, const struct stack_spec *spec, struct blockdev **ret_dev);
 
 /* The barrier. hold: writes that come from now on wait; fn is called when those under way are
@@ -70,7 +73,7 @@ struct layer *stack_layer(const struct blockdev *dev, unsigned index); /* 0: the
  * what the volume and every snapshot of it reads never changes. */
 enum stack_job_kind {
     STACK_MERGE_UP,   /* layers[index] into layers[index + 1], where that is absent */
-    STACK_MERGE_DOWN, /* layers[index] over layers[index - 1], which nobody else may read */
+    STACK_MERGE_DOWN, /* layers[index] over layers[index - 1], which nobody may read without it */
     STACK_HYDRATE,    /* the bottom into layers[0], where that is absent */
 };
 const char *stack_job_kind_name(enum stack_job_kind kind);
@@ -79,13 +82,16 @@ struct stack_job_spec {
     enum stack_job_kind kind;
     unsigned index;        /* not for STACK_HYDRATE */
     uint32_t max_inflight; /* pieces of 64 KiB at a time; 0: 4 */
+    /* STACK_MERGE_DOWN: a volume or snapshot that is not open has layers[index - 1] without
+     * layers[index]. Refused with -EPERM, as is one that is open. */
+    bool target_shared;
     /* When all is copied and flushed, or the job was stopped (-ECANCELED) or failed. The job is
      * gone then. */
     layer_done_fn done;
     void *arg;
 };
 struct stack_job;
-/* One job per stack; -EBUSY otherwise. */
+/* One job per stack; -EBUSY otherwise. -EINVAL for layers that cannot be. */
 int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
                     struct stack_job **ret_job);
 void stack_job_stop(struct stack_job *job);

@@ -188,6 +188,7 @@ static void job_end(struct stack_job *job, int status)
 {
     struct stack *stack = job->stack;
     stack->job = NULL;
+    layer_sharing(job->target)->overwritten_by = NULL;
     /* First the references, so that done() may remove the source and hear when it is closed. */
     if (job->source) {
         layer_unref(job->source, NULL, NULL);
@@ -477,6 +478,13 @@ static void job_grown(void *arg, int status)
     job_walk(job);
 }
 
+/* Every stack has the layers below one of its own in the same order, so who has upper has lower
+ * right below it: more stacks with lower than with upper means that one has lower alone. */
+static bool is_read_alone(struct layer *lower, struct layer *upper)
+{
+    return layer_sharing(lower)->stacks > layer_sharing(upper)->stacks;
+}
+
 int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
                     struct stack_job **ret_job)
 {
@@ -497,6 +505,9 @@ int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
             return -EINVAL;
         }
         target = source - 1;
+        if (spec->target_shared || is_read_alone(stack->layers[target], stack->layers[source])) {
+            return -EPERM;
+        }
         break;
     case STACK_HYDRATE:
         if (!stack->bottom) {
@@ -506,6 +517,9 @@ int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
     }
     if (source >= stack->n_layers || target >= stack->n_layers) {
         return -EINVAL;
+    }
+    if (layer_sharing(stack->layers[target])->overwritten_by) {
+        return -EBUSY; /* through another stack */
     }
     struct stack_job *job = calloc(1, sizeof(*job));
     if (!job) {
@@ -525,6 +539,9 @@ int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
     }
     uint64_t size = spec->kind == STACK_HYDRATE ? stack->bottom->info.size_bytes
                                                 : layer_size_bytes(job->source);
+    if (spec->kind == STACK_MERGE_DOWN) {
+        layer_sharing(job->target)->overwritten_by = job->source;
+    }
     stack->job = job;
     *ret_job = job;
     if (layer_size_bytes(job->target) < size) {
@@ -572,6 +589,7 @@ int stack_remove(struct blockdev *dev, unsigned index, layer_done_fn fn, void *a
     }
     struct layer *layer = stack->layers[index];
     stack_resolved_forget(stack);
+    layer_sharing(layer)->stacks--;
     stack->by_number[stack->numbers[index]] = NULL;
     stack->n_layers--;
     for (unsigned i = index; i < stack->n_layers; i++) {

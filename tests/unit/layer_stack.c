@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/layer_world.h"
 
+#include "block/fault_dev.h"
 #include "block/mem_dev.h"
 
 static void random_operations_agree_with_a_model(void **state)
@@ -276,6 +277,152 @@ static void a_clone_of_a_device_fills_itself(void **state)
     world_free(world);
 }
 
+static void assert_extent(const struct io *io, unsigned index, uint64_t offset, uint64_t len,
+                          enum block_extent_kind kind)
+{
+    assert_true(index < io->req.n_extents);
+    assert_int_equal(io->extents[index].offset, offset);
+    assert_int_equal(io->extents[index].len, len);
+    assert_int_equal(io->extents[index].kind, kind);
+}
+
+static void the_map_of_the_bottom_shines_through(void **state)
+{
+    (void)state;
+    static uint8_t data[64 << 10];
+    enum { BELOW = 8 << 20 };
+    struct world *world = world_new(5, 30);
+    struct mem_dev_spec mem = {.size_bytes = BELOW - 512};
+    struct blockdev *mem_dev;
+    struct io io;
+    assert_int_equal(mem_dev_new(world->loop, &mem, &mem_dev), 0);
+    assert_int_equal(fault_dev_new(mem_dev, 1, &world->bottom), 0);
+    memset(data, 1, sizeof(data));
+    mem_disk_poke(mem_dev_disk(mem_dev), 1 << 20, data, sizeof(data));
+    struct blockdev *dev = world_stack(world, 1);
+    assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 4096, data, 8192, 0, &io), 0);
+    /* From the beginning, query by query, and no further than what the bottom has. */
+    assert_int_equal(sim_do(world, dev, BLOCK_MAP, 0, NULL, W_SIZE, 0, &io), 0);
+    assert_int_equal(io.req.n_extents, 1);
+    assert_extent(&io, 0, 0, 4096, BLOCK_EXTENT_ZERO);
+    assert_int_equal(sim_do(world, dev, BLOCK_MAP, 4096, NULL, W_SIZE - 4096, 0, &io), 0);
+    assert_int_equal(io.req.n_extents, 1);
+    assert_extent(&io, 0, 4096, 8192, BLOCK_EXTENT_DATA);
+    assert_int_equal(sim_do(world, dev, BLOCK_MAP, 12288, NULL, W_SIZE - 12288, 0, &io), 0);
+    assert_int_equal(io.req.n_extents, 3);
+    assert_extent(&io, 0, 12288, (1 << 20) - 12288, BLOCK_EXTENT_ZERO);
+    assert_extent(&io, 1, 1 << 20, sizeof(data), BLOCK_EXTENT_DATA);
+    assert_extent(&io, 2, (1 << 20) + sizeof(data), BELOW - 512 - (1 << 20) - sizeof(data),
+                  BLOCK_EXTENT_ZERO);
+    assert_int_equal(sim_do(world, dev, BLOCK_MAP, BELOW - 512, NULL, 8192, 0, &io), 0);
+    assert_extent(&io, 0, BELOW - 512, 8704, BLOCK_EXTENT_ZERO);
+    /* It cannot tell now: nothing is known, and nothing is wrong. */
+    struct fault_rule rule = {
+        .action = FAULT_FAIL, .ops = FAULT_OP(BLOCK_MAP), .count = 1, .status = -ENOTCONN};
+    fault_dev_add(world->bottom, &rule);
+    assert_int_equal(sim_do(world, dev, BLOCK_MAP, 1 << 20, NULL, 4096, 0, &io), 0);
+    assert_extent(&io, 0, 1 << 20, 4096, BLOCK_EXTENT_UNKNOWN);
+    assert_int_equal(sim_do(world, dev, BLOCK_MAP, 1 << 20, NULL, 4096, 0, &io), 0);
+    assert_extent(&io, 0, 1 << 20, 4096, BLOCK_EXTENT_DATA);
+    world->bottom->info.can_map = false;
+    assert_int_equal(sim_do(world, dev, BLOCK_MAP, 1 << 20, NULL, 4096, 0, &io), 0);
+    assert_extent(&io, 0, 1 << 20, 4096, BLOCK_EXTENT_UNKNOWN);
+    struct world_wait wait = {0};
+    blockdev_close(dev, world_closed, &wait);
+    world_await(world, &wait);
+    wait = (struct world_wait){0};
+    blockdev_close(world->bottom, world_closed, &wait);
+    world_await(world, &wait);
+    world->bottom = NULL;
+    world_free(world);
+}
+
+static void close_dev(struct world *world, struct blockdev *dev)
+{
+    struct world_wait wait = {0};
+    blockdev_close(dev, world_closed, &wait);
+    world_await(world, &wait);
+}
+
+static void a_merge_never_overwrites_what_others_read(void **state)
+{
+    (void)state;
+    struct world *world = world_new(4, 100);
+    struct world_wait wait = {0};
+    struct stack_job *job;
+    struct stack_job_spec spec = {
+        .kind = STACK_MERGE_DOWN, .index = 1, .done = world_done, .arg = &wait};
+    assert_true(world_snapshot(world));
+    assert_true(world_snapshot(world));
+    /* A snapshot without the layer above is open. */
+    struct blockdev *below = world_stack(world, 1);
+    assert_int_equal(stack_job_start(world->dev, &spec, &job), -EPERM);
+    close_dev(world, below);
+    /* Or it is not, but there. */
+    spec.target_shared = true;
+    assert_int_equal(stack_job_start(world->dev, &spec, &job), -EPERM);
+    spec.target_shared = false;
+    /* One with both layers sees the same before and after. */
+    struct blockdev *both = world_stack(world, 2);
+    assert_int_equal(stack_job_start(world->dev, &spec, &job), 0);
+    struct stack_spec alone = {.layers = world->layers, .n_layers = 1};
+    assert_int_equal(stack_open(world->loop, &alone, &below), -EBUSY);
+    struct layer *fork[2] = {world->layers[0], world->layers[2]};
+    struct stack_spec forked = {.layers = fork, .n_layers = 2};
+    assert_int_equal(stack_open(world->loop, &forked, &below), -EBUSY);
+    struct blockdev *more = world_stack(world, 2);
+    struct stack_job *other;
+    assert_int_equal(stack_job_start(more, &spec, &other), -EINVAL); /* its top */
+    world_await(world, &wait);
+    assert_int_equal(wait.status, 0);
+    below = world_stack(world, 1);
+    close_dev(world, below);
+    close_dev(world, more);
+    close_dev(world, both);
+    world_free(world);
+}
+
+static void sizes_that_cannot_be_are_refused(void **state)
+{
+    (void)state;
+    static const uint64_t sizes[] = {0, 511, 4097, LAYER_MAX_BYTES + 512, UINT64_MAX};
+    struct world *world = world_new(1, 0);
+    struct world_wait wait = {0};
+    struct layer_spec spec = {
+        .path = "x", .cache = world->cache, .backend = layer_disk_backend(world->disk)};
+    for (unsigned i = 0; i < ARRAY_LEN(sizes); i++) {
+        spec.size_bytes = sizes[i];
+        assert_int_equal(layer_create(world->loop, &spec, world_opened, &wait), -EINVAL);
+    }
+    spec.size_bytes = 4096;
+    spec.log_half_bytes = 4096;
+    assert_int_equal(layer_create(world->loop, &spec, world_opened, &wait), -EINVAL);
+    loop_sim_run_until_idle(world->sim);
+    assert_false(wait.done);
+    /* The largest that there is, to its last block. */
+    uint8_t data[4096] = {7};
+    struct io io;
+    struct blockdev *dev;
+    spec.size_bytes = LAYER_MAX_BYTES;
+    spec.log_half_bytes = 0;
+    assert_int_equal(layer_create(world->loop, &spec, world_opened, &wait), 0);
+    world_await(world, &wait);
+    struct stack_spec stack = {.layers = &wait.layer, .n_layers = 1};
+    assert_int_equal(stack_open(world->loop, &stack, &dev), 0);
+    assert_int_equal(
+        sim_do(world, dev, BLOCK_WRITE, LAYER_MAX_BYTES - 512, data, 512, BLOCK_FUA, &io), 0);
+    memset(data, 0, sizeof(data));
+    assert_int_equal(sim_do(world, dev, BLOCK_READ, LAYER_MAX_BYTES - 512, data, 512, 0, &io), 0);
+    assert_int_equal(data[0], 7);
+    assert_int_equal(stack_grow(dev, LAYER_MAX_BYTES + 512, world_done, &wait), -EINVAL);
+    close_dev(world, dev);
+    struct layer *layer = wait.layer;
+    wait = (struct world_wait){0};
+    layer_unref(layer, world_done, &wait);
+    world_await(world, &wait);
+    world_free(world);
+}
+
 static void a_clone_shares_layers_and_goes_its_own_way(void **state)
 {
     (void)state;
@@ -482,6 +629,9 @@ int main(void)
         cmocka_unit_test(after_a_failed_sync_no_flush_succeeds),
         cmocka_unit_test(flushes_at_once_share_their_syncs),
         cmocka_unit_test(a_clone_of_a_device_fills_itself),
+        cmocka_unit_test(the_map_of_the_bottom_shines_through),
+        cmocka_unit_test(a_merge_never_overwrites_what_others_read),
+        cmocka_unit_test(sizes_that_cannot_be_are_refused),
         cmocka_unit_test(a_clone_shares_layers_and_goes_its_own_way),
         cmocka_unit_test(growing_adds_zeros_and_survives),
         cmocka_unit_test(the_barrier_holds_writes_and_not_reads),
