@@ -7,12 +7,16 @@
  * A LUN is known by system, target name and number. What it was when it was registered is what
  * copies insist on, so the record of a LUN that is another one now, or smaller, is not simply
  * overwritten: while a relationship or a pool counts on it, the difference becomes its problem, and
- * the record stays. Nothing uses it: the record becomes what is there now. A larger LUN is the same
- * LUN.
+ * the record stays. A larger LUN is the same LUN.
  *
- *     found, the same or larger    refreshed, problem cleared
- *     found, different, used       problem
- *     found, different, not used   record replaced
+ * Another identity is never taken over by a scan, used or not: who has chosen the volume as a target
+ * has chosen the LUN that it was. Only who names the LUN again (AddReplicationEntity, or DELETE and a
+ * scan) says that the new one is meant.
+ *
+ *     found, the same or larger            refreshed, problem cleared
+ *     found, different, used               problem
+ *     found, another identity, not used    problem; AddReplicationEntity: record replaced
+ *     found, smaller or other blocks, not used   record replaced
  *     not found                    problem "not there", if its own portal was asked and answered
  *     could not be asked           nothing: the next scan or the copy itself will see
  */
@@ -142,13 +146,18 @@ static void volume_describe(struct volume_row *row, const struct iscsi_lun_info 
     row->last_seen_ms = now_ms;
 }
 
+static bool volume_is_another(const struct volume_row *row, const struct iscsi_lun_info *info)
+{
+    return row->identity[0] != '\0' && strcmp(row->identity, info->identity) != 0;
+}
+
 /* False: it is what it was, or a larger one. */
 static bool volume_differs(const struct volume_row *row, const struct iscsi_lun_info *info,
                            char *ret_problem, size_t size)
 {
     char text[512];
 
-    if (strcmp(row->identity, info->identity) != 0 && row->identity[0] != '\0') {
+    if (volume_is_another(row, info)) {
         snprintf(text, sizeof(text), "It is another LUN now (%s); registered was %s",
                  info->identity[0] == '\0' ? "without identity" : info->identity, row->identity);
     } else if (info->block_bytes != row->block_bytes) {
@@ -184,40 +193,45 @@ static int volume_store(struct call *call, const struct volume_row *row)
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
-/* A known LUN was found. 1: it is not what it was, and the row (already stored) says so. */
-static int volume_refresh(struct call *call, struct volume_row *row,
-                          const struct iscsi_lun_info *info)
-{
-    char problem[sizeof(row->problem)];
-    int used = 0;
-
-    if (volume_differs(row, info, problem, sizeof(problem))) {
-        used = volume_is_used(call, row);
-        if (used < 0) {
-            return used;
-        }
-        if (!used) {
-            log_warning("volume[%s] %s; the record is replaced", row->head.id, problem);
-        }
-    }
-    if (used) {
-        memcpy(row->problem, problem, sizeof(problem));
-    } else {
-        volume_describe(row, info, control_now_ms(call->control));
-    }
-    int r = volume_store(call, row);
-
-    return r < 0 ? r : used;
-}
-
 struct found {
     const struct access_point_row *portal;
     const char *iqn;
     uint64_t lun;
     const struct iscsi_lun_info *info;
     bool persistent;
-    const char *element_name; /* NULL: ours */
+    bool meant;               /* whatever LUN it is now: the caller has named it */
+    const char *element_name; /* NULL: ours, or what it has */
 };
+
+/* A known LUN was found. 1: it is not what it was, and the row (already stored) says so. */
+static int volume_refresh(struct call *call, struct volume_row *row, const struct found *found)
+{
+    const struct iscsi_lun_info *info = found->info;
+    char problem[sizeof(row->problem)];
+    int kept = 0;
+
+    if (volume_differs(row, info, problem, sizeof(problem))) {
+        kept = volume_is_used(call, row);
+        if (kept < 0) {
+            return kept;
+        }
+        kept = kept || (volume_is_another(row, info) && !found->meant);
+        if (!kept) {
+            log_warning("volume[%s] %s; the record is replaced", row->head.id, problem);
+        }
+    }
+    if (kept) {
+        memcpy(row->problem, problem, sizeof(problem));
+    } else {
+        volume_describe(row, info, control_now_ms(call->control));
+        if (found->element_name != NULL) {
+            text_cut(found->element_name, row->element_name, sizeof(row->element_name));
+        }
+    }
+    int r = volume_store(call, row);
+
+    return r < 0 ? r : kept;
+}
 
 /* 1: as volume_refresh(). */
 static int volume_found(struct call *call, const struct found *found, struct volume_row *ret_row)
@@ -229,7 +243,7 @@ static int volume_found(struct call *call, const struct found *found, struct vol
     }
     if (r == 0) {
         ret_row->persistent = ret_row->persistent || found->persistent;
-        return volume_refresh(call, ret_row, found->info);
+        return volume_refresh(call, ret_row, found);
     }
     if (r != -ENOENT) {
         return call_fail_store(call, r);
@@ -817,6 +831,7 @@ static int entity_record(struct call *call, const struct question *question)
         .lun = question->url.lun,
         .info = &scan->luns[0].info,
         .persistent = question->persistent,
+        .meant = true,
         .element_name = question->element_name[0] == '\0' ? NULL : question->element_name,
     };
     int r = portal_find(call->db, question->url.portal.address, &portal);

@@ -292,7 +292,8 @@ static int check_usable(struct call *call, const char *parameter, const struct v
     if (volume->problem[0] != '\0') {
         return call_fail_param(call, ERR_LUN_CHANGED, parameter,
                                "/volumes/%s cannot be used: %.250s. Put the LUN right, then look at it "
-                               "again with ScsiScan.",
+                               "again with ScsiScan; if what is there now is meant, name it with "
+                               "AddReplicationEntity.",
                                volume->head.id, volume->problem);
     }
     return 0;

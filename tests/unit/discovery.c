@@ -490,7 +490,84 @@ static bool has_problem(void *arg)
     return row.problem[0] != '\0';
 }
 
-static void an_unused_lun_is_taken_as_what_it_is_now(void **state)
+/* What a volume refuses as source and as target. */
+static void assert_not_usable(const char *path, const char *other)
+{
+    for (int as_target = 0; as_target <= 1; as_target++) {
+        struct test_call *test =
+            test_call_new(&fixture, &replication_service, "CreateElementReplica");
+
+        arg_number(test, "SyncType", SYNC_CLONE);
+        arg_text(test, "SourceElement", as_target ? other : path);
+        arg_text(test, "TargetElement", as_target ? path : other);
+        assert_failed(test, ERR_LUN_CHANGED, as_target ? "TargetElement" : "SourceElement");
+        test_call_free(test);
+    }
+}
+
+static void a_scan_makes_no_volume_another_lun(void **state)
+{
+    char address[SOCKADDR_TEXT_LEN];
+    struct fake_target *fake = fake_started(address, sizeof(address));
+    const char *url = url_of(address, fake_name, 0);
+    struct test_call *test = entity(url_of(portal_address(), name_a, 1));
+    struct volume_row before;
+    struct volume_row row;
+    char other[PATH_SIZE];
+    char path[PATH_SIZE];
+
+    (void)state;
+    assert_done(test);
+    snprintf(other, sizeof(other), "%s", out_of(test, "ReplicationEntityPath"));
+    test_call_free(test);
+    test = entity(url);
+    assert_done(test);
+    snprintf(path, sizeof(path), "%s", out_of(test, "ReplicationEntityPath"));
+    test_call_free(test);
+    volume_of(&fixture, path, &before);
+
+    /* Nothing uses it, and another LUN is there now: also the second scan says so. */
+    fake_target_identity(fake, 55);
+    for (int i = 0; i < 2; i++) {
+        test = scan_new_call();
+        arg_item(test, "Targets", fake_name);
+        assert_done(test);
+        test_call_free(test);
+        volume_of(&fixture, path, &row);
+        assert_string_equal(row.identity, before.identity);
+        assert_non_null(strstr(row.problem, "another LUN"));
+    }
+    assert_not_usable(path, other);
+
+    /* The right one is back. */
+    fake_target_identity(fake, 1);
+    scan();
+    volume_of(&fixture, path, &row);
+    assert_string_equal(row.problem, "");
+
+    /* The new one is meant. */
+    fake_target_identity(fake, 55);
+    scan();
+    assert_not_usable(path, other);
+    add_again(url, path);
+    volume_of(&fixture, path, &row);
+    assert_string_equal(row.problem, "");
+    assert_string_not_equal(row.identity, before.identity);
+
+    /* Or: forgotten, and found again. */
+    fake_target_identity(fake, 56);
+    scan();
+    assert_not_usable(path, other);
+    test = test_delete_new(&fixture, &volume_methods, id_of(path));
+    assert_done(test);
+    test_call_free(test);
+    scan();
+    assert_string_equal(lun_of(fake_name, 0).problem, "");
+    assert_int_equal(lun_of(fake_name, 0).kind, VOLUME_REMOTE);
+    fake_target_stop(fake);
+}
+
+static void an_unused_lun_that_is_named_again_is_taken_as_what_it_is_now(void **state)
 {
     char address[SOCKADDR_TEXT_LEN];
     struct fake_target *fake = fake_started(address, sizeof(address));
@@ -672,6 +749,30 @@ static void an_entity_is_a_volume_at_once(void **state)
     test_call_free(test);
     assert_true(row_exists(&fixture, &access_point_table, portal_path));
     free(portal_path);
+}
+
+static void a_known_lun_takes_the_name_that_is_given(void **state)
+{
+    const char *url = url_of(portal_address(), name_a, 1);
+    struct test_call *test = entity(url);
+    struct volume_row row;
+    char path[PATH_SIZE];
+
+    (void)state;
+    assert_done(test);
+    snprintf(path, sizeof(path), "%s", out_of(test, "ReplicationEntityPath"));
+    test_call_free(test);
+    test = entity(url);
+    arg_text(test, "ReplicationEntity.ElementName", "orders, weekly");
+    assert_done(test);
+    assert_string_equal(out_of(test, "ReplicationEntityPath"), path);
+    test_call_free(test);
+    volume_of(&fixture, path, &row);
+    assert_string_equal(row.element_name, "orders, weekly");
+    /* Without a name it keeps the one it has. */
+    add_again(url, path);
+    volume_of(&fixture, path, &row);
+    assert_string_equal(row.element_name, "orders, weekly");
 }
 
 static void an_entity_that_is_not_to_stay_goes_with_its_use(void **state)
@@ -893,7 +994,9 @@ int main(void)
         WITH_SERVICE(what_is_gone_has_a_problem_until_it_is_back),
         WITH_SERVICE(several_portals_of_one_system_give_each_lun_once),
         WITH_SERVICE(arrays_with_the_same_names_are_told_apart),
-        WITH_SERVICE(an_unused_lun_is_taken_as_what_it_is_now),
+        WITH_SERVICE(a_scan_makes_no_volume_another_lun),
+        WITH_SERVICE(an_unused_lun_that_is_named_again_is_taken_as_what_it_is_now),
+        WITH_SERVICE(a_known_lun_takes_the_name_that_is_given),
         WITH_SERVICE(a_used_lun_is_not_replaced),
         WITH_SERVICE(a_member_of_a_pool_is_not_replaced_by_a_scan),
         WITH_SERVICE(one_lun_behind_two_portals_is_one_volume),
