@@ -58,6 +58,7 @@ struct call {
     method_fn step; /* what runs next: the handler, later what call_resume() was given */
     void *step_state;
     bool internal; /* not from a client: nobody waits for an answer */
+    const char *lane; /* of an internal one; "" none */
     bool started;
     int result;
     struct call *next;

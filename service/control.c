@@ -9,8 +9,9 @@
  *     answers
  *
  * Invariants: an effect runs only if the call that asked for it is committed. A client's answer leaves only after the
- * commit. An event of a data loop is never lost: if its batch cannot be committed (full disk) it is taken again,
- * half a second later, until it can.
+ * commit. An event of a data loop is never lost: if its batch cannot be committed (full disk) it is held and taken again,
+ * half a second later, until it can. Events of one lane are recorded in the order in which they came: while one is held, those
+ * behind it are held too.
  *
  * A call whose step answers CALL_PENDING leaves the batch with what it has written so far undone; it comes
  * back through call_resume(). Meanwhile calls with the same Idempotency-Key are parked.
@@ -67,6 +68,9 @@ struct control {
     struct loop_timer retry_timer;
     struct loop_timer expire_timer;
 
+    struct call *held; /* events that could not be recorded, oldest first */
+    struct call **held_tail;
+
     struct effect *effects;
     struct effect **effects_tail;
     bool in_batch;
@@ -86,6 +90,7 @@ struct control {
     pthread_mutex_t stop_lock;
     pthread_cond_t stop_cond;
     bool stopped;
+    bool copies_hang; /* found when it stopped: nothing may be freed, whatever they do afterwards */
 
     atomic_uint_fast64_t calls;
     atomic_uint_fast64_t batches;
@@ -291,7 +296,8 @@ void call_resume(struct call *call, method_fn step)
     queue_push(control, call);
 }
 
-void control_event(struct control *control, method_fn fn, const void *arg, size_t arg_size)
+void control_event_in_order(struct control *control, const char *lane, method_fn fn,
+                            const void *arg, size_t arg_size)
 {
     struct call *call = call_new();
 
@@ -300,11 +306,17 @@ void control_event(struct control *control, method_fn fn, const void *arg, size_
     call->internal = true;
     call->started = true;
     call->step = fn;
+    call->lane = arena_strdup(&call->arena, lane);
     call->step_state = arena_alloc(&call->arena, arg_size == 0 ? 1 : arg_size);
     if (arg_size > 0) {
         memcpy(call->step_state, arg, arg_size);
     }
     queue_push(control, call);
+}
+
+void control_event(struct control *control, method_fn fn, const void *arg, size_t arg_size)
+{
+    control_event_in_order(control, "", fn, arg, arg_size);
 }
 
 /* ---- Idempotency-Key ---- */
@@ -502,12 +514,77 @@ static bool event_again(const struct call *call)
            (call->error.code == ERR_STORE_FAILED || call->error.code == ERR_NO_SPACE);
 }
 
+/* ---- events that wait for the disk ---- */
+
+static void held_push(struct control *control, struct call *call)
+{
+    call->next = NULL;
+    *control->held_tail = call;
+    control->held_tail = &call->next;
+}
+
+/* All that is held goes before what is queued: it is older. */
+static void held_to_queue(struct control *control)
+{
+    if (control->held == NULL) {
+        return;
+    }
+    if (control->queue == NULL) {
+        control->queue_tail = control->held_tail;
+    }
+    for (struct call *call = control->held; call != NULL; call = call->next) {
+        call->result = 0;
+        control->queue_len++;
+        atomic_fetch_add(&control->queued, 1);
+    }
+    *control->held_tail = control->queue;
+    control->queue = control->held;
+    control->held = NULL;
+    control->held_tail = &control->held;
+    if (!control->batch_deferred) {
+        control->batch_deferred = true;
+        loop_defer(control->loop, &control->batch_task);
+    }
+}
+
+static void held_free(struct control *control)
+{
+    struct call *next;
+
+    for (struct call *call = control->held; call != NULL; call = next) {
+        next = call->next;
+        call_free(call);
+    }
+    control->held = NULL;
+    control->held_tail = &control->held;
+}
+
+/* Is an older event of its lane held, or has it failed in this batch? */
+static bool lane_is_held(const struct control *control, const struct call *call,
+                         struct call *const *done, unsigned n_done)
+{
+    if (call->lane == NULL || call->lane[0] == '\0') {
+        return false;
+    }
+    for (const struct call *other = control->held; other != NULL; other = other->next) {
+        if (strcmp(other->lane, call->lane) == 0) {
+            return true;
+        }
+    }
+    for (unsigned i = 0; i < n_done; i++) {
+        if (event_again(done[i]) && strcmp(done[i]->lane, call->lane) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* After the commit (or its failure): hand the call back. */
 static void call_finish(struct control *control, struct call *call)
 {
     if (call->internal) {
         if (event_again(call)) {
-            list_push(&control->pending, call);
+            held_push(control, call);
             if (!loop_timer_pending(&control->retry_timer)) {
                 log_error("control: an event could not be recorded, trying again: %s",
                           call->error.detail);
@@ -530,25 +607,7 @@ static void call_finish(struct control *control, struct call *call)
 
 static void events_retry(void *arg)
 {
-    struct control *control = arg;
-    struct call *again = NULL;
-
-    for (struct call **at = &control->pending; *at != NULL;) {
-        struct call *call = *at;
-
-        if (event_again(call)) {
-            *at = call->next;
-            list_push(&again, call); /* turns the order round, and pending had turned it once */
-        } else {
-            at = &call->next;
-        }
-    }
-    while (again != NULL) {
-        struct call *call = again;
-
-        again = call->next;
-        queue_push(control, call);
-    }
+    held_to_queue(arg);
 }
 
 static void control_run_batch(void *arg)
@@ -567,6 +626,10 @@ static void control_run_batch(void *arg)
 
         if (r < 0) {
             call_set_up(control, call);
+            through = true;
+        } else if (lane_is_held(control, call, done, n_done)) {
+            call_set_up(control, call);
+            call->result = call_fail(call, ERR_STORE_FAILED, "An earlier event is not recorded yet.");
             through = true;
         } else {
             through = call_run(control, call);
@@ -714,6 +777,7 @@ static void control_free(struct control *control)
         loop_timer_stop(&control->expire_timer);
         loop_free(control->loop);
     }
+    held_free(control);
     map_fini(&control->in_progress);
     db_close(control->db);
     pthread_cond_destroy(&control->stop_cond);
@@ -767,6 +831,7 @@ int control_start(const struct control_options *options, struct control **ret_co
     control->options.portal_allow = control->portal_allow;
     control->queue_tail = &control->queue;
     control->effects_tail = &control->effects;
+    control->held_tail = &control->held;
     control->batch_task = (struct loop_task){.fn = control_run_batch, .arg = control};
     map_init(&control->in_progress);
     pthread_mutex_init(&control->stop_lock, NULL);
@@ -830,7 +895,8 @@ static void calls_refuse(struct control *control, struct call **list)
     for (struct call *call = *list; call != NULL; call = next) {
         next = call->next;
         if (call->internal) {
-            continue; /* events that wait for the disk: their copies go on from the last checkpoint */
+            call_free(call);
+            continue;
         }
         call_set_up(control, call);
         call->result = call_fail(call, ERR_SHUTTING_DOWN,
@@ -847,6 +913,7 @@ static void control_all_stopped(void *arg)
     struct control *control = arg;
 
     pthread_mutex_lock(&control->stop_lock);
+    control->copies_hang = jobs_running(control->jobs) > 0 || jobs_stop_timed_out(control->jobs);
     control->stopped = true;
     pthread_cond_signal(&control->stop_cond);
     pthread_mutex_unlock(&control->stop_lock);
@@ -856,7 +923,9 @@ static void control_jobs_stopped(void *arg)
 {
     struct control *control = arg;
 
-    /* What the last checkpoints brought is committed now. */
+    /* What the last checkpoints brought is committed now. What still cannot be is given up: its copies go on from the
+     * checkpoint before. */
+    held_to_queue(control);
     control_run_batch(control);
     calls_refuse(control, &control->pending);
     calls_refuse(control, &control->parked);
@@ -884,8 +953,9 @@ int control_stop(struct control *control)
     while (!control->stopped) {
         pthread_cond_wait(&control->stop_cond, &control->stop_lock);
     }
+    bool copies_hang = control->copies_hang;
     pthread_mutex_unlock(&control->stop_lock);
-    if (jobs_running(control->jobs) > 0) {
+    if (copies_hang) {
         return -ETIMEDOUT;
     }
     control_threads_end(control);

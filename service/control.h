@@ -65,6 +65,9 @@ void control_effect(struct control *control, effect_fn fn, const void *arg, size
 
 /* For events of data loops: fn runs as an internal call, in a transaction of the next batch, with call->step_state = copy of arg. */
 void control_event(struct control *control, method_fn fn, const void *arg, size_t arg_size);
+/* The same, in one order with the other events of the lane (the id of a copy), also when some have to be tried again. */
+void control_event_in_order(struct control *control, const char *lane, method_fn fn,
+                            const void *arg, size_t arg_size);
 
 uint64_t control_now_ms(struct control *control); /* wall clock */
 struct loop *control_loop(struct control *control);

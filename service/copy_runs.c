@@ -18,6 +18,7 @@
 
 enum {
     STOP_TIMEOUT_MS = 3000,
+    START_AGAIN_MS = 500,
     CHECKPOINT_MS = 1000,
     COPIES_AT_ONCE_MAX = 64, /* that one event starts */
 };
@@ -123,7 +124,8 @@ static void running_progress(void *arg, const struct copy_progress *progress)
         struct copy_event event;
 
         fill_event(running, progress, &event);
-        control_event(running->jobs->control, copy_phase_event, &event, sizeof(event));
+        control_event_in_order(running->jobs->control, running->copy_id, copy_phase_event, &event,
+                               sizeof(event));
     }
 }
 
@@ -137,7 +139,7 @@ static void running_send(struct running *running, method_fn fn, const struct cop
         event.event.error = *error;
     }
     running->counted = *progress;
-    control_event(running->jobs->control, fn, &event, sizeof(event));
+    control_event_in_order(running->jobs->control, running->copy_id, fn, &event, sizeof(event));
 }
 
 static void running_checkpoint(void *arg, const struct copy_progress *progress)
@@ -273,8 +275,12 @@ static int copy_opener(struct jobs *jobs, const char *volume_id, uint64_t isid,
     struct db *db = control_db(jobs->control);
     int r = table_get(db, &volume_table, volume_id, ret_volume);
 
-    if (r < 0) {
+    if (r == -ENOENT) {
         return error_set(error, ERR_COPY_FAILED, "The record of /volumes/%s is gone.", volume_id);
+    }
+    if (r < 0) {
+        return error_set(error, ERR_STORE_FAILED, "The record of /volumes/%s cannot be read (%s).",
+                         volume_id, strerror(-r));
     }
     return network_opener(control_network(jobs->control), db, ret_volume, isid, ret_opener, error);
 }
@@ -290,10 +296,55 @@ static void copy_start_failed(struct jobs *jobs, const struct copy_row *copy,
     event.event.progress.bytes_total = copy->bytes_total;
     event.event.progress.checkpoint_bytes = copy->checkpoint_bytes;
     event.event.progress.verifying = copy->verifying;
-    control_event(jobs->control, copy_ended_event, &event, sizeof(event));
+    control_event_in_order(jobs->control, copy->head.id, copy_ended_event, &event, sizeof(event));
 }
 
-/* True when it runs now, or has failed for good (its event is on the way). */
+static void start_again_later(struct control *control, void *arg)
+{
+    struct jobs *jobs = control_jobs(control);
+
+    (void)arg;
+    if (!jobs->stopping && !loop_timer_pending(&jobs->start_timer)) {
+        loop_timer_start(&jobs->start_timer, START_AGAIN_MS * MS_NS);
+    }
+}
+
+/* It takes its place in the queue again. */
+static int copy_not_started_event(struct call *call)
+{
+    const char *copy_id = call->step_state;
+    struct copy_row copy;
+    int r = table_get(call->db, &copy_table, copy_id, &copy);
+
+    if (r == 0 && copy.state == COPY_ROW_RUNNING &&
+        running_find(control_jobs(call->control), copy_id) == NULL) {
+        copy.state = COPY_ROW_QUEUED;
+        r = table_update(call->db, &copy_table, &copy);
+        control_effect(call->control, start_again_later, NULL, 0);
+    }
+    return event_result(call, r);
+}
+
+/* The records could not be read just now: that says nothing about the copy. */
+static void start_delayed(struct jobs *jobs, const char *copy_id, const char *why)
+{
+    char id[ID_SIZE];
+
+    snprintf(id, sizeof(id), "%s", copy_id);
+    log_warning("copy[%s] cannot be started yet: %s", id, why);
+    control_event_in_order(jobs->control, id, copy_not_started_event, id, sizeof(id));
+}
+
+static void start_failed(struct jobs *jobs, const struct copy_row *copy, const struct error *error)
+{
+    if (error->code == ERR_STORE_FAILED) {
+        start_delayed(jobs, copy->head.id, error->detail);
+    } else {
+        copy_start_failed(jobs, copy, error);
+    }
+}
+
+/* It runs now, has failed for good, or is queued again (an event is on the way). */
 static void running_start(struct jobs *jobs, const struct copy_row *copy, const struct job_row *job)
 {
     const struct control_options *options = control_options(jobs->control);
@@ -313,13 +364,13 @@ static void running_start(struct jobs *jobs, const struct copy_row *copy, const 
 
     if (copy_opener(jobs, copy->source_id, copy_isid(copy->head.id, false), &spec.source, &source,
                     &error) < 0) {
-        copy_start_failed(jobs, copy, &error);
+        start_failed(jobs, copy, &error);
         return;
     }
     if (copy_opener(jobs, copy->target_id, copy_isid(copy->head.id, true), &spec.target, &target,
                     &error) < 0) {
         spec.source->ops->free(spec.source);
-        copy_start_failed(jobs, copy, &error);
+        start_failed(jobs, copy, &error);
         return;
     }
     snprintf(spec.name, sizeof(spec.name), "%s %.12s>%.12s", copy->head.id, copy->source_id,
@@ -369,13 +420,20 @@ static void running_start_effect(struct control *control, void *arg)
     struct copy_row copy;
     struct job_row job;
 
-    if (jobs->stopping || running_find(jobs, arg) != NULL ||
-        table_get(control_db(control), &copy_table, arg, &copy) < 0 ||
-        copy.state != COPY_ROW_RUNNING ||
-        table_get(control_db(control), &job_table, copy.job_id, &job) < 0) {
+    if (jobs->stopping || running_find(jobs, arg) != NULL) {
         return; /* a stop: the row says that it is to go on at the next start */
     }
-    running_start(jobs, &copy, &job);
+    int r = table_get(control_db(control), &copy_table, arg, &copy);
+
+    if (r == 0 && copy.state == COPY_ROW_RUNNING) {
+        r = table_get(control_db(control), &job_table, copy.job_id, &job);
+        if (r == 0) {
+            running_start(jobs, &copy, &job);
+        }
+    }
+    if (r < 0 && r != -ENOENT) {
+        start_delayed(jobs, arg, strerror(-r));
+    }
 }
 
 struct turn_walk {
@@ -392,10 +450,13 @@ static int turn_row(void *arg, const void *row)
     const struct copy_row *copy = row;
     struct job_row job;
 
-    if (running_conflict(walk->jobs, copy) ||
-        table_get(walk->call->db, &job_table, copy->job_id, &job) < 0 || job.suspend_wanted ||
-        job.end_wanted != 0) {
+    if (running_conflict(walk->jobs, copy)) {
         return 0;
+    }
+    int r = table_get(walk->call->db, &job_table, copy->job_id, &job);
+
+    if (r < 0 || job.suspend_wanted || job.end_wanted != 0) {
+        return r == -ENOENT || r >= 0 ? 0 : r;
     }
     for (unsigned i = 0; i < walk->n; i++) {
         if (copies_conflict(&walk->next[i], copy)) {
@@ -605,10 +666,24 @@ static void jobs_stop_timeout(void *arg)
 
     log_warning("jobs: %u copies did not come to an end in time; they go on from their last checkpoint",
                 jobs->n_running);
+    jobs->stop_timed_out = true;
     jobs->stop_done = NULL;
+    /* The calls that wait for them are answered now, and belong to their makers again. */
+    list_for_each(link, &jobs->running)
+    {
+        struct running *running = list_entry(link, struct running, link);
+
+        running->stopper = NULL;
+        running->suspender = NULL;
+    }
     if (done != NULL) {
         done(jobs->stop_arg);
     }
+}
+
+static void jobs_start_again(void *arg)
+{
+    jobs_kick(arg);
 }
 
 int jobs_new(struct control *control, struct jobs **ret_jobs, struct error *error)
@@ -621,6 +696,7 @@ int jobs_new(struct control *control, struct jobs **ret_jobs, struct error *erro
     jobs->control = control;
     list_init(&jobs->running);
     loop_timer_init(&jobs->stop_timer, control_loop(control), jobs_stop_timeout, jobs);
+    loop_timer_init(&jobs->start_timer, control_loop(control), jobs_start_again, jobs);
     control_event(control, jobs_recover_event, NULL, 0);
     *ret_jobs = jobs;
     return 0;
@@ -632,7 +708,13 @@ void jobs_free(struct jobs *jobs)
         return;
     }
     loop_timer_stop(&jobs->stop_timer);
+    loop_timer_stop(&jobs->start_timer);
     free(jobs);
+}
+
+bool jobs_stop_timed_out(const struct jobs *jobs)
+{
+    return jobs->stop_timed_out;
 }
 
 unsigned jobs_running(const struct jobs *jobs)
@@ -643,6 +725,7 @@ unsigned jobs_running(const struct jobs *jobs)
 void jobs_stop(struct jobs *jobs, loop_fn done, void *arg)
 {
     jobs->stopping = true;
+    loop_timer_stop(&jobs->start_timer);
     jobs->stop_done = done;
     jobs->stop_arg = arg;
     list_for_each(link, &jobs->running)

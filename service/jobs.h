@@ -42,6 +42,8 @@ void jobs_free(struct jobs *jobs);
 void jobs_stop(struct jobs *jobs, loop_fn done, void *arg);
 /* Copies that have not come to their end yet. */
 unsigned jobs_running(const struct jobs *jobs);
+/* The stop did not wait for all of them: what they use must live to the end of the process. */
+bool jobs_stop_timed_out(const struct jobs *jobs);
 /* Removes jobs that ended long ago; in a transaction. 0 or what the store said. */
 int jobs_expire(struct call *call, uint64_t now_ms);
 

@@ -45,6 +45,8 @@ struct jobs {
     loop_fn stop_done;
     void *stop_arg;
     struct loop_timer stop_timer;
+    bool stop_timed_out;
+    struct loop_timer start_timer; /* a copy could not be started because of the records */
 };
 
 /* What a copy tells, as it travels into a transaction. */
