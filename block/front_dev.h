@@ -9,6 +9,8 @@
  * Errors:    those of the device below.
  *
  * info is that of the device below, except read_only, which is also true while asked for here.
+ * Events of the device below go to the owner of the front. A close ends requests that wait for a
+ * replacement with -ECANCELED; a replacement under way ends before the close does.
  */
 #ifndef BLOCK_FRONT_DEV_H
 #define BLOCK_FRONT_DEV_H
@@ -21,8 +23,8 @@ struct blockdev *front_dev_below(struct blockdev *dev);
 
 /* New requests wait, those under way end in the device that is there; then below takes its place,
  * info is taken over, fn is called (the old device is the caller's to close), and what waited goes
- * to the new one. One at a time: -EBUSY. below may be the device that is there already: then this is
- * only a barrier. */
+ * to the new one. Never inside the call. One at a time: -EBUSY; fn may begin the next. below may be
+ * the device that is there already: then this is only a barrier. */
 typedef void (*front_done_fn)(void *arg);
 int front_dev_replace(struct blockdev *dev, struct blockdev *below, front_done_fn fn, void *arg);
 
