@@ -29,6 +29,7 @@
 #include <iscsi/scsi-lowlevel.h>
 
 #include "../api/histogram.h"
+#include "sockets.h"
 #include "stamp.h"
 
 enum { MAX_SESSIONS = 16, MAX_DEPTH = 256, SILENCE_MS = 20000, TOO_LONG = 1000 };
@@ -135,6 +136,7 @@ static void session_open(struct session *session, size_t bytes, unsigned depth)
         fail("login: %s", iscsi_get_error(iscsi));
     }
     session->iscsi = iscsi;
+    sockets_gather(iscsi_get_fd(iscsi));
     for (unsigned i = 0; i < depth; i++) {
         struct slot *slot = &session->slots[i];
         slot->session = session;
@@ -149,6 +151,7 @@ static void session_open(struct session *session, size_t bytes, unsigned depth)
 
 static void session_close(struct session *session, unsigned depth)
 {
+    sockets_release(iscsi_get_fd(session->iscsi));
     iscsi_logout_sync(session->iscsi);
     iscsi_destroy_context(session->iscsi);
     for (unsigned i = 0; i < depth; i++) {
@@ -160,6 +163,7 @@ static void session_close(struct session *session, unsigned depth)
 static void read_capacity(void)
 {
     session_open(&load.sessions[0], STAMP_BLOCK, 1);
+    sockets_release(iscsi_get_fd(load.sessions[0].iscsi));
     struct scsi_task *task = iscsi_readcapacity16_sync(load.sessions[0].iscsi, load.url->lun);
     struct scsi_readcapacity16 *answer =
         task && task->status == SCSI_STATUS_GOOD ? scsi_datain_unmarshall(task) : NULL;
@@ -297,21 +301,35 @@ static void slot_start(struct slot *slot)
     run.inflight++;
 }
 
+static void serve(struct iscsi_context *iscsi, int events)
+{
+    if (iscsi_service(iscsi, events) < 0) {
+        fail("%s", iscsi_get_error(iscsi));
+    }
+}
+
+/* Sends what the answers before have brought, waits for answers, takes them. */
 static void serve_sessions(void)
 {
     struct pollfd fds[MAX_SESSIONS];
+    bool wait = true;
     for (unsigned i = 0; i < run.sessions; i++) {
         struct iscsi_context *iscsi = load.sessions[i].iscsi;
         fds[i].fd = iscsi_get_fd(iscsi);
-        fds[i].events = (short)iscsi_which_events(iscsi);
+        if (iscsi_which_events(iscsi) & POLLOUT) {
+            serve(iscsi, POLLOUT);
+        }
+        bool sent = sockets_flush(fds[i].fd) && !(iscsi_which_events(iscsi) & POLLOUT);
+        fds[i].events = sent ? POLLIN : POLLIN | POLLOUT;
+        wait &= !sockets_has_input(fds[i].fd);
     }
-    int n = poll(fds, run.sessions, SILENCE_MS);
-    if (n <= 0) {
+    int n = poll(fds, run.sessions, wait ? SILENCE_MS : 0);
+    if (n < 0 || (n == 0 && wait)) {
         fail("no answer for %d s", SILENCE_MS / 1000);
     }
     for (unsigned i = 0; i < run.sessions; i++) {
-        if (fds[i].revents && iscsi_service(load.sessions[i].iscsi, fds[i].revents) < 0) {
-            fail("%s", iscsi_get_error(load.sessions[i].iscsi));
+        if (fds[i].revents & ~POLLOUT || sockets_has_input(fds[i].fd)) {
+            serve(load.sessions[i].iscsi, POLLIN);
         }
     }
 }
