@@ -6,11 +6,63 @@
 #include "api/utf8.h"
 #include "base/check.h"
 
-void json_out_string(struct strbuf *buf, const char *text)
+/*
+ * Most texts are plain: ASCII without anything to escape. They are recognized eight bytes at a time;
+ * a byte that is not plain sets the high bit of some byte of the sum below (borrows and carries can
+ * only come out of a byte that is not plain itself, so that "none" is exact).
+ */
+#define EACH(byte) (UINT64_C(0x0101010101010101) * (byte))
+
+static uint64_t below(uint64_t word, unsigned char limit)
+{
+    return (word - EACH(limit)) & ~word;
+}
+
+static bool plain_word(uint64_t word)
+{
+    uint64_t found = below(word, 0x20) | below(word ^ EACH('"'), 1) | below(word ^ EACH('\\'), 1) |
+                     (word + EACH(1)) | word; /* 0x7f and above */
+    return (found & EACH(0x80)) == 0;
+}
+
+static bool plain_byte(unsigned char c)
+{
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
+static bool plain_text(const char *text, size_t len)
+{
+    uint64_t word;
+    for (; len >= sizeof(word); text += sizeof(word), len -= sizeof(word)) {
+        memcpy(&word, text, sizeof(word));
+        if (!plain_word(word)) {
+            return false;
+        }
+    }
+    for (; len > 0; text++, len--) {
+        if (!plain_byte((unsigned char)*text)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void add_quoted(struct strbuf *buf, const char *text, size_t len)
+{
+    char *at = strbuf_room(buf, len + 2);
+    if (at != NULL) {
+        at[0] = '"';
+        memcpy(at + 1, text, len);
+        at[len + 1] = '"';
+        strbuf_wrote(buf, len + 2);
+    }
+}
+
+static void add_escaped(struct strbuf *buf, const char *text, size_t len)
 {
     static const char replacement[] = "\xef\xbf\xbd";
     static const char digits[] = "0123456789abcdef";
-    const char *end = text + strlen(text);
+    const char *end = text + len;
     const char *kept = text; /* from here on everything can be added as it is */
     const char *at = text;
     strbuf_putc(buf, '"');
@@ -45,22 +97,42 @@ void json_out_string(struct strbuf *buf, const char *text)
     strbuf_putc(buf, '"');
 }
 
+void json_out_string(struct strbuf *buf, const char *text)
+{
+    size_t len = strlen(text);
+    if (plain_text(text, len)) {
+        add_quoted(buf, text, len);
+    } else {
+        add_escaped(buf, text, len);
+    }
+}
+
 static struct json_out *json_of(struct out *out)
 {
     return container_of(out, struct json_out, out);
 }
 
-/* The comma before an entry, and its name. */
+/* The comma before an entry, and its name; names are ours and need no escapes. */
 static void begin_entry(struct json_out *json, const char *name)
 {
+    size_t len = name != NULL ? strlen(name) : 0;
+    char *begun = strbuf_room(json->buf, len + 4);
+    char *at = begun;
+    if (at == NULL) {
+        return;
+    }
     if (json->comma) {
-        strbuf_putc(json->buf, ',');
+        *at++ = ',';
     }
     json->comma = true;
     if (name != NULL) {
-        json_out_string(json->buf, name);
-        strbuf_putc(json->buf, ':');
+        *at++ = '"';
+        memcpy(at, name, len);
+        at += len;
+        *at++ = '"';
+        *at++ = ':';
     }
+    strbuf_wrote(json->buf, (size_t)(at - begun));
 }
 
 static void begin(struct out *out, const char *name, char bracket)

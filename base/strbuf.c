@@ -65,6 +65,11 @@ void strbuf_add(struct strbuf *buf, const void *data, size_t len)
     buf->data[buf->len] = '\0';
 }
 
+char *strbuf_room(struct strbuf *buf, size_t len)
+{
+    return reserve(buf, len) == 0 ? buf->data + buf->len : NULL;
+}
+
 void strbuf_puts(struct strbuf *buf, const char *text)
 {
     strbuf_add(buf, text, strlen(text));

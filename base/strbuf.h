@@ -35,6 +35,14 @@ void strbuf_putc(struct strbuf *buf, char c);
 void strbuf_printf(struct strbuf *buf, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void strbuf_vprintf(struct strbuf *buf, const char *fmt, va_list args)
     __attribute__((format(printf, 2, 0)));
+/* Room for len bytes at the end, to be written by hand; NULL after an error. strbuf_wrote() adds what
+ * was written there, no more than was asked for. */
+char *strbuf_room(struct strbuf *buf, size_t len);
+static inline void strbuf_wrote(struct strbuf *buf, size_t len)
+{
+    buf->len += len;
+    buf->data[buf->len] = '\0';
+}
 /* Cuts back to len bytes; no more than there are. */
 void strbuf_truncate(struct strbuf *buf, size_t len);
 

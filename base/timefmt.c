@@ -57,6 +57,16 @@ static unsigned days_in_month(unsigned year, unsigned month)
     return days[month - 1] + (month == 2 && leap);
 }
 
+static char *put_digits(char *at, unsigned n, unsigned value)
+{
+    for (unsigned i = n; i > 0; i--) {
+        at[i - 1] = (char)('0' + value % 10);
+        value /= 10;
+    }
+    return at + n;
+}
+
+/* By hand: pages of objects are full of times. */
 void timefmt_rfc3339(uint64_t ms, char out[TIMEFMT_SIZE])
 {
     uint64_t year;
@@ -64,9 +74,26 @@ void timefmt_rfc3339(uint64_t ms, char out[TIMEFMT_SIZE])
     unsigned day;
     date_from_days(ms / DAY_MS, &year, &month, &day);
     unsigned of_day = (unsigned)(ms % DAY_MS);
-    snprintf(out, TIMEFMT_SIZE, "%04llu-%02u-%02uT%02u:%02u:%02u.%03uZ", (unsigned long long)year,
-             month, day, of_day / (unsigned)HOUR_MS, of_day / (unsigned)MINUTE_MS % 60,
-             of_day / (unsigned)SECOND_MS % 60, of_day % 1000);
+    char *at = out;
+    if (year > 9999) {
+        at += sprintf(at, "%llu", (unsigned long long)year);
+    } else {
+        at = put_digits(at, 4, (unsigned)year);
+    }
+    *at++ = '-';
+    at = put_digits(at, 2, month);
+    *at++ = '-';
+    at = put_digits(at, 2, day);
+    *at++ = 'T';
+    at = put_digits(at, 2, of_day / (unsigned)HOUR_MS);
+    *at++ = ':';
+    at = put_digits(at, 2, of_day / (unsigned)MINUTE_MS % 60);
+    *at++ = ':';
+    at = put_digits(at, 2, of_day / (unsigned)SECOND_MS % 60);
+    *at++ = '.';
+    at = put_digits(at, 3, of_day % 1000);
+    *at++ = 'Z';
+    *at = '\0';
 }
 
 void timefmt_duration(uint64_t ms, char out[TIMEFMT_SIZE])

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "service/out.h"
 
-#include <stdio.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/timefmt.h"
@@ -56,21 +56,41 @@ void out_text_or_null(struct out *out, const char *name, const char *text)
     out_text(out, name, text[0] == '\0' ? NULL : text);
 }
 
+/* Names are written thousands of times for a page: nothing of printf here. */
+const char *out_companion(const char *name, char ret_companion[OUT_COMPANION_SIZE])
+{
+    size_t len = strlen(name);
+
+    CHECK(len + sizeof("Text") <= OUT_COMPANION_SIZE);
+    memcpy(ret_companion, name, len);
+    memcpy(ret_companion + len, "Text", sizeof("Text"));
+    return ret_companion;
+}
+
 void out_enum(struct out *out, const char *name, const struct enum_map *map, uint32_t number)
 {
-    char companion[96];
+    char companion[OUT_COMPANION_SIZE];
 
-    snprintf(companion, sizeof(companion), "%sText", name);
     out_number(out, name, number);
-    out_text(out, companion, enum_text(map, number));
+    out_text(out, out_companion(name, companion), enum_text(map, number));
 }
 
 void out_ref(struct out *out, const char *name, const char *collection, const char *id)
 {
     char path[128];
+    size_t collection_len = strlen(collection);
+    size_t id_len = strlen(id);
 
-    snprintf(path, sizeof(path), "/%s/%s", collection, id);
-    out_text(out, name, id[0] == '\0' ? NULL : path);
+    if (id_len == 0) {
+        out_null(out, name);
+        return;
+    }
+    CHECK(collection_len + id_len + sizeof("//") <= sizeof(path));
+    path[0] = '/';
+    memcpy(path + 1, collection, collection_len);
+    path[1 + collection_len] = '/';
+    memcpy(path + 2 + collection_len, id, id_len + 1);
+    out_text(out, name, path);
 }
 
 void out_time(struct out *out, const char *name, uint64_t ms)
@@ -146,9 +166,9 @@ static void out_single(struct out *out, const char *name, const struct param *pa
 /* The companions of an enumeration: its names beside its numbers. */
 static void out_value_names(struct out *out, const struct param *param, const struct value *value)
 {
-    char companion[96];
+    char companion[OUT_COMPANION_SIZE];
 
-    snprintf(companion, sizeof(companion), "%sText", param->name);
+    out_companion(param->name, companion);
     if (!value->present) {
         out_null(out, companion);
     } else if (param->array) {

@@ -44,6 +44,9 @@ void out_raw(struct out *out, const char *name, const char *rendered);
 void out_text_or_null(struct out *out, const char *name, const char *text);
 /* name: number, nameText: its name */
 void out_enum(struct out *out, const char *name, const struct enum_map *map, uint32_t number);
+/* "nameText", for the names beside numbers */
+enum { OUT_COMPANION_SIZE = 96 };
+const char *out_companion(const char *name, char ret_companion[OUT_COMPANION_SIZE]);
 /* "/collection/id", null when id is "" */
 void out_ref(struct out *out, const char *name, const char *collection, const char *id);
 /* RFC 3339; 0 is null */

@@ -27,15 +27,14 @@ void view_instance_id(struct out *out, const char *name, const char *id)
 void view_enums(struct out *out, const char *name, const struct enum_map *map,
                 const uint32_t *numbers, size_t n)
 {
-    char companion[96];
+    char companion[OUT_COMPANION_SIZE];
 
     out_begin_array(out, name);
     for (size_t i = 0; i < n; i++) {
         out_number(out, NULL, numbers[i]);
     }
     out_end_array(out);
-    snprintf(companion, sizeof(companion), "%sText", name);
-    out_begin_array(out, companion);
+    out_begin_array(out, out_companion(name, companion));
     for (size_t i = 0; i < n; i++) {
         out_text(out, NULL, enum_text(map, numbers[i]));
     }
@@ -45,15 +44,14 @@ void view_enums(struct out *out, const char *name, const struct enum_map *map,
 void view_enum_or_null(struct out *out, const char *name, const struct enum_map *map,
                        uint32_t number)
 {
-    char companion[96];
+    char companion[OUT_COMPANION_SIZE];
 
     if (number != 0) {
         out_enum(out, name, map, number);
         return;
     }
-    snprintf(companion, sizeof(companion), "%sText", name);
     out_null(out, name);
-    out_null(out, companion);
+    out_null(out, out_companion(name, companion));
 }
 
 void view_status(struct out *out, uint32_t first, uint32_t second, uint32_t health)
@@ -84,6 +82,47 @@ void id_list_fini(struct id_list *list)
 {
     free(list->ids);
     *list = (struct id_list){0};
+}
+
+static int related_add(void *arg, int64_t seq, const char *id)
+{
+    struct related *related = arg;
+
+    if (related->n == related->size) {
+        size_t size = related->size == 0 ? 32 : related->size * 2;
+        void *items = realloc(related->items, size * sizeof(*related->items));
+        if (items == NULL) {
+            return -ENOMEM;
+        }
+        related->items = items;
+        related->size = size;
+    }
+    related->items[related->n].seq = seq;
+    snprintf(related->items[related->n].id, ID_SIZE, "%s", id);
+    related->n++;
+    return 0;
+}
+
+int view_related(struct view *view, struct related *related, const struct table *table,
+                 const struct table_relation *relation, int64_t seq, struct id_list *list)
+{
+    const struct view_walk *walk = &view->walk;
+    int r = 0;
+
+    if (!related->loaded) {
+        related->n = 0;
+        related->at = 0;
+        r = table_each_related(view->db, table, walk->where, walk->after_seq, walk->limit, relation,
+                               related_add, related);
+        related->loaded = r == 0;
+    }
+    while (r == 0 && related->at < related->n && related->items[related->at].seq <= seq) {
+        if (related->items[related->at].seq == seq) {
+            r = id_list_add(list, related->items[related->at].id);
+        }
+        related->at++;
+    }
+    return r;
 }
 
 void view_paths(struct out *out, const char *collection, const struct id_list *list)

@@ -52,6 +52,32 @@ static void every_pair_of_bytes_gives_valid_json(void **state)
     }
 }
 
+/* Texts are looked at several bytes at a time. */
+static void a_byte_is_escaped_wherever_it_stands(void **state)
+{
+    enum { LEN = 25 };
+    (void)state;
+    for (unsigned c = 1; c < 256; c++) {
+        char alone[2] = {(char)c, '\0'};
+        struct strbuf one = STRBUF_INIT;
+        json_out_string(&one, alone);
+        strbuf_truncate(&one, one.len - 1);
+        for (unsigned at = 0; at < LEN; at++) {
+            char text[LEN + 1] = "abcdefghijklmnopqrstuvwxy";
+            struct strbuf buf = STRBUF_INIT;
+            struct strbuf expected = STRBUF_INIT;
+            strbuf_printf(&expected, "\"%.*s%s%s\"", (int)at, text, strbuf_str(&one) + 1,
+                          text + at + 1);
+            text[at] = (char)c;
+            json_out_string(&buf, text);
+            assert_string_equal(strbuf_str(&buf), strbuf_str(&expected));
+            strbuf_fini(&expected);
+            strbuf_fini(&buf);
+        }
+        strbuf_fini(&one);
+    }
+}
+
 static void objects_and_arrays_are_well_formed(void **state)
 {
     struct strbuf buf = STRBUF_INIT;
@@ -90,6 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strings_are_escaped),
         cmocka_unit_test(every_pair_of_bytes_gives_valid_json),
+        cmocka_unit_test(a_byte_is_escaped_wherever_it_stands),
         cmocka_unit_test(objects_and_arrays_are_well_formed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

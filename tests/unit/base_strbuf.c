@@ -71,6 +71,24 @@ static void an_error_stays_and_nothing_is_added_after_it(void **state)
     strbuf_fini(&buf);
 }
 
+static void what_is_written_by_hand_is_added(void **state)
+{
+    (void)state;
+    struct strbuf buf = STRBUF_INIT;
+    for (size_t i = 0; i < 1000; i++) {
+        char *room = strbuf_room(&buf, 7);
+        assert_non_null(room);
+        memcpy(room, "abcdefg", 7);
+        strbuf_wrote(&buf, i % 8);
+        assert_int_equal(strlen(strbuf_str(&buf)), buf.len);
+    }
+    assert_int_equal(buf.len, 3500);
+    assert_memory_equal(buf.data, "aababcabcdabcdeabcdefabcdefga", 29);
+    strbuf_add(&buf, "x", SIZE_MAX / 2);
+    assert_null(strbuf_room(&buf, 1));
+    strbuf_fini(&buf);
+}
+
 static void stealing_leaves_an_empty_buffer(void **state)
 {
     (void)state;
@@ -93,6 +111,7 @@ int main(void)
         cmocka_unit_test(printf_of_every_length_is_whole),
         cmocka_unit_test(bytes_may_contain_zero),
         cmocka_unit_test(an_error_stays_and_nothing_is_added_after_it),
+        cmocka_unit_test(what_is_written_by_hand_is_added),
         cmocka_unit_test(stealing_leaves_an_empty_buffer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
