@@ -87,6 +87,17 @@ struct layer_sharing *layer_sharing(struct layer *layer)
     return &layer->sharing;
 }
 
+unsigned layer_stacks(const struct layer *layer)
+{
+    return layer->sharing.stacks;
+}
+
+/* A new file has its header only; whatever was changed durably is in the log, or in pages. */
+bool layer_is_blank(const struct layer *layer)
+{
+    return layer->used_bytes <= LAYER_LOG_OFFSET / 2;
+}
+
 static uint64_t file_bytes(uint64_t size_bytes)
 {
     return LAYER_DATA_OFFSET + granules_of(size_bytes) * LAYER_GRANULE;

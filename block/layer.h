@@ -34,6 +34,13 @@ int layer_cache_new(uint64_t limit_bytes, struct layer_cache **ret_cache);
 void layer_cache_free(struct layer_cache *cache);
 uint64_t layer_cache_bytes(const struct layer_cache *cache);
 
+/* Files of layers are open while they are used; idle ones are closed, the longest unused first, when
+ * there would be more than this in the process, and opened again by themselves. Their lock goes
+ * meanwhile: who owns the directory keeps others out of it. 0: three eighths of RLIMIT_NOFILE as it
+ * is at the first use. Before the first layer. */
+void layer_files_limit(unsigned max_open);
+unsigned layer_files_open(void);
+
 struct layer_backend; /* where files come from (block/layer_io.h); NULL: the file system */
 
 struct layer_spec {
@@ -69,6 +76,11 @@ const uint8_t *layer_id(const struct layer *layer);
 uint64_t layer_size_bytes(const struct layer *layer);
 /* What the file occupies, metadata too: told by the file system at open, counted since. Cheap. */
 uint64_t layer_used_bytes(const struct layer *layer);
+/* Nothing was ever written to it, as far as its file tells: a new one, or one that a restart found
+ * as it was made. */
+bool layer_is_blank(const struct layer *layer);
+/* How many open stacks have it. */
+unsigned layer_stacks(const struct layer *layer);
 
 struct layer_stats {
     uint64_t commits;     /* group commits that wrote map entries */

@@ -108,7 +108,8 @@ void array_volume_replace(struct array *array, const struct array_volume *volume
 void array_volume_grow(struct array *array, const char *volume_id, uint64_t size_bytes,
                        array_done_fn done, void *arg);
 void array_volume_set_read_only(struct array *array, const char *volume_id, bool read_only);
-void array_volume_watch(struct array *array, const char *volume_id);
+/* volume_changed() at the next change, or not any more. */
+void array_volume_watch(struct array *array, const char *volume_id, bool watch);
 
 /* The device that stays the same as long as the volume is open, and its loop; NULL when it is not
  * open. To be used on that loop only. */

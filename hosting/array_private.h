@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Inside the array only: the two halves of it, and the operations that go between them.
+ *
+ * Thread:    struct array, family, pool and entry: control's half (array.c, array_pool.c). struct
+ *            shelf and what hangs on it: the loop's half (shelf*.c). An operation belongs to one of
+ *            them at a time.
+ * Ownership: an operation is freed by control after its done().
+ * Errors:    op->error.
+ */
+#ifndef HOSTING_ARRAY_PRIVATE_H
+#define HOSTING_ARRAY_PRIVATE_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "base/list.h"
+#include "base/map.h"
+#include "block/front_dev.h"
+#include "block/layer.h"
+#include "block/space.h"
+#include "hosting/array.h"
+
+enum { ARRAY_DIR_SIZE = 512, ARRAY_PATH_SIZE = ARRAY_DIR_SIZE + ARRAY_ID_LEN + 8 };
+
+typedef char array_id[ARRAY_ID_LEN + 1];
+
+/* ---- control's half ---- */
+
+struct pool {
+    array_id id;
+    char dir[ARRAY_DIR_SIZE];
+    struct space space;
+    struct array *array;
+    atomic_uint refs; /* of operations, and of open layers */
+    bool removed;
+    struct loop_task low_task;
+    atomic_bool low_posted;
+};
+
+struct family {
+    array_id id;
+    unsigned loop;
+    unsigned volumes;
+    size_t layers;   /* open ones */
+    struct list ops; /* the first one is under way */
+};
+
+/* A volume for readers: found under array->lock, numbers written by its loop. */
+struct entry {
+    array_id id;
+    struct family *family;
+    struct blockdev *front;
+    _Atomic uint64_t size_bytes;
+    _Atomic uint64_t used_bytes;
+    _Atomic uint64_t shared_bytes;
+    _Atomic unsigned n_layers;
+};
+
+struct array {
+    struct array_spec spec;
+    struct loop *loops[16];
+    struct shelf *shelves[16];
+    struct map families;
+    pthread_rwlock_t lock; /* pools and entries: changed by control, read by any thread */
+    struct map pools;
+    struct map entries;
+    atomic_uint under_way; /* operations, queued ones too, jobs, and messages to control */
+    bool closing;
+    unsigned shelves_open;
+    loop_fn close_done;
+    void *close_arg;
+};
+
+struct pool *pool_find(struct array *array, const char *pool_id);
+/* It stays as long as somebody has it, even when it was removed meanwhile. On control. */
+struct pool *pool_take(struct array *array, const char *pool_id);
+void pool_release(struct pool *pool);
+
+/* ---- operations ---- */
+
+struct op_layer {
+    array_id id;
+    struct pool *pool;
+    char path[ARRAY_PATH_SIZE];
+    uint64_t size_bytes;
+    struct shelf_layer *open; /* the loop's */
+    bool closed;              /* it was open and is not any more: its pool is free of it */
+};
+
+struct op {
+    struct list link; /* of its family */
+    struct array *array;
+    struct shelf *shelf;
+    struct family *family;
+    struct loop_task task;
+    void (*run)(struct op *op);    /* on the loop; op_end() */
+    void (*finish)(struct op *op); /* on control, before done(); may be NULL */
+    void (*done)(struct op *op);   /* tells the one who asked */
+    struct error error;
+
+    array_id volume_id;
+    uint64_t size_bytes;
+    bool read_only;
+    bool watch;
+    struct op_layer *layers;
+    size_t n_layers;
+    struct block_opener *bottom;
+    struct entry *entry;
+
+    array_id lower_id; /* merge */
+    array_id upper_id;
+    const char *superfluous; /* one of both */
+    uint64_t pause_ns;
+    bool keep; /* a job goes on with it */
+    struct loop_task job_task;
+
+    union {
+        array_done_fn plain;
+        array_cut_fn cut;
+        array_merge_fn merge;
+    } fn;
+    array_progress_fn progress;
+    void *arg;
+
+    /* The loop's while it runs. */
+    size_t at;
+    unsigned pending;
+    size_t n_opened; /* layers that were not open before */
+    bool remove_all; /* files of layers that are not open, too */
+    void (*next)(struct op *op);
+    void (*then)(struct op *op);
+    struct blockdev *stack;
+    struct blockdev *bottom_dev;
+    struct shelf_volume *volume;
+    struct loop_work work;
+    struct loop_timer timer;
+    bool hydrating;
+};
+
+/* From the loop: done with it. */
+void op_end(struct op *op);
+/* From the loop: the job that it started has ended. */
+void job_end(struct op *op);
+int op_fail(struct op *op, enum error_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+int op_fail_errno(struct op *op, int err, const char *what);
+
+/* A message from the loop to control that is not the end of an operation. */
+struct note {
+    struct loop_task task;
+    struct array *array;
+    void (*fn)(struct note *note);
+    array_id id;
+    struct op *op;
+    uint64_t numbers[3];
+};
+struct note *note_new(struct array *array, void (*fn)(struct note *note));
+void note_post(struct note *note);
+
+/* ---- the loop's half ---- */
+
+struct shelf_layer {
+    array_id id;
+    struct layer *layer;
+    struct pool *pool;
+    char path[ARRAY_PATH_SIZE];
+    unsigned users; /* volumes on the shelf that have it */
+};
+
+struct shelf_volume {
+    array_id id;
+    struct shelf *shelf;
+    struct entry *entry;
+    struct blockdev *front;
+    struct blockdev *stack;
+    struct blockdev *bottom;
+    struct stack_job *job;
+    struct op *job_op;    /* a merge or a hydration; it outlives its place in the family's queue */
+    struct op *after_job; /* waits for the job to stop */
+};
+
+struct shelf {
+    struct array *array;
+    struct loop *loop;
+    struct layer_cache *cache;
+    struct map layers;
+    struct map volumes;
+    struct loop_timer usage_timer;
+    struct loop_task task;
+    bool closing;
+    unsigned pending;
+};
+
+int shelf_new(struct array *array, struct loop *loop, uint64_t map_bytes, struct shelf **ret_shelf);
+/* On control, once closed. */
+void shelf_free(struct shelf *shelf);
+/* On the loop: closes everything, then posts shelf_closed() to control. */
+void shelf_close(void *arg);
+void shelf_closed(struct array *array);
+
+/* Layers (shelf_layers.c). */
+void shelf_layers_create(struct op *op);
+void shelf_layers_remove(struct op *op);
+/* Opens those that are not open, then calls next(op), with op->error when one could not be. */
+void shelf_layers_open(struct op *op, void (*next)(struct op *op));
+/* Closes those that are open and removes their files, then calls next(op). */
+void shelf_layers_close(struct op *op, void (*next)(struct op *op));
+struct shelf_layer *shelf_layer(struct shelf *shelf, const char *id);
+struct shelf_layer *shelf_layer_of(struct shelf *shelf, struct layer *layer);
+
+/* Volumes (shelf.c). */
+void shelf_volume_open(struct op *op);
+void shelf_volume_close(struct op *op);
+void shelf_volume_replace(struct op *op);
+void shelf_volume_grow(struct op *op);
+void shelf_volume_cut(struct op *op);
+void shelf_volume_read_only(struct op *op);
+void shelf_volume_watch(struct op *op);
+struct shelf_volume *shelf_volume(struct shelf *shelf, const char *id);
+void shelf_usage_refresh(struct shelf_volume *volume);
+
+/* Jobs (shelf_jobs.c). */
+void shelf_merge(struct op *op);
+void shelf_merge_finish(struct op *op);
+void shelf_hydrate(struct op *op);
+void shelf_hydrate_stop(struct op *op);
+void shelf_bottoms_drop(struct op *op);
+/* Stops the job of the volume, if there is one, then calls next(op). */
+void shelf_job_stop(struct op *op, void (*next)(struct op *op));
+
+#endif

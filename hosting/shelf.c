@@ -1,0 +1,546 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The loop's half: volumes that are open. Each is a stack of layers behind a front; the front is what others have, and
+ * stays while the stack may be replaced.
+ */
+#include "block/stack.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "hosting/array_private.h"
+
+enum { USAGE_INTERVAL_MS = 1000 };
+
+struct shelf_volume *shelf_volume(struct shelf *shelf, const char *id)
+{
+    return map_get(&shelf->volumes, id);
+}
+
+/* The volume of the operation; an operation that comes after a failed open fails too. */
+static struct shelf_volume *volume_of(struct op *op)
+{
+    struct shelf_volume *volume = shelf_volume(op->shelf, op->volume_id);
+
+    if (volume == NULL) {
+        op_fail(op, ERR_INTERNAL, "Volume %s is not open.", op->volume_id);
+        op_end(op);
+    }
+    return volume;
+}
+
+/* ---- what readers are told ---- */
+
+void shelf_usage_refresh(struct shelf_volume *volume)
+{
+    unsigned n = stack_layers(volume->stack);
+    uint64_t own = 0;
+    uint64_t shared = 0;
+
+    for (unsigned i = 0; i < n; i++) {
+        const struct layer *layer = stack_layer(volume->stack, i);
+
+        if (layer_stacks(layer) > 1) {
+            shared += layer_used_bytes(layer);
+        } else {
+            own += layer_used_bytes(layer);
+        }
+    }
+    atomic_store(&volume->entry->size_bytes, volume->front->info.size_bytes);
+    atomic_store(&volume->entry->used_bytes, own);
+    atomic_store(&volume->entry->shared_bytes, shared);
+    atomic_store(&volume->entry->n_layers, n);
+}
+
+static void usage_tick(void *arg)
+{
+    struct shelf *shelf = arg;
+
+    for (struct map_entry *e = map_first(&shelf->volumes); e; e = map_next(&shelf->volumes, e)) {
+        shelf_usage_refresh(e->value);
+    }
+    loop_timer_start(&shelf->usage_timer, USAGE_INTERVAL_MS * MS_NS);
+}
+
+/* ---- watching for the first change ---- */
+
+static void changed_arrived(struct note *note)
+{
+    struct array *array = note->array;
+
+    if (array->spec.events.volume_changed != NULL) {
+        array->spec.events.volume_changed(array->spec.events_arg, note->id);
+    }
+}
+
+static void volume_changed(void *arg)
+{
+    struct shelf_volume *volume = arg;
+    struct note *note = note_new(volume->shelf->array, changed_arrived);
+
+    memcpy(note->id, volume->id, sizeof(note->id));
+    note_post(note);
+}
+
+/* What a restart finds in the top layer was written before. */
+static void volume_watch(struct shelf_volume *volume, bool watch)
+{
+    const struct layer *top = stack_layer(volume->stack, stack_layers(volume->stack) - 1);
+
+    if (watch && !layer_is_blank(top)) {
+        volume_changed(volume);
+        watch = false;
+    }
+    front_dev_watch(volume->front, watch ? volume_changed : NULL, volume);
+}
+
+/* ---- a stack for an operation ---- */
+
+static void users_count(struct shelf *shelf, struct blockdev *stack, int delta)
+{
+    for (unsigned i = 0; i < stack_layers(stack); i++) {
+        struct shelf_layer *layer = shelf_layer_of(shelf, stack_layer(stack, i));
+
+        layer->users = (unsigned)((int)layer->users + delta);
+    }
+}
+
+static void bottom_closed(void *arg)
+{
+    struct op *op = arg;
+
+    op->bottom_dev = NULL;
+    op->next(op);
+}
+
+/* Makes the stack of the operation's layers; op->next is called with it, or with op->error. */
+static void stack_make(struct op *op)
+{
+    struct layer *layers[STACK_MAX_LAYERS];
+    struct stack_spec spec = {
+        .layers = layers, .n_layers = (unsigned)op->n_layers, .bottom = op->bottom_dev};
+
+    if (op->n_layers == 0 || op->n_layers > STACK_MAX_LAYERS) {
+        op_fail(op, ERR_INTERNAL, "A volume of %zu layers cannot be opened.", op->n_layers);
+    } else {
+        for (size_t i = 0; i < op->n_layers; i++) {
+            layers[i] = op->layers[i].open->layer;
+        }
+        int r = stack_open(op->shelf->loop, &spec, &op->stack);
+
+        if (r < 0) {
+            op_fail_errno(op, r, "The layers do not make a volume");
+        } else {
+            users_count(op->shelf, op->stack, +1);
+        }
+    }
+    if (op->stack == NULL && op->bottom_dev != NULL) {
+        blockdev_close(op->bottom_dev, bottom_closed, op);
+    } else {
+        op->next(op);
+    }
+}
+
+static void bottom_opened(void *arg, struct blockdev *dev, const struct error *error)
+{
+    struct op *op = arg;
+
+    if (error != NULL) {
+        op->error = *error;
+        op->next(op);
+        return;
+    }
+    op->bottom_dev = dev;
+    stack_make(op);
+}
+
+static void layers_ready(struct op *op)
+{
+    op->next = op->then;
+    if (op->error.code != ERR_NONE) {
+        op->next(op);
+    } else if (op->bottom != NULL) {
+        op->bottom->ops->open(op->bottom, op->shelf->loop, bottom_opened, op);
+    } else {
+        stack_make(op);
+    }
+}
+
+static void stack_for(struct op *op, void (*then)(struct op *op))
+{
+    op->then = then;
+    shelf_layers_open(op, layers_ready);
+}
+
+/* ---- opening ---- */
+
+static void grown_at_open(void *arg, int status)
+{
+    struct op *op = arg;
+
+    if (status < 0) {
+        log_warning("volume[%s] could not be made larger: %s", op->volume_id, strerror(-status));
+    }
+    front_dev_refresh(op->volume->front);
+    shelf_usage_refresh(op->volume);
+    op_end(op);
+}
+
+static void open_made(struct op *op)
+{
+    if (op->error.code != ERR_NONE) {
+        op_end(op);
+        return;
+    }
+    struct shelf_volume *volume = calloc(1, sizeof(*volume));
+
+    CHECK(volume != NULL);
+    memcpy(volume->id, op->volume_id, sizeof(volume->id));
+    volume->shelf = op->shelf;
+    volume->entry = op->entry;
+    volume->stack = op->stack;
+    volume->bottom = op->bottom_dev;
+    CHECK(front_dev_new(volume->stack, &volume->front) == 0);
+    CHECK(map_put(&op->shelf->volumes, volume->id, volume) == 0);
+    op->volume = volume;
+    front_dev_set_read_only(volume->front, op->read_only);
+    volume_watch(volume, op->watch);
+    shelf_usage_refresh(volume);
+    if (op->shelf->usage_timer.loop == NULL) {
+        loop_timer_init(&op->shelf->usage_timer, op->shelf->loop, usage_tick, op->shelf);
+        loop_timer_start(&op->shelf->usage_timer, USAGE_INTERVAL_MS * MS_NS);
+    }
+    /* Growing is recorded first: a crash before it was done is made good here. */
+    if (volume->stack->info.size_bytes >= op->size_bytes ||
+        stack_grow(volume->stack, op->size_bytes, grown_at_open, op) < 0) {
+        op_end(op);
+    }
+}
+
+void shelf_volume_open(struct op *op)
+{
+    stack_for(op, open_made);
+}
+
+/* ---- closing ---- */
+
+static void close_bottom_done(void *arg)
+{
+    struct op *op = arg;
+
+    free(op->volume);
+    op->volume = NULL;
+    op->then(op);
+}
+
+static void close_stack_done(void *arg)
+{
+    struct op *op = arg;
+
+    if (op->volume->bottom != NULL) {
+        blockdev_close(op->volume->bottom, close_bottom_done, op);
+    } else {
+        close_bottom_done(op);
+    }
+}
+
+static void close_front_done(void *arg)
+{
+    struct op *op = arg;
+
+    blockdev_close(op->volume->stack, close_stack_done, op);
+}
+
+static void volume_close(struct op *op)
+{
+    struct shelf_volume *volume = op->volume;
+
+    map_remove(&op->shelf->volumes, volume->id);
+    users_count(op->shelf, volume->stack, -1);
+    blockdev_close(volume->front, close_front_done, op);
+}
+
+void shelf_volume_close(struct op *op)
+{
+    op->volume = volume_of(op);
+    if (op->volume != NULL) {
+        op->then = op_end;
+        shelf_job_stop(op, volume_close);
+    }
+}
+
+/* ---- other content ---- */
+
+static void replace_old_bottom_closed(void *arg)
+{
+    op_end(arg);
+}
+
+static void replace_old_closed(void *arg)
+{
+    struct op *op = arg;
+
+    if (op->bottom_dev != NULL) {
+        blockdev_close(op->bottom_dev, replace_old_bottom_closed, op);
+    } else {
+        op_end(op);
+    }
+}
+
+static void replace_done(void *arg)
+{
+    struct op *op = arg;
+    struct shelf_volume *volume = op->volume;
+    struct blockdev *old = volume->stack;
+    struct blockdev *old_bottom = volume->bottom;
+
+    volume->stack = op->stack;
+    volume->bottom = op->bottom_dev;
+    op->bottom_dev = old_bottom;
+    users_count(op->shelf, old, -1);
+    volume_watch(volume, op->watch);
+    shelf_usage_refresh(volume);
+    blockdev_close(old, replace_old_closed, op);
+}
+
+static void replace_failed_closed(void *arg)
+{
+    op_end(arg);
+}
+
+static void replace_ready(struct op *op)
+{
+    int r = front_dev_replace(op->volume->front, op->stack, replace_done, op);
+
+    if (r < 0) {
+        op_fail_errno(op, r, "The content could not be replaced");
+        users_count(op->shelf, op->stack, -1);
+        blockdev_close(op->stack, replace_failed_closed, op);
+    }
+}
+
+static void replace_made(struct op *op)
+{
+    if (op->error.code != ERR_NONE) {
+        op_end(op);
+        return;
+    }
+    shelf_job_stop(op, replace_ready);
+}
+
+void shelf_volume_replace(struct op *op)
+{
+    op->volume = volume_of(op);
+    if (op->volume != NULL) {
+        stack_for(op, replace_made);
+    }
+}
+
+/* ---- size, write protection, watching ---- */
+
+static void grown(void *arg, int status)
+{
+    struct op *op = arg;
+
+    if (status < 0) {
+        op_fail_errno(op, status, "The volume could not be made larger");
+    }
+    front_dev_refresh(op->volume->front);
+    shelf_usage_refresh(op->volume);
+    op_end(op);
+}
+
+void shelf_volume_grow(struct op *op)
+{
+    op->volume = volume_of(op);
+    if (op->volume != NULL) {
+        int r = stack_grow(op->volume->stack, op->size_bytes, grown, op);
+
+        if (r < 0) {
+            grown(op, r);
+        }
+    }
+}
+
+void shelf_volume_read_only(struct op *op)
+{
+    op->volume = volume_of(op);
+    if (op->volume != NULL) {
+        front_dev_set_read_only(op->volume->front, op->read_only);
+        op_end(op);
+    }
+}
+
+void shelf_volume_watch(struct op *op)
+{
+    op->volume = volume_of(op);
+    if (op->volume != NULL) {
+        volume_watch(op->volume, op->watch);
+        op_end(op);
+    }
+}
+
+/* ---- cut ---- */
+
+static void cut_end(struct op *op)
+{
+    shelf_usage_refresh(op->volume);
+    op_end(op);
+}
+
+/* The records say that the new layer is on top, so it has to be, whatever became of the flush. */
+static void cut_held(void *arg)
+{
+    struct op *op = arg;
+    struct shelf_layer *layer = shelf_layer(op->shelf, op->layers[0].id);
+    int r = stack_push(op->volume->stack, layer->layer);
+
+    if (r < 0) {
+        op_fail_errno(op, r, "The new layer could not be put on top");
+    } else {
+        layer->users++;
+    }
+    op->pause_ns = stack_release(op->volume->stack);
+    cut_end(op);
+}
+
+static void cut_done(void *arg, int status, uint64_t pause_ns)
+{
+    struct op *op = arg;
+    struct shelf_layer *layer = shelf_layer(op->shelf, op->layers[0].id);
+    unsigned n = stack_layers(op->volume->stack);
+
+    op->pause_ns = pause_ns;
+    if (stack_layer(op->volume->stack, n - 1) == layer->layer) {
+        layer->users++;
+        if (status < 0) {
+            op_fail_errno(op, status, "What was cut could not be flushed");
+        }
+        cut_end(op);
+        return;
+    }
+    op_fail_errno(op, status, "The volume could not be cut");
+    if (stack_hold(op->volume->stack, cut_held, op) < 0) {
+        cut_end(op);
+    }
+}
+
+void shelf_volume_cut(struct op *op)
+{
+    struct shelf_layer *layer = shelf_layer(op->shelf, op->layers[0].id);
+
+    op->volume = volume_of(op);
+    if (op->volume == NULL) {
+        return;
+    }
+    if (layer == NULL) {
+        op_fail(op, ERR_INTERNAL, "Layer %s is not open.", op->layers[0].id);
+        op_end(op);
+        return;
+    }
+    int r = stack_snapshot(op->volume->stack, layer->layer, cut_done, op);
+
+    if (r < 0) {
+        op_fail_errno(op, r, "The volume could not be cut");
+        cut_end(op);
+    }
+}
+
+/* ---- beginning and end ---- */
+
+int shelf_new(struct array *array, struct loop *loop, uint64_t map_bytes, struct shelf **ret_shelf)
+{
+    struct shelf *shelf = calloc(1, sizeof(*shelf));
+
+    CHECK(shelf != NULL);
+    shelf->array = array;
+    shelf->loop = loop;
+    map_init(&shelf->layers);
+    map_init(&shelf->volumes);
+    int r = layer_cache_new(map_bytes, &shelf->cache);
+
+    if (r < 0) {
+        free(shelf);
+        return r;
+    }
+    /* Set up by the loop itself, with the first volume: here it may run already. */
+    *ret_shelf = shelf;
+    return 0;
+}
+
+void shelf_free(struct shelf *shelf)
+{
+    if (shelf == NULL) {
+        return;
+    }
+    layer_cache_free(shelf->cache);
+    map_fini(&shelf->layers);
+    map_fini(&shelf->volumes);
+    free(shelf);
+}
+
+static void shelf_closed_note(struct note *note)
+{
+    shelf_closed(note->array);
+}
+
+static void shelf_layer_closed(void *arg, int status)
+{
+    struct shelf *shelf = arg;
+
+    (void)status;
+    if (--shelf->pending == 0) {
+        note_post(note_new(shelf->array, shelf_closed_note));
+    }
+}
+
+static void shelf_volume_gone(struct op *op)
+{
+    struct shelf *shelf = op->shelf;
+
+    free(op);
+    if (--shelf->pending > 0) {
+        return;
+    }
+    shelf->pending = 1;
+    for (struct map_entry *e = map_first(&shelf->layers), *next; e != NULL; e = next) {
+        struct shelf_layer *layer = e->value;
+
+        next = map_next(&shelf->layers, e);
+        map_remove(&shelf->layers, layer->id);
+        shelf->pending++;
+        layer_unref(layer->layer, shelf_layer_closed, shelf);
+        free(layer);
+    }
+    shelf_layer_closed(shelf, 0);
+}
+
+void shelf_close(void *arg)
+{
+    struct shelf *shelf = arg;
+
+    if (shelf->usage_timer.loop != NULL) {
+        loop_timer_stop(&shelf->usage_timer);
+    }
+    shelf->pending = 1;
+    for (struct map_entry *e = map_first(&shelf->volumes), *next; e != NULL; e = next) {
+        struct op *op = calloc(1, sizeof(*op));
+
+        CHECK(op != NULL);
+        next = map_next(&shelf->volumes, e);
+        op->array = shelf->array;
+        op->shelf = shelf;
+        op->volume = e->value;
+        op->then = shelf_volume_gone;
+        shelf->pending++;
+        shelf_job_stop(op, volume_close);
+    }
+    struct op *last = calloc(1, sizeof(*last));
+
+    CHECK(last != NULL);
+    last->shelf = shelf;
+    shelf_volume_gone(last);
+}

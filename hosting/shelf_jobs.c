@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The loop's half: merging layers, and filling the oldest from what is below it. */
+#include "block/stack.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "hosting/array_private.h"
+
+enum { PROGRESS_INTERVAL_MS = 500 };
+
+static int index_of(struct blockdev *stack, const struct layer *layer)
+{
+    for (unsigned i = 0; i < stack_layers(stack); i++) {
+        if (stack_layer(stack, i) == layer) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+/* ---- the job of a volume ---- */
+
+static void progress_tick(void *arg);
+
+static void job_done(void *arg, int status)
+{
+    struct op *op = arg;
+    struct shelf_volume *volume = op->volume;
+    struct op *after = volume->after_job;
+
+    volume->job = NULL;
+    volume->job_op = NULL;
+    volume->after_job = NULL;
+    loop_timer_stop(&op->timer);
+    if (status < 0) {
+        op_fail_errno(op, status, "The layers could not be copied");
+    }
+    shelf_usage_refresh(volume);
+    if (after != NULL) {
+        op->volume = NULL;
+        job_end(op);
+        after->next(after);
+        return;
+    }
+    if (status == 0 && op->hydrating) {
+        shelf_bottoms_drop(op);
+    } else {
+        job_end(op);
+    }
+}
+
+static void job_start(struct op *op, const struct stack_job_spec *wanted)
+{
+    struct shelf_volume *volume = op->volume;
+    struct stack_job_spec spec = *wanted;
+
+    spec.done = job_done;
+    spec.arg = op;
+    int r = stack_job_start(volume->stack, &spec, &volume->job);
+
+    if (r < 0) {
+        volume->job = NULL;
+        op_fail_errno(op, r, "The layers cannot be copied now");
+    } else {
+        volume->job_op = op;
+        loop_timer_init(&op->timer, op->shelf->loop, progress_tick, op);
+        if (op->progress != NULL) {
+            loop_timer_start(&op->timer, PROGRESS_INTERVAL_MS * MS_NS);
+        }
+    }
+    op_end(op);
+}
+
+void shelf_job_stop(struct op *op, void (*next)(struct op *op))
+{
+    struct shelf_volume *volume = op->volume;
+
+    if (volume->job == NULL) {
+        next(op);
+        return;
+    }
+    CHECK(volume->after_job == NULL);
+    op->next = next;
+    volume->after_job = op;
+    stack_job_stop(volume->job);
+}
+
+/* ---- merging ---- */
+
+void shelf_merge(struct op *op)
+{
+    struct shelf_volume *volume = shelf_volume(op->shelf, op->volume_id);
+    struct shelf_layer *lower = shelf_layer(op->shelf, op->lower_id);
+    struct shelf_layer *upper = shelf_layer(op->shelf, op->upper_id);
+    int at = volume != NULL && lower != NULL && upper != NULL
+                 ? index_of(volume->stack, lower->layer)
+                 : -1;
+    int n = volume != NULL ? (int)stack_layers(volume->stack) : 0;
+
+    op->volume = volume;
+    if (at < 0 || at + 1 >= n || stack_layer(volume->stack, (unsigned)at + 1) != upper->layer) {
+        op_fail(op, ERR_CONFLICT, "Layers %s and %s are not neighbours in volume %s.", op->lower_id,
+                op->upper_id, op->volume_id);
+        op_end(op);
+        return;
+    }
+    /* What is written to stays; what is larger too, for the smaller one has no place for its end. */
+    bool up = at + 2 == n || layer_size_bytes(upper->layer) > layer_size_bytes(lower->layer) ||
+              upper->users < lower->users ||
+              layer_used_bytes(lower->layer) <= layer_used_bytes(upper->layer);
+
+    op->superfluous = up ? op->lower_id : op->upper_id;
+    job_start(op, &(struct stack_job_spec){.kind = up ? STACK_MERGE_UP : STACK_MERGE_DOWN,
+                                           .index = (unsigned)(up ? at : at + 1)});
+}
+
+static void one_removed(void *arg, int status)
+{
+    struct op *op = arg;
+
+    (void)status; /* of a flush of what is going */
+    if (--op->pending == 0) {
+        op->remove_all = true;
+        shelf_layers_close(op, op_end);
+    }
+}
+
+void shelf_merge_finish(struct op *op)
+{
+    struct shelf_layer *layer = shelf_layer(op->shelf, op->layers[0].id);
+
+    op->pending = 1;
+    for (struct map_entry *e = map_first(&op->shelf->volumes); layer != NULL && e != NULL;
+         e = map_next(&op->shelf->volumes, e)) {
+        struct shelf_volume *volume = e->value;
+        int at = index_of(volume->stack, layer->layer);
+
+        if (at >= 0) {
+            op->pending++;
+            layer->users--;
+            int r = stack_remove(volume->stack, (unsigned)at, one_removed, op);
+
+            CHECK(r == 0);
+        }
+    }
+    one_removed(op, 0);
+}
+
+/* ---- hydration ---- */
+
+static void progress_arrived(struct note *note)
+{
+    struct op *op = note->op;
+
+    op->progress(op->arg, note->numbers[0], note->numbers[1], note->numbers[2]);
+}
+
+static void progress_tick(void *arg)
+{
+    struct op *op = arg;
+    struct note *note = note_new(op->array, progress_arrived);
+
+    note->op = op;
+    stack_job_progress(op->volume->job, &note->numbers[0], &note->numbers[1], &note->numbers[2]);
+    note_post(note); /* before the message of its end, so op is there */
+    loop_timer_start(&op->timer, PROGRESS_INTERVAL_MS * MS_NS);
+}
+
+void shelf_hydrate(struct op *op)
+{
+    struct shelf_volume *volume = shelf_volume(op->shelf, op->volume_id);
+
+    op->volume = volume;
+    if (volume == NULL || volume->bottom == NULL) {
+        op_fail(op, ERR_CONFLICT, "Volume %s has nothing below it.", op->volume_id);
+        op_end(op);
+        return;
+    }
+    op->hydrating = true;
+    job_start(op, &(struct stack_job_spec){.kind = STACK_HYDRATE});
+}
+
+void shelf_hydrate_stop(struct op *op)
+{
+    struct shelf_volume *volume = shelf_volume(op->shelf, op->volume_id);
+
+    op->volume = volume;
+    if (volume == NULL) {
+        op_end(op);
+    } else {
+        shelf_job_stop(op, op_end);
+    }
+}
+
+static void bottom_gone(void *arg)
+{
+    struct op *op = arg;
+
+    if (--op->pending == 0) {
+        job_end(op);
+    }
+}
+
+struct bottom_drop {
+    struct op *op;
+    struct blockdev *bottom;
+};
+
+static void bottom_dropped(void *arg, int status)
+{
+    struct bottom_drop *drop = arg;
+    struct op *op = drop->op;
+    struct blockdev *bottom = drop->bottom;
+
+    (void)status;
+    free(drop);
+    blockdev_close(bottom, bottom_gone, op);
+}
+
+/* The oldest layer is whole: no volume that begins with it needs what was below. */
+void shelf_bottoms_drop(struct op *op)
+{
+    struct layer *oldest = stack_layer(op->volume->stack, 0);
+
+    op->pending = 1;
+    for (struct map_entry *e = map_first(&op->shelf->volumes); e != NULL;
+         e = map_next(&op->shelf->volumes, e)) {
+        struct shelf_volume *volume = e->value;
+
+        if (volume->bottom == NULL || stack_layer(volume->stack, 0) != oldest) {
+            continue;
+        }
+        struct bottom_drop *drop = calloc(1, sizeof(*drop));
+
+        CHECK(drop != NULL);
+        drop->op = op;
+        drop->bottom = volume->bottom;
+        op->pending++;
+        CHECK(stack_drop_bottom(volume->stack, bottom_dropped, drop) == 0);
+        volume->bottom = NULL;
+    }
+    bottom_gone(op);
+}

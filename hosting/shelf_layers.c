@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The loop's half: layers that are open, and their files. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "hosting/array_private.h"
+
+struct shelf_layer *shelf_layer(struct shelf *shelf, const char *id)
+{
+    return map_get(&shelf->layers, id);
+}
+
+/* Its id is in the file's header, and the id of the record. */
+struct shelf_layer *shelf_layer_of(struct shelf *shelf, struct layer *layer)
+{
+    char id[LAYER_ID_BYTES + 1];
+
+    memcpy(id, layer_id(layer), LAYER_ID_BYTES);
+    id[LAYER_ID_BYTES] = '\0';
+    struct shelf_layer *open = shelf_layer(shelf, id);
+
+    CHECK(open != NULL && open->layer == layer);
+    return open;
+}
+
+static struct layer_spec spec_of(struct op *op, const struct op_layer *layer)
+{
+    struct layer_spec spec = {
+        .path = layer->path,
+        .cache = op->shelf->cache,
+        .space = &layer->pool->space,
+    };
+
+    memcpy(spec.id, layer->id, strnlen(layer->id, LAYER_ID_BYTES));
+    return spec;
+}
+
+/* The file is open: it stands on the shelf from now on. */
+static void layer_put(struct op *op, struct op_layer *wanted, struct layer *layer)
+{
+    struct shelf_layer *open = calloc(1, sizeof(*open));
+
+    CHECK(open != NULL);
+    memcpy(open->id, wanted->id, sizeof(open->id));
+    memcpy(open->path, wanted->path, sizeof(open->path));
+    open->layer = layer;
+    open->pool = wanted->pool;
+    atomic_fetch_add(&open->pool->refs, 1);
+    CHECK(map_put(&op->shelf->layers, open->id, open) == 0);
+    wanted->open = open;
+    op->n_opened++;
+}
+
+/* ---- making ---- */
+
+static void create_next(struct op *op);
+
+/* All or none: what was made is taken away again. */
+static void create_undo(struct op *op)
+{
+    shelf_layers_close(op, op_end);
+}
+
+static void layer_created(void *arg, struct layer *layer, const struct error *error)
+{
+    struct op *op = arg;
+
+    if (error != NULL) {
+        op->error = *error;
+        create_undo(op);
+        return;
+    }
+    layer_put(op, &op->layers[op->at], layer);
+    op->at++;
+    create_next(op);
+}
+
+static void create_next(struct op *op)
+{
+    if (op->at == op->n_layers) {
+        op_end(op);
+        return;
+    }
+    struct layer_spec spec = spec_of(op, &op->layers[op->at]);
+
+    spec.size_bytes = op->layers[op->at].size_bytes;
+    int r = layer_create(op->shelf->loop, &spec, layer_created, op);
+
+    if (r < 0) {
+        op_fail_errno(op, r, "A layer could not be made");
+        create_undo(op);
+    }
+}
+
+void shelf_layers_create(struct op *op)
+{
+    create_next(op);
+}
+
+/* ---- opening ---- */
+
+static void open_next(struct op *op);
+
+static void layer_opened(void *arg, struct layer *layer, const struct error *error)
+{
+    struct op *op = arg;
+
+    if (error != NULL) {
+        op->error = *error;
+        op->next(op);
+        return;
+    }
+    layer_put(op, &op->layers[op->at], layer);
+    op->at++;
+    open_next(op);
+}
+
+static void open_next(struct op *op)
+{
+    for (; op->at < op->n_layers; op->at++) {
+        struct op_layer *wanted = &op->layers[op->at];
+
+        wanted->open = shelf_layer(op->shelf, wanted->id);
+        if (wanted->open == NULL) {
+            struct layer_spec spec = spec_of(op, wanted);
+            int r = layer_open(op->shelf->loop, &spec, layer_opened, op);
+
+            if (r == 0) {
+                return;
+            }
+            op_fail_errno(op, r, "A layer could not be opened");
+            break;
+        }
+    }
+    op->next(op);
+}
+
+void shelf_layers_open(struct op *op, void (*next)(struct op *op))
+{
+    op->next = next;
+    op->at = 0;
+    open_next(op);
+}
+
+/* ---- closing, removing ---- */
+
+static void remove_files(void *arg)
+{
+    struct op *op = arg;
+
+    for (size_t i = 0; i < op->n_layers; i++) {
+        if ((op->layers[i].closed || op->remove_all) && unlink(op->layers[i].path) != 0 &&
+            errno != ENOENT) {
+            log_warning("layer[%s] %s could not be removed: %s", op->layers[i].id,
+                        op->layers[i].path, strerror(errno));
+        }
+    }
+}
+
+static void files_removed(void *arg)
+{
+    struct op *op = arg;
+
+    op->next(op);
+}
+
+static void closed_all(struct op *op)
+{
+    op->work = (struct loop_work){.run = remove_files, .done = files_removed, .arg = op};
+    loop_work_submit(op->shelf->loop, &op->work);
+}
+
+static void one_closed(void *arg, int status)
+{
+    struct op *op = arg;
+
+    (void)status; /* its content is not wanted any more */
+    if (--op->pending == 0) {
+        closed_all(op);
+    }
+}
+
+void shelf_layers_close(struct op *op, void (*next)(struct op *op))
+{
+    op->next = next;
+    op->pending = 1;
+    for (size_t i = 0; i < op->n_layers; i++) {
+        struct shelf_layer *open = shelf_layer(op->shelf, op->layers[i].id);
+
+        if (open != NULL) {
+            CHECK(open->users == 0);
+            map_remove(&op->shelf->layers, open->id);
+            op->layers[i].closed = true;
+            op->pending++;
+            layer_unref(open->layer, one_closed, op);
+            free(open);
+        }
+    }
+    one_closed(op, 0);
+}
+
+void shelf_layers_remove(struct op *op)
+{
+    op->remove_all = true;
+    shelf_layers_close(op, op_end);
+}
