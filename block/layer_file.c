@@ -5,6 +5,11 @@
  * What the page cache can do at once is done on the loop: reads with RWF_NOWAIT, writes with it
  * where the file system can (XFS, Btrfs), and everything on tmpfs, which never waits for a disk.
  * Other transfers go to io_uring where there is one, the rest and all else to worker threads.
+ *
+ * Only so many files are open at once (block/layer_fds.h). One that gives its place to another is
+ * synced and closed; the next transfer opens it again, and must find the same file, unlocked.
+ *
+ *     OPEN ──its place is wanted──▶ CLOSING ──▶ CLOSED ──transfer──▶ OPENING ──▶ OPEN
  */
 #include "block/layer_io.h"
 
@@ -20,25 +25,41 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "base/log.h"
+#include "block/layer_fds.h"
 #include "block/layer_uring.h"
 
 enum {
-    NOW_BYTES = 256 << 10, /* copying more than this would keep the loop from others */
+    NOW_BYTES = 1 << 20, /* the loop copies as much again to and from the socket */
     IOV_ROOM = 64,
     URING_IOV = 256,
     URING_BYTES = 1 << 30,
 };
 
+enum file_state { FILE_OPEN, FILE_CLOSING, FILE_CLOSED, FILE_OPENING };
+
 struct real_file {
     struct layer_file base;
     int fd;
-    bool memory; /* tmpfs */
+    enum file_state state;
+    char *path;
+    dev_t device;
+    ino_t inode;
+    unsigned inflight;
+    bool changed; /* since it was opened */
+    int failed;   /* a sync that nobody waited for */
+    struct layer_fds *fds;
+    struct layer_fds_idle idle;
+    struct layer_fds_wait place;
+    struct layer_io *queue; /* until it is open */
+    struct layer_io **queue_end;
+    struct loop_work move; /* opening and closing */
+    bool memory;           /* tmpfs */
     bool read_now;
     bool write_now;
     struct layer_uring *uring; /* or NULL */
     loop_fn close_fn;
     void *close_arg;
-    struct loop_work close_work;
 };
 
 const char *layer_io_op_name(enum layer_io_op op)
@@ -136,6 +157,21 @@ static int perform(struct real_file *file, const struct layer_io *io)
     return -EIO;
 }
 
+/* One operation less; before its done(), which may close the file. */
+static void used_end(struct real_file *file)
+{
+    if (--file->inflight == 0 && !file->close_fn) {
+        layer_fds_rest(file->fds, &file->idle);
+    }
+}
+
+static void used_begin(struct real_file *file)
+{
+    if (file->inflight++ == 0) {
+        layer_fds_work(&file->idle);
+    }
+}
+
 static void work_run(void *arg)
 {
     struct layer_io *io = arg;
@@ -145,6 +181,7 @@ static void work_run(void *arg)
 static void work_done(void *arg)
 {
     struct layer_io *io = arg;
+    used_end((struct real_file *)io->file);
     io->done(io);
 }
 
@@ -158,6 +195,7 @@ static void uring_done(struct layer_io *io, int result)
 {
     if (result == (int)io->len) {
         io->status = 0;
+        used_end((struct real_file *)io->file);
         io->done(io);
     } else {
         /* In part, or not at all: a worker does the whole and finds out why. */
@@ -165,9 +203,8 @@ static void uring_done(struct layer_io *io, int result)
     }
 }
 
-static int real_submit(struct layer_file *base, struct layer_io *io)
+static int open_submit(struct real_file *file, struct layer_io *io)
 {
-    struct real_file *file = (struct real_file *)base;
     bool transfers = io->op == LAYER_IO_READ || io->op == LAYER_IO_WRITE;
     if (file->memory && (!transfers || io->len <= NOW_BYTES)) {
         return perform(file, io);
@@ -187,10 +224,124 @@ static int real_submit(struct layer_file *base, struct layer_io *io)
     return -EINPROGRESS;
 }
 
+/* ---- open again ---- */
+
+static int real_submit(struct layer_file *base, struct layer_io *io);
+
+/* It is open again, or cannot be: what has waited goes on. All of it before the first done(), which
+ * may close the file. */
+static void queue_start(struct real_file *file, int failure)
+{
+    struct layer_io *io = file->queue;
+    struct layer_io *ended = NULL;
+    struct layer_io **ended_end = &ended;
+    file->queue = NULL;
+    file->queue_end = &file->queue;
+    while (io) {
+        struct layer_io *next = io->next;
+        int status = failure ? failure : real_submit(&file->base, io);
+        if (status != -EINPROGRESS) {
+            io->status = status;
+            io->next = NULL;
+            *ended_end = io;
+            ended_end = &io->next;
+        }
+        io = next;
+    }
+    if (!failure) {
+        used_end(file);
+    }
+    while (ended) {
+        io = ended;
+        ended = io->next;
+        io->done(io);
+    }
+}
+
+static void reopen_run(void *arg)
+{
+    struct real_file *file = arg;
+    struct stat st;
+    const char *why = NULL;
+    char text[128];
+    int fd = open(file->path, O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        why = strerror_r(errno, text, sizeof(text));
+    } else if (st.st_dev != file->device || st.st_ino != file->inode) {
+        why = "another file is in its place";
+    } else if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        why = "it is locked by somebody else";
+    }
+    if (!why) {
+        file->fd = fd;
+        return;
+    }
+    log_error("layer[%s]: it cannot be opened again: %s", file->path, why);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+static void reopen_done(void *arg)
+{
+    struct real_file *file = arg;
+    if (file->fd < 0) {
+        file->state = FILE_CLOSED;
+        layer_fds_give(file->fds);
+        queue_start(file, -EIO);
+        return;
+    }
+    file->state = FILE_OPEN;
+    used_begin(file);
+    queue_start(file, 0);
+}
+
+static void reopen_placed(void *arg)
+{
+    struct real_file *file = arg;
+    file->move = (struct loop_work){.run = reopen_run, .done = reopen_done, .arg = file};
+    loop_work_submit(file->base.loop, &file->move);
+}
+
+static void reopen_start(struct real_file *file)
+{
+    file->state = FILE_OPENING;
+    file->place = (struct layer_fds_wait){.fn = reopen_placed, .arg = file};
+    layer_fds_take(file->fds, &file->place);
+}
+
+static int real_submit(struct layer_file *base, struct layer_io *io)
+{
+    struct real_file *file = (struct real_file *)base;
+    if (io->op == LAYER_IO_SYNC && (file->failed || file->state == FILE_CLOSED)) {
+        return file->failed; /* nothing has changed since it was synced and closed */
+    }
+    if (file->state != FILE_OPEN) {
+        io->next = NULL;
+        *file->queue_end = io;
+        file->queue_end = &io->next;
+        if (file->state == FILE_CLOSED) {
+            reopen_start(file);
+        }
+        return -EINPROGRESS;
+    }
+    file->changed |= io->op != LAYER_IO_READ && io->op != LAYER_IO_SYNC;
+    used_begin(file);
+    int status = open_submit(file, io);
+    if (status != -EINPROGRESS) {
+        used_end(file);
+    }
+    return status;
+}
+
+/* ---- close ---- */
+
 static void close_run(void *arg)
 {
     struct real_file *file = arg;
-    close(file->fd);
+    if (file->fd >= 0) {
+        close(file->fd);
+    }
 }
 
 static void close_done(void *arg)
@@ -198,8 +349,52 @@ static void close_done(void *arg)
     struct real_file *file = arg;
     loop_fn fn = file->close_fn;
     void *fn_arg = file->close_arg;
+    if (file->fd >= 0) {
+        layer_fds_give(file->fds);
+    }
+    layer_fds_put(file->fds);
+    free(file->path);
     free(file);
     fn(fn_arg);
+}
+
+static void close_start(struct real_file *file)
+{
+    file->move = (struct loop_work){.run = close_run, .done = close_done, .arg = file};
+    loop_work_submit(file->base.loop, &file->move);
+}
+
+static void evict_run(void *arg)
+{
+    struct real_file *file = arg;
+    if (file->changed && fdatasync(file->fd) < 0) {
+        /* The flush that would have done this must not succeed. */
+        file->failed = status_of_errno(errno);
+        log_error("layer[%s]: it cannot be synced: %s", file->path, strerrorname_np(errno));
+    }
+    close(file->fd);
+}
+
+static void evict_done(void *arg)
+{
+    struct real_file *file = arg;
+    file->fd = -1;
+    file->changed = false;
+    file->state = FILE_CLOSED;
+    layer_fds_give(file->fds);
+    if (file->close_fn) {
+        close_start(file);
+    } else if (file->queue) {
+        reopen_start(file);
+    }
+}
+
+static void evict(struct layer_fds_idle *idle)
+{
+    struct real_file *file = container_of(idle, struct real_file, idle);
+    file->state = FILE_CLOSING;
+    file->move = (struct loop_work){.run = evict_run, .done = evict_done, .arg = file};
+    loop_work_submit(file->base.loop, &file->move);
 }
 
 static void real_close(struct layer_file *base, loop_fn fn, void *arg)
@@ -209,14 +404,19 @@ static void real_close(struct layer_file *base, loop_fn fn, void *arg)
     file->uring = NULL;
     file->close_fn = fn;
     file->close_arg = arg;
-    file->close_work = (struct loop_work){.run = close_run, .done = close_done, .arg = file};
-    loop_work_submit(base->loop, &file->close_work);
+    if (file->state == FILE_CLOSING) {
+        return; /* evict_done() goes on */
+    }
+    layer_fds_work(&file->idle);
+    close_start(file);
 }
 
 static const struct layer_file_ops real_ops = {.submit = real_submit, .close = real_close};
 
 struct file_opening {
     struct loop_work work;
+    struct layer_fds *fds;
+    struct layer_fds_wait place;
     struct loop *loop;
     char *path;
     bool create;
@@ -235,6 +435,8 @@ static int open_error(struct file_opening *opening, int err)
         code = ERR_NO_SUCH_OBJECT;
     } else if (err == EEXIST || err == EWOULDBLOCK) {
         code = ERR_IN_USE;
+    } else if (err == EMFILE || err == ENFILE) {
+        code = ERR_LIMIT_REACHED;
     } else if (status_of_errno(err) == -ENOSPC) {
         code = ERR_NO_SPACE;
     }
@@ -289,6 +491,9 @@ static int opening_prepare(struct file_opening *opening, int fd)
                  .size_bytes = (uint64_t)st.st_size,
                  .used_bytes = (uint64_t)st.st_blocks * 512},
         .fd = fd,
+        .device = st.st_dev,
+        .inode = st.st_ino,
+        .idle = {.evict = evict},
         .memory = fs.f_type == TMPFS_MAGIC,
         .read_now = true,
         .write_now = true,
@@ -319,12 +524,30 @@ static void opening_done(void *arg)
 {
     struct file_opening *opening = arg;
     struct real_file *file = opening->file;
-    if (file && !file->memory) {
-        file->uring = layer_uring_get(opening->loop);
+    if (file) {
+        file->path = opening->path;
+        file->fds = opening->fds;
+        file->queue_end = &file->queue;
+        list_init(&file->idle.link);
+        file->uring = file->memory ? NULL : layer_uring_get(opening->loop);
+        /* In use until it has been looked at. */
+        used_begin(file);
+        opening->fn(opening->arg, &file->base, NULL);
+        used_end(file);
+    } else {
+        layer_fds_give(opening->fds);
+        opening->fn(opening->arg, NULL, &opening->error);
+        layer_fds_put(opening->fds);
+        free(opening->path);
     }
-    opening->fn(opening->arg, file ? &file->base : NULL, file ? NULL : &opening->error);
-    free(opening->path);
     free(opening);
+}
+
+static void opening_placed(void *arg)
+{
+    struct file_opening *opening = arg;
+    opening->work = (struct loop_work){.run = opening_run, .done = opening_done, .arg = opening};
+    loop_work_submit(opening->loop, &opening->work);
 }
 
 static int real_open(const struct layer_backend *backend, struct loop *loop, const char *path,
@@ -345,8 +568,9 @@ static int real_open(const struct layer_backend *backend, struct loop *loop, con
     opening->size_bytes = size_bytes;
     opening->fn = fn;
     opening->arg = arg;
-    opening->work = (struct loop_work){.run = opening_run, .done = opening_done, .arg = opening};
-    loop_work_submit(loop, &opening->work);
+    opening->fds = layer_fds_get(loop);
+    opening->place = (struct layer_fds_wait){.fn = opening_placed, .arg = opening};
+    layer_fds_take(opening->fds, &opening->place);
     return 0;
 }
 

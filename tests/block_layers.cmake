@@ -16,4 +16,5 @@ add_executable(test_layer_bench unit/layer_bench.c)
 target_link_libraries(test_layer_bench PRIVATE block base)
 
 smirror_unit_test(layer_scale block base)
+smirror_unit_test(layer_files block base)
 smirror_fuzzer(layer_open layer_disk block base)

@@ -151,26 +151,29 @@ static void close_all(struct opening *opening)
     loop_run(opening->loop);
 }
 
+/* Each with a snapshot; where so many files may not be open, with fewer. */
 static void thousands_of_volumes_open_at_once(void **state)
 {
     (void)state;
     char folder[64] = "/dev/shm/layer_scale.XXXXXX";
     struct rlimit limit;
-    struct opening opening = {.wanted = 5000};
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    unsigned volumes = 500;
+#else
+    unsigned volumes = 5000;
+#endif
     struct layer_cache *cache;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
-    limit.rlim_cur = limit.rlim_max;
+    limit.rlim_cur = limit.rlim_max; /* as the service does */
     setrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur < opening.wanted + 100) {
-        opening.wanted = (unsigned)limit.rlim_cur - 100;
-    }
     if (!mkdtemp(folder)) {
         strcpy(folder, "/tmp/layer_scale.XXXXXX");
         assert_non_null(mkdtemp(folder));
-        opening.wanted = opening.wanted < 200 ? opening.wanted : 200;
+        volumes = 200;
     }
+    struct opening opening = {.wanted = 2 * volumes};
     opening.layers = calloc(opening.wanted, sizeof(struct layer *));
-    struct blockdev **devs = calloc(opening.wanted, sizeof(struct blockdev *));
+    struct blockdev **devs = calloc(volumes, sizeof(struct blockdev *));
     assert_int_equal(loop_new("scale", &opening.loop), 0);
     assert_int_equal(layer_cache_new(0, &cache), 0);
     open_all(&opening, cache, folder, true);
@@ -179,20 +182,20 @@ static void thousands_of_volumes_open_at_once(void **state)
     size_t before = mallinfo2().uordblks;
     uint64_t began_ns = loop_now_ns(opening.loop);
     open_all(&opening, cache, folder, false);
-    for (unsigned i = 0; i < opening.wanted; i++) {
-        struct stack_spec spec = {.layers = &opening.layers[i], .n_layers = 1};
+    for (unsigned i = 0; i < volumes; i++) {
+        struct stack_spec spec = {.layers = &opening.layers[2 * i], .n_layers = 2};
         assert_int_equal(stack_open(opening.loop, &spec, &devs[i]), 0);
     }
     double took_ms = (double)(loop_now_ns(opening.loop) - began_ns) / MS_NS;
     double kib = (double)(mallinfo2().uordblks - before) / 1024;
-    print_message("%u volumes of 1 TiB: open in %.0f ms, %.1f KiB each\n", opening.wanted, took_ms,
-                  kib / opening.wanted);
+    print_message("%u volumes of 1 TiB with a snapshot: open in %.0f ms, %.1f KiB each, %u files\n",
+                  volumes, took_ms, kib / volumes, layer_files_open());
     assert_true(kib < 200 << 10);
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
     assert_true(took_ms < 1000);
 #endif
-    opening.closed = 0;
-    for (unsigned i = 0; i < opening.wanted; i++) {
+    opening.closed = opening.wanted - volumes;
+    for (unsigned i = 0; i < volumes; i++) {
         blockdev_close(devs[i], dev_closed, &opening);
     }
     loop_run(opening.loop);
