@@ -12,12 +12,15 @@ int edge_init(struct edge *edge, struct control *control, const char *data_dir, 
     edge->control = control;
     pthread_mutex_init(&edge->lock, NULL);
     for (unsigned i = 0; i < readers; i++) {
-        int err = store_reader_open(data_dir, &edge->readers[i], error);
+        struct reader *reader = &edge->readers[i];
+        int err = store_reader_open(data_dir, &reader->db, error);
         if (err != 0) {
             edge_fini(edge);
             return err;
         }
+        read_cache_init(&reader->cache, READ_CACHE_BYTES);
         edge->n_readers++;
+        edge->free[edge->n_free++] = reader;
     }
     return 0;
 }
@@ -25,9 +28,11 @@ int edge_init(struct edge *edge, struct control *control, const char *data_dir, 
 void edge_fini(struct edge *edge)
 {
     for (unsigned i = 0; i < edge->n_readers; i++) {
-        db_close(edge->readers[i]);
+        read_cache_fini(&edge->readers[i].cache);
+        db_close(edge->readers[i].db);
     }
     edge->n_readers = 0;
+    edge->n_free = 0;
     access_fini(&edge->access);
     pthread_mutex_destroy(&edge->lock);
 }
@@ -58,18 +63,18 @@ void edge_close(struct edge *edge)
     }
 }
 
-struct db *edge_reader_take(struct edge *edge)
+struct reader *edge_reader_take(struct edge *edge)
 {
     pthread_mutex_lock(&edge->lock);
-    CHECK(edge->n_readers > 0);
-    struct db *db = edge->readers[--edge->n_readers];
+    CHECK(edge->n_free > 0);
+    struct reader *reader = edge->free[--edge->n_free];
     pthread_mutex_unlock(&edge->lock);
-    return db;
+    return reader;
 }
 
-void edge_reader_give(struct edge *edge, struct db *db)
+void edge_reader_give(struct edge *edge, struct reader *reader)
 {
     pthread_mutex_lock(&edge->lock);
-    edge->readers[edge->n_readers++] = db;
+    edge->free[edge->n_free++] = reader;
     pthread_mutex_unlock(&edge->lock);
 }

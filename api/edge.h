@@ -20,10 +20,17 @@
 
 #include "api/access.h"
 #include "api/metrics.h"
+#include "api/read_cache.h"
 #include "service/call.h"
 #include "service/control.h"
 
 enum { EDGE_READERS_MAX = 16 };
+
+/* A connection to the records, and what was rendered from it. */
+struct reader {
+    struct db *db;
+    struct read_cache cache;
+};
 
 struct edge {
     struct access access;
@@ -36,9 +43,11 @@ struct edge {
     _Atomic bool closed;
     _Atomic unsigned inside;
 
-    pthread_mutex_t lock; /* protects what follows */
-    struct db *readers[EDGE_READERS_MAX];
+    struct reader readers[EDGE_READERS_MAX];
     unsigned n_readers;
+    pthread_mutex_t lock;                  /* protects what follows */
+    struct reader *free[EDGE_READERS_MAX]; /* the one that was used last is taken first */
+    unsigned n_free;
 };
 
 /* As many readers as there are threads that ask for one at a time. */
@@ -51,7 +60,7 @@ void edge_leave(struct edge *edge);
 void edge_close(struct edge *edge);
 
 /* A reader for the time inside the gate. */
-struct db *edge_reader_take(struct edge *edge);
-void edge_reader_give(struct edge *edge, struct db *db);
+struct reader *edge_reader_take(struct edge *edge);
+void edge_reader_give(struct edge *edge, struct reader *reader);
 
 #endif

@@ -14,52 +14,152 @@ static int read_failed(struct error *error, int err)
                      strerror(-err));
 }
 
-static int check_memory(const struct strbuf *body, struct error *error)
+static int no_memory(struct error *error)
 {
-    return strbuf_error(body) == 0
-               ? 0
-               : error_set(error, ERR_NO_MEMORY, "There is not enough memory for the answer.");
+    return error_set(error, ERR_NO_MEMORY, "There is not enough memory for the answer.");
 }
 
 /* A reader that sees one state of the records. */
-static int begin(struct edge *edge, struct db **ret_db, struct error *error)
+static int begin(struct edge *edge, struct reader **ret_reader, struct error *error)
 {
-    struct db *db = edge_reader_take(edge);
-    int err = db_read_begin(db);
+    struct reader *reader = edge_reader_take(edge);
+    int err = db_read_begin(reader->db);
     if (err != 0) {
-        edge_reader_give(edge, db);
+        edge_reader_give(edge, reader);
         return read_failed(error, err);
     }
-    *ret_db = db;
+    *ret_reader = reader;
     return 0;
 }
 
-static void end(struct edge *edge, struct db *db)
+static void end(struct edge *edge, struct reader *reader)
 {
-    db_read_end(db);
-    edge_reader_give(edge, db);
+    db_read_end(reader->db);
+    edge_reader_give(edge, reader);
 }
 
-int read_object(struct edge *edge, const struct route *route, struct strbuf *body,
-                struct error *error)
+/*
+ * A GET that may have been rendered before: one of an object or a list. Its key is what it asks for
+ * in one way of writing: "volumes/3f2a", "volumes?limit=100&cursor=c0".
+ */
+struct read {
+    struct edge *edge;
+    enum collection collection;
+    const char *id;           /* of an object */
+    struct view_query *query; /* of a list */
+    struct strbuf key;
+    struct strbuf body;
+    struct strbuf link;
+};
+
+static int render_object(struct read *read, struct db *db, bool *ret_lasting, struct error *error)
 {
-    struct db *db;
     struct json_out json;
-    bool service = route->kind == ROUTE_SERVICE;
-    enum collection collection = service ? COLLECTION_SERVICES : route->collection;
-    const char *id = service ? route->service->name : route->id;
-    int err = begin(edge, &db, error);
-    if (err != 0) {
-        return err;
-    }
-    json_out_init(&json, body);
-    err = view_object(db, edge->control, collection, id, &json.out);
-    end(edge, db);
+    json_out_init(&json, &read->body);
+    int err =
+        view_object(db, read->edge->control, read->collection, read->id, &json.out, ret_lasting);
     if (err == -ENOENT) {
         return error_set(error, ERR_NOT_FOUND, "There is no /%s/%s.",
-                         view_collections[collection].path, id);
+                         view_collections[read->collection].path, read->id);
     }
-    return err != 0 ? read_failed(error, err) : check_memory(body, error);
+    return err != 0 ? read_failed(error, err) : 0;
+}
+
+static void add_query(struct strbuf *text, const struct view_query *query, int64_t after_seq)
+{
+    strbuf_printf(text, "?limit=%" PRIu64 "&cursor=c%" PRIx64, query->limit, (uint64_t)after_seq);
+    for (unsigned i = 0; i < query->n_filters; i++) {
+        strbuf_putc(text, '&');
+        uri_encode(text, query->filters[i].name);
+        strbuf_putc(text, '=');
+        uri_encode(text, query->filters[i].value);
+    }
+}
+
+static int render_list(struct read *read, struct db *db, bool *ret_lasting, struct error *error)
+{
+    struct view_page page = {0};
+    struct json_out json;
+    json_out_init(&json, &read->body);
+    out_begin_object(&json.out, NULL);
+    out_begin_array(&json.out, "Members");
+    int err = view_list(db, read->edge->control, read->collection, read->query, &json.out, &page,
+                        error);
+    if (err != 0) {
+        return error->code != ERR_NONE ? err : read_failed(error, err);
+    }
+    out_end_array(&json.out);
+    out_number(&json.out, "Total", page.total);
+    out_end_object(&json.out);
+    if (page.more) {
+        strbuf_printf(&read->link, "</%s", view_collections[read->collection].path);
+        add_query(&read->link, read->query, page.last_seq);
+        strbuf_puts(&read->link, ">; rel=\"next\"");
+    }
+    *ret_lasting = page.lasting;
+    return 0;
+}
+
+/* Whatever the cache has was rendered from this very snapshot. */
+static int find_or_render(struct read *read, struct reader *reader, struct rendered **ret_rendered,
+                          struct error *error)
+{
+    uint64_t version;
+    bool lasting = false;
+    int err = db_read_version(reader->db, &version);
+    if (err != 0) {
+        return read_failed(error, err);
+    }
+    struct rendered *rendered =
+        read_cache_get(&reader->cache, version, strbuf_str(&read->key));
+    if (rendered == NULL) {
+        err = read->query != NULL ? render_list(read, reader->db, &lasting, error)
+                                  : render_object(read, reader->db, &lasting, error);
+        if (err != 0) {
+            return err;
+        }
+        if (strbuf_error(&read->link) == 0) {
+            rendered = rendered_new(&read->body, strbuf_str(&read->link));
+        }
+        if (rendered == NULL) {
+            return no_memory(error);
+        }
+        if (lasting) {
+            read_cache_put(&reader->cache, version, strbuf_str(&read->key), rendered);
+        }
+    }
+    *ret_rendered = rendered;
+    return 0;
+}
+
+static int read_rendered(struct read *read, struct rendered **ret_rendered, struct error *error)
+{
+    struct reader *reader;
+    int err = strbuf_error(&read->key) == 0 ? 0 : no_memory(error);
+    if (err == 0) {
+        err = begin(read->edge, &reader, error);
+    }
+    if (err == 0) {
+        err = find_or_render(read, reader, ret_rendered, error);
+        end(read->edge, reader);
+    }
+    strbuf_fini(&read->key);
+    strbuf_fini(&read->body);
+    strbuf_fini(&read->link);
+    return err;
+}
+
+int read_object(struct edge *edge, const struct route *route, struct rendered **ret_rendered,
+                struct error *error)
+{
+    bool service = route->kind == ROUTE_SERVICE;
+    struct read read = {
+        .edge = edge,
+        .collection = service ? COLLECTION_SERVICES : route->collection,
+        .id = service ? route->service->name : route->id,
+    };
+    strbuf_printf(&read.key, "%s/%s", view_collections[read.collection].path, read.id);
+    return read_rendered(&read, ret_rendered, error);
 }
 
 static int bad_query(struct error *error, const char *name, const char *text)
@@ -128,59 +228,36 @@ static int parse_list_query(const struct uri *uri, struct view_query *query, str
     return 0;
 }
 
-static void add_link(struct strbuf *link, const char *path, const struct view_query *query,
-                     int64_t last_seq)
-{
-    strbuf_printf(link, "</%s?limit=%" PRIu64 "&cursor=c%" PRIx64, path, query->limit,
-                  (uint64_t)last_seq);
-    for (unsigned i = 0; i < query->n_filters; i++) {
-        strbuf_putc(link, '&');
-        uri_encode(link, query->filters[i].name);
-        strbuf_putc(link, '=');
-        uri_encode(link, query->filters[i].value);
-    }
-    strbuf_puts(link, ">; rel=\"next\"");
-}
-
 int read_list(struct edge *edge, const struct route *route, const struct uri *uri,
-              struct strbuf *body, struct strbuf *link, struct error *error)
+              struct rendered **ret_rendered, struct error *error)
 {
     struct view_query query;
-    struct view_page page = {0};
-    struct db *db;
-    struct json_out json;
-    enum collection collection =
-        route->kind == ROUTE_SERVICES ? COLLECTION_SERVICES : route->collection;
+    struct read read = {
+        .edge = edge,
+        .collection = route->kind == ROUTE_SERVICES ? COLLECTION_SERVICES : route->collection,
+        .query = &query,
+    };
     int err = parse_list_query(uri, &query, error);
-    if (err == 0) {
-        err = begin(edge, &db, error);
-    }
     if (err != 0) {
         return err;
     }
-    json_out_init(&json, body);
-    out_begin_object(&json.out, NULL);
-    out_begin_array(&json.out, "Members");
-    err = view_list(db, edge->control, collection, &query, &json.out, &page, error);
-    end(edge, db);
-    if (err != 0) {
-        return error->code != ERR_NONE ? err : read_failed(error, err);
-    }
-    out_end_array(&json.out);
-    out_number(&json.out, "Total", page.total);
-    out_end_object(&json.out);
-    if (page.more) {
-        add_link(link, view_collections[collection].path, &query, page.last_seq);
-    }
-    return check_memory(body, error);
+    strbuf_puts(&read.key, view_collections[read.collection].path);
+    add_query(&read.key, &query, query.after_seq);
+    return read_rendered(&read, ret_rendered, error);
 }
 
+/* Not out of the cache: this asks whether the records can be read now. */
 int read_ready(struct edge *edge, struct error *error)
 {
-    struct route local = {.kind = ROUTE_OBJECT, .collection = COLLECTION_SYSTEMS, .id = "local"};
-    struct strbuf body = STRBUF_INIT;
-    int err = read_object(edge, &local, &body, error);
-    strbuf_fini(&body);
+    struct read read = {.edge = edge, .collection = COLLECTION_SYSTEMS, .id = "local"};
+    struct reader *reader;
+    bool lasting;
+    int err = begin(edge, &reader, error);
+    if (err == 0) {
+        err = render_object(&read, reader->db, &lasting, error);
+        end(edge, reader);
+    }
+    strbuf_fini(&read.body);
     return err;
 }
 
@@ -211,13 +288,13 @@ static void print_jobs(struct db *db, struct control *control, struct strbuf *bo
 
 int read_metrics(struct edge *edge, struct strbuf *body, struct error *error)
 {
-    struct db *db;
-    int err = begin(edge, &db, error);
+    struct reader *reader;
+    int err = begin(edge, &reader, error);
     if (err != 0) {
         return err;
     }
-    print_jobs(db, edge->control, body);
-    end(edge, db);
+    print_jobs(reader->db, edge->control, body);
+    end(edge, reader);
 
     struct control_stats stats = control_stats(edge->control);
     metrics_print_head(body, "smirror_info", "gauge", "The version that runs.");
@@ -241,7 +318,7 @@ int read_metrics(struct edge *edge, struct strbuf *body, struct error *error)
     metrics_print_value(body, "smirror_store_commit_seconds_total", "counter",
                         "Time spent in commits.", (double)stats.commit_ns / 1e9);
     metrics_print(&edge->metrics, body);
-    return check_memory(body, error);
+    return strbuf_error(body) == 0 ? 0 : no_memory(error);
 }
 
 /* Up to six digits and a unit, "500ms", "30s", "5m"; or ISO 8601, "PT30S". */
@@ -278,14 +355,14 @@ int read_check_query(const struct uri *uri, bool takes_wait, uint64_t *ret_wait_
 
 int read_job_running(struct edge *edge, const char *job_id, bool *ret_running, struct error *error)
 {
-    struct db *db;
+    struct reader *reader;
     bool ended = true;
-    int err = begin(edge, &db, error);
+    int err = begin(edge, &reader, error);
     if (err != 0) {
         return err;
     }
-    err = view_job_ended(db, job_id, &ended);
-    end(edge, db);
+    err = view_job_ended(reader->db, job_id, &ended);
+    end(edge, reader);
     if (err != 0 && err != -ENOENT) {
         return read_failed(error, err);
     }

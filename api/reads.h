@@ -3,7 +3,8 @@
  * What a GET answers, as text: objects, lists, services, readiness, metrics.
  *
  * Thread:    http threads, inside the gate (api/edge.h); each function takes a reader for its time.
- * Ownership: writes to buffers of the caller's.
+ * Ownership: gives references to rendered answers (api/read_cache.h), or writes to buffers of the
+ *            caller's.
  * Errors:    not_found, bad_query, store_failed.
  */
 #ifndef API_READS_H
@@ -15,11 +16,11 @@
 enum { READ_WAIT_MAX_MS = 300000 };
 
 /* route is an OBJECT, or a SERVICE. */
-int read_object(struct edge *edge, const struct route *route, struct strbuf *body,
+int read_object(struct edge *edge, const struct route *route, struct rendered **ret_rendered,
                 struct error *error);
-/* route is a LIST, or SERVICES. link gets the value of the Link header, or stays empty. */
+/* route is a LIST, or SERVICES. */
 int read_list(struct edge *edge, const struct route *route, const struct uri *uri,
-              struct strbuf *body, struct strbuf *link, struct error *error);
+              struct rendered **ret_rendered, struct error *error);
 /* Whether the records can be read. */
 int read_ready(struct edge *edge, struct error *error);
 int read_metrics(struct edge *edge, struct strbuf *body, struct error *error);

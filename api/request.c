@@ -53,10 +53,10 @@ struct reply {
     int status;
     const char *content_type;
     struct strbuf body;
-    const char *static_body; /* instead of body: a text that stays */
+    struct rendered *rendered; /* instead of body: shared with the cache */
+    const char *static_body;   /* instead of body: a text that stays */
     size_t static_len;
     char location[PATH_SIZE];
-    struct strbuf link;
 };
 
 static uint64_t now_ns(void)
@@ -126,8 +126,8 @@ static void add_headers(struct request *request, const struct reply *reply,
     if (reply->location[0] != '\0') {
         add_header(response, MHD_HTTP_HEADER_LOCATION, reply->location);
     }
-    if (reply->link.len > 0) {
-        add_header(response, MHD_HTTP_HEADER_LINK, strbuf_str(&reply->link));
+    if (reply->rendered != NULL && reply->rendered->link[0] != '\0') {
+        add_header(response, MHD_HTTP_HEADER_LINK, reply->rendered->link);
     }
     if (reply->status == MHD_HTTP_UNAUTHORIZED) {
         add_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
@@ -146,6 +146,13 @@ static enum MHD_Result send_reply(struct request *request, struct reply *reply)
     if (reply->static_body != NULL) {
         response = MHD_create_response_from_buffer(reply->static_len, (void *)reply->static_body,
                                                    MHD_RESPMEM_PERSISTENT);
+    } else if (reply->rendered != NULL) {
+        response = MHD_create_response_from_buffer_with_free_callback_cls(
+            reply->rendered->len, reply->rendered->body, rendered_unref,
+            rendered_ref(reply->rendered));
+        if (response == NULL) {
+            rendered_unref(reply->rendered);
+        }
     } else if (reply->body.len > 0) {
         size_t len = reply->body.len;
         char *text = strbuf_steal(&reply->body);
@@ -167,7 +174,7 @@ static enum MHD_Result send_reply(struct request *request, struct reply *reply)
         MHD_destroy_response(response);
     }
     strbuf_fini(&reply->body);
-    strbuf_fini(&reply->link);
+    rendered_unref(reply->rendered);
     return result;
 }
 
@@ -523,9 +530,9 @@ static int read_into(struct request *request, struct reply *reply)
         return read_metrics(edge, &reply->body, error);
     case ROUTE_SERVICES:
     case ROUTE_LIST:
-        return read_list(edge, route, &request->uri, &reply->body, &reply->link, error);
+        return read_list(edge, route, &request->uri, &reply->rendered, error);
     default:
-        return read_object(edge, route, &reply->body, error);
+        return read_object(edge, route, &reply->rendered, error);
     }
 }
 
@@ -588,7 +595,6 @@ static enum MHD_Result answer_read(struct request *request, bool resumed)
     }
     if (err != 0) {
         strbuf_fini(&reply.body);
-        strbuf_fini(&reply.link);
         if (route->kind == ROUTE_READYZ) {
             error_set(&request->error, ERR_SHUTTING_DOWN, "The records do not answer now.");
         }

@@ -4,8 +4,12 @@
  *
  * A page is one walk over the table in order of seq, from the cursor on, with one row more than
  * asked for to know whether there is a next page. What an object shows of other tables is looked up
- * by index, object by object; what most objects share (the addresses of portals) is kept for the
- * length of the list.
+ * by index, object by object; the relationships of volumes with one query for the whole page
+ * (view_related()); what most objects share (the addresses of portals) is kept for the length of the
+ * list.
+ *
+ * Lasting: what is shown comes from the records, but for live counters and the time of day in what
+ * has not ended. Whoever shows one of those sets view->moving.
  */
 #include "service/view.h"
 
@@ -81,6 +85,9 @@ static void view_init(struct view *view, struct db *db, struct control *control)
     view->control = control;
     view->live = control_live(control);
     view->now_ms = control_now_ms(control);
+    view->moving = false;
+    view->as_source = (struct related){0};
+    view->as_target = (struct related){0};
     map_init(&view->portals);
 }
 
@@ -91,6 +98,17 @@ static void view_fini(struct view *view)
         free(entry->value);
     }
     map_fini(&view->portals);
+    free(view->as_source.items);
+    free(view->as_target.items);
+}
+
+/* The rows that are shown from now on. */
+static void view_walk(struct view *view, const struct condition *where, int64_t after_seq,
+                      uint64_t limit)
+{
+    view->walk = (struct view_walk){.where = where, .after_seq = after_seq, .limit = limit};
+    view->as_source.loaded = false;
+    view->as_target.loaded = false;
 }
 
 /* One object */
@@ -98,11 +116,13 @@ static void view_fini(struct view *view)
 static int row_object(struct view *view, const struct view_kind *kind, const char *id,
                       struct out *out)
 {
+    const struct condition where[] = {WHERE_TEXT("id", id), WHERE_END};
     void *row = malloc(kind->table->row_size);
 
     if (row == NULL) {
         return -ENOMEM;
     }
+    view_walk(view, where, 0, 1);
     int r = table_get(view->db, kind->table, id, row);
     if (r == 0) {
         r = kind->row(view, row, out);
@@ -124,7 +144,7 @@ static int item_object(struct view *view, const struct view_kind *kind, const ch
 }
 
 int view_object(struct db *db, struct control *control, enum collection collection, const char *id,
-                struct out *out)
+                struct out *out, bool *ret_lasting)
 {
     const struct view_kind *kind = kinds[collection];
     struct view view;
@@ -132,6 +152,7 @@ int view_object(struct db *db, struct control *control, enum collection collecti
     view_init(&view, db, control);
     int r =
         kind->table != NULL ? row_object(&view, kind, id, out) : item_object(&view, kind, id, out);
+    *ret_lasting = !view.moving;
     view_fini(&view);
     return r;
 }
@@ -170,6 +191,7 @@ static int list_rows(struct lister *lister, const struct view_where *where, int6
     if (r < 0 || lister->page->total == 0) {
         return r;
     }
+    view_walk(lister->view, where->conditions, after_seq, lister->limit);
     r = table_each(lister->view->db, table, where->conditions, after_seq, lister->limit + 1,
                    list_row, lister);
     return r < 0 ? r : 0;
@@ -227,7 +249,9 @@ static int list_by_identity(struct lister *lister, struct view_where *where, int
     while (r == 0) {
         r = next_by_identity(lister, where, after_seq, row);
         if (r == 0) {
+            const struct condition this_one[] = {WHERE_TEXT("id", row->id), WHERE_END};
             after_seq = row->seq;
+            view_walk(lister->view, this_one, 0, 1);
             r = list_row(lister, row);
         }
     }
@@ -305,6 +329,7 @@ int view_list(struct db *db, struct control *control, enum collection collection
     } else {
         r = list_rows(&lister, &where, query->after_seq);
     }
+    page.lasting = !view.moving;
     view_fini(&view);
     if (r < 0) {
         return list_error(r, error);

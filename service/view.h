@@ -28,18 +28,18 @@ enum collection {
 };
 
 struct view_collection {
-    const char *path;       /* "volumes" */
-    const char *class_name; /* "StorageVolume" */
+    const char *path;                     /* "volumes" */
+    const char *class_name;               /* "StorageVolume" */
     const struct service *object_methods; /* POST /{path}/{id}/{Method}, or NULL */
-    bool can_delete;        /* DELETE /{path}/{id}: the method "DeleteInstance" of object_methods */
+    bool can_delete; /* DELETE /{path}/{id}: the method "DeleteInstance" of object_methods */
 };
 extern const struct view_collection view_collections[COLLECTION_COUNT];
 /* -ENOENT */
 int view_collection_find(const char *path, enum collection *ret_collection);
 
-/* One object, as {…}. */
+/* One object, as {…}. *ret_lasting: as long as the records stay as they are, it is the same. */
 int view_object(struct db *db, struct control *control, enum collection collection, const char *id,
-                struct out *out);
+                struct out *out, bool *ret_lasting);
 
 enum { VIEW_FILTERS_MAX = 8, VIEW_LIMIT_DEFAULT = 100, VIEW_LIMIT_MAX = 1000 };
 struct view_query {
@@ -55,6 +55,7 @@ struct view_page {
     uint64_t total; /* of the filtered list */
     int64_t last_seq;
     bool more;
+    bool lasting; /* as long as the records stay as they are, the page is the same */
 };
 /* The members, each as {…} into the array that the caller has begun. */
 int view_list(struct db *db, struct control *control, enum collection collection,

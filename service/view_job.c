@@ -93,6 +93,7 @@ uint32_t view_progress(struct view *view, const struct copy_row *row,
         .last_error_ms = row->last_error_ms,
     };
     memcpy(ret_progress->last_error, row->last_error, sizeof(ret_progress->last_error));
+    view->moving = view->moving || row->end_ms == 0;
     if (row->end_ms == 0 && view->live != NULL && live_get(view->live, row->head.id, &live)) {
         ret_progress->phase = live.phase;
         ret_progress->verifying = live.verifying;
@@ -366,6 +367,7 @@ static void job_times(struct view *view, const struct job_row *job, struct out *
     uint64_t until_ms = job->end_ms != 0 ? job->end_ms : view->now_ms;
     bool started = job->start_ms != 0 && until_ms > job->start_ms;
 
+    view->moving = view->moving || (job->end_ms == 0 && job->start_ms != 0);
     out_time(out, "TimeSubmitted", job->time_submitted_ms);
     out_time(out, "StartTime", job->start_ms);
     out_time(out, "TimeOfLastStateChange", job->last_change_ms);

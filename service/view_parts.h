@@ -17,13 +17,36 @@
 /* CIM's InstanceID is "organisation:local name". */
 #define INSTANCE_ID "smirror:"
 
+/* The rows that are shown, as table_each() walks them. */
+struct view_walk {
+    const struct condition *where;
+    int64_t after_seq;
+    uint64_t limit;
+};
+
+/* What refers to the rows of a walk, read with one query when the first of them is shown. */
+struct related {
+    bool loaded;
+    struct {
+        int64_t seq; /* of the row */
+        char id[ID_SIZE];
+    } * items;
+    size_t n;
+    size_t size;
+    size_t at; /* rows come in order of seq */
+};
+
 /* One answer under way, with what is looked up once for all of its objects. */
 struct view {
     struct db *db;
     struct control *control;
     struct live *live;
     uint64_t now_ms;
+    bool moving;        /* something was shown that changes while the records stay as they are */
     struct map portals; /* id of an access point -> its address, malloc()ed */
+    struct view_walk walk;
+    struct related as_source; /* relationships of the volumes that are shown */
+    struct related as_target;
 };
 
 /* How the value of a filter becomes one of a column. */
@@ -96,6 +119,10 @@ int id_list_add(struct id_list *list, const char *id); /* -ENOMEM */
 void id_list_fini(struct id_list *list);
 /* The paths /collection/id, without the brackets of an array. */
 void view_paths(struct out *out, const char *collection, const struct id_list *list);
+
+/* Adds the ids of the rows of relation that refer to the row of the walk that has this seq. */
+int view_related(struct view *view, struct related *related, const struct table *table,
+                 const struct table_relation *relation, int64_t seq, struct id_list *list);
 
 /* Progress of a copy as readers see it: the row, overlaid by the live counters (view_job.c).
  */

@@ -45,15 +45,20 @@ static int portal_address(struct view *view, const char *access_point_id, const 
     return 0;
 }
 
-static int volume_url(struct view *view, const struct volume_row *volume, struct out *out)
+static int volume_url(struct view *view, const struct volume_row *volume, const char *lun,
+                      struct out *out)
 {
-    char url[3 * NAME_SIZE];
+    char url[3 * NAME_SIZE]; /* an address and a target's name are shorter than NAME_SIZE */
     const char *address;
     int r = portal_address(view, volume->access_point_id, &address);
 
     if (r == 0) {
-        snprintf(url, sizeof(url), "iscsi://%s/%s/%llu", address, volume->iqn,
-                 (unsigned long long)volume->lun);
+        char *at = stpcpy(url, "iscsi://");
+        at = stpcpy(at, address);
+        at = stpcpy(at, "/");
+        at = stpcpy(at, volume->iqn);
+        at = stpcpy(at, "/");
+        stpcpy(at, lun);
         out_text(out, "Url", url);
     }
     return r;
@@ -85,11 +90,8 @@ static void volume_name(const struct volume_row *volume, struct out *out)
     out_enum(out, "NameNamespace", &map_name_namespace, name_space);
 }
 
-static void volume_other_names(const struct volume_row *volume, struct out *out)
+static void volume_other_names(const struct volume_row *volume, const char *lun, struct out *out)
 {
-    char lun[24];
-
-    snprintf(lun, sizeof(lun), "%llu", (unsigned long long)volume->lun);
     out_begin_array(out, "OtherIdentifyingInfo");
     out_text(out, NULL, volume->iqn);
     out_text(out, NULL, lun);
@@ -106,23 +108,17 @@ static void volume_other_names(const struct volume_row *volume, struct out *out)
     out_end_array(out);
 }
 
-static int relation_row(void *arg, const void *row)
+/* The relationships of a volume, those in which it is the source first. */
+static int volume_relations(struct view *view, const struct volume_row *volume,
+                            struct id_list *ret_syncs, size_t *ret_n_source)
 {
-    const struct sync_row *sync = row;
-
-    return id_list_add(arg, sync->head.id);
-}
-
-/* Both ends of every relationship are looked up by index; source first. */
-static int volume_relations(struct view *view, const char *id, struct id_list *ret_syncs,
-                            size_t *ret_n_source)
-{
-    const struct condition source[] = {WHERE_TEXT("source_id", id), WHERE_END};
-    const struct condition target[] = {WHERE_TEXT("target_id", id), WHERE_END};
-    int r = table_each(view->db, &sync_table, source, 0, 0, relation_row, ret_syncs);
+    static const struct table_relation source = {&sync_table, "source_id"};
+    static const struct table_relation target = {&sync_table, "target_id"};
+    int64_t seq = volume->head.seq;
+    int r = view_related(view, &view->as_source, &volume_table, &source, seq, ret_syncs);
 
     *ret_n_source = ret_syncs->n;
-    return r < 0 ? r : table_each(view->db, &sync_table, target, 0, 0, relation_row, ret_syncs);
+    return r < 0 ? r : view_related(view, &view->as_target, &volume_table, &target, seq, ret_syncs);
 }
 
 /* Every relationship of a LUN of another system is a remote one. */
@@ -165,15 +161,18 @@ static void volume_state(const struct volume_row *volume, struct out *out)
 static int volume_properties(struct view *view, const struct volume_row *volume, size_t n_source,
                              const struct id_list *syncs, struct out *out)
 {
+    char lun[24];
+
+    snprintf(lun, sizeof(lun), "%llu", (unsigned long long)volume->lun);
     view_head(out, COLLECTION_VOLUMES, volume->head.id);
     out_text(out, "DeviceID", volume->head.id);
     out_text(out, "ElementName", volume->element_name);
     volume_name(volume, out);
-    volume_other_names(volume, out);
+    volume_other_names(volume, lun, out);
     out_text_or_null(out, "VendorIdentification", volume->vendor);
     out_text_or_null(out, "ProductIdentification", volume->product);
     out_text(out, "Kind", "remote");
-    int r = volume_url(view, volume, out);
+    int r = volume_url(view, volume, lun, out);
     out_ref(out, "System", "systems", volume->system_id);
     out_ref(out, "AccessPoint", "accesspoints", volume->access_point_id);
     out_ref(out, "Pool", "pools", volume->pool_id);
@@ -196,7 +195,7 @@ static int volume_object(struct view *view, const void *row, struct out *out)
     const struct volume_row *volume = row;
     struct id_list syncs = {0};
     size_t n_source = 0;
-    int r = volume_relations(view, volume->head.id, &syncs, &n_source);
+    int r = volume_relations(view, volume, &syncs, &n_source);
 
     if (r == 0) {
         out_begin_object(out, NULL);

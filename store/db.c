@@ -501,6 +501,19 @@ void db_read_end(struct db *db)
     }
 }
 
+/* SQLite counts, for each connection, how often it has found the file changed by another one. This
+ * begins the snapshot when nothing was read before, so number and snapshot belong together. */
+int db_read_version(struct db *db, uint64_t *ret_version)
+{
+    int64_t version;
+    CHECK(db->in_read);
+    int err = db_number(db, "PRAGMA data_version", &version);
+    if (err == 0) {
+        *ret_version = (uint64_t)version;
+    }
+    return err;
+}
+
 struct db_stats db_stats(const struct db *db)
 {
     return db->stats;

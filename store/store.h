@@ -58,6 +58,9 @@ void db_rollback_to(struct db *db);
 /* Readers: all that is read in between is one snapshot, that of the first read. */
 int db_read_begin(struct db *db);
 void db_read_end(struct db *db);
+/* Between the two: the number of the snapshot. The same number of the same reader means that
+ * nobody has changed anything in between. */
+int db_read_version(struct db *db, uint64_t *ret_version);
 
 /* Commits so far and the total time in them, for /metrics. */
 struct db_stats {

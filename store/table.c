@@ -20,6 +20,7 @@
 #include "store/table_sql.h"
 
 #define MAX_CONDITIONS 8
+#define MAX_COLUMNS    64
 #define KEY_SIZE       320
 #define HEAD_COLUMNS   2 /* seq, id */
 
@@ -27,6 +28,7 @@
 struct query {
     const struct table *table;
     const struct condition *where; /* NULL: none */
+    const struct table_relation *relation;
 };
 
 /* Texts */
@@ -63,6 +65,18 @@ static void build_each(const void *arg, struct strbuf *sql)
     add_where(query, sql);
     bool first = query->where == NULL || query->where->column == NULL;
     strbuf_printf(sql, "%s seq > ? ORDER BY seq LIMIT ?", first ? " WHERE" : " AND");
+}
+
+/* CROSS JOIN: the rows first, then the index of the other table for each of them. */
+static void build_related(const void *arg, struct strbuf *sql)
+{
+    const struct query *query = arg;
+    bool first = query->where == NULL || query->where->column == NULL;
+    strbuf_printf(sql, "SELECT a.seq, b.id FROM (SELECT seq, id FROM %s", query->table->name);
+    add_where(query, sql);
+    strbuf_printf(sql, "%s seq > ? ORDER BY seq LIMIT ?) AS a", first ? " WHERE" : " AND");
+    strbuf_printf(sql, " CROSS JOIN %s AS b ON b.%s = a.id ORDER BY a.seq, b.seq",
+                  query->relation->table->name, query->relation->column);
 }
 
 static void build_count(const void *arg, struct strbuf *sql)
@@ -119,27 +133,44 @@ static enum column_type type_of(const struct table *table, const char *column)
     CHECK(!"a filter names a column of its table");
 }
 
+/* Keys are made for every lookup. */
+static void add_key(char key[KEY_SIZE], size_t *len, const char *word)
+{
+    size_t word_len = strlen(word);
+    CHECK(*len + word_len + 2 <= KEY_SIZE);
+    memcpy(key + *len, word, word_len);
+    key[*len + word_len] = ' ';
+    *len += word_len + 1;
+    key[*len] = '\0';
+}
+
 /* verb is "#get" and so on. *ret_next is the first parameter after those of the conditions, which
  * are bound here. */
-static int statement_for(struct db *db, const char *verb, statement_build_fn build,
-                         const struct table *table, const struct condition *where,
-                         struct statement **ret_statement, int *ret_next)
+static int statement_for_query(struct db *db, const char *verb, statement_build_fn build,
+                               const struct query *query, struct statement **ret_statement,
+                               int *ret_next)
 {
+    const struct table *table = query->table;
+    const struct condition *where = query->where;
     char key[KEY_SIZE];
-    size_t len = (size_t)snprintf(key, sizeof(key), "%s %s", verb, table->name);
+    size_t len = 0;
     int n = 0;
+    add_key(key, &len, verb);
+    add_key(key, &len, table->name);
+    if (query->relation != NULL) {
+        add_key(key, &len, query->relation->table->name);
+        add_key(key, &len, query->relation->column);
+    }
     for (const struct condition *c = where; c != NULL && c->column != NULL; c++) {
         bool is_text = c->type == COLUMN_TEXT;
         CHECK(n < MAX_CONDITIONS);
         CHECK(is_text == (type_of(table, c->column) == COLUMN_TEXT));
         CHECK(!is_text || c->text != NULL);
-        len += (size_t)snprintf(key + len, sizeof(key) - len, " %s", c->column);
-        CHECK(len < sizeof(key));
+        add_key(key, &len, c->column);
         n++;
     }
 
-    struct query query = {.table = table, .where = where};
-    int err = statement_get(db, key, build, &query, ret_statement);
+    int err = statement_get(db, key, build, query, ret_statement);
     if (err < 0) {
         return err;
     }
@@ -156,6 +187,14 @@ static int statement_for(struct db *db, const char *verb, statement_build_fn bui
         *ret_next = n + 1;
     }
     return 0;
+}
+
+static int statement_for(struct db *db, const char *verb, statement_build_fn build,
+                         const struct table *table, const struct condition *where,
+                         struct statement **ret_statement, int *ret_next)
+{
+    struct query query = {.table = table, .where = where};
+    return statement_for_query(db, verb, build, &query, ret_statement, ret_next);
 }
 
 /* Rows in */
@@ -282,54 +321,54 @@ int table_delete(struct db *db, const struct table *table, const char *id)
 
 /* Rows out */
 
-static bool text_fits(struct statement *statement, int position, size_t size)
-{
+/* A value as SQLite lends it until the next step. */
+struct lent {
+    const char *text;
     size_t len;
-    return statement_text(statement, position, &len) != NULL && len < size;
+    int64_t number;
+};
+
+/* False when the member has no room for it. */
+static bool lend_text(struct statement *statement, int position, size_t size, struct lent *ret)
+{
+    ret->text = statement_text(statement, position, &ret->len);
+    return ret->text != NULL && ret->len < size;
 }
 
-static bool value_fits(struct statement *statement, int position, const struct column *column)
+static bool lend(struct statement *statement, int position, const struct column *column,
+                 struct lent *ret)
 {
-    switch (column->type) {
-    case COLUMN_TEXT:
-        return text_fits(statement, position, column->size);
-    case COLUMN_U32:
-        return (uint64_t)statement_i64(statement, position) <= UINT32_MAX;
-    case COLUMN_U64:
-        return statement_i64(statement, position) >= 0;
-    case COLUMN_BOOL:
-        return (uint64_t)statement_i64(statement, position) <= 1;
+    if (column->type == COLUMN_TEXT) {
+        return lend_text(statement, position, column->size, ret);
     }
-    return false;
+    ret->number = statement_i64(statement, position);
+    switch (column->type) {
+    case COLUMN_U32:
+        return (uint64_t)ret->number <= UINT32_MAX;
+    case COLUMN_BOOL:
+        return (uint64_t)ret->number <= 1;
+    default:
+        return ret->number >= 0;
+    }
 }
 
-static void copy_text(struct statement *statement, int position, char *member)
-{
-    size_t len;
-    const char *text = statement_text(statement, position, &len);
-    memcpy(member, text, len + 1);
-}
-
-static void read_column(struct statement *statement, int position, const struct column *column,
-                        void *row)
+static void read_column(const struct lent *lent, const struct column *column, void *row)
 {
     char *member = (char *)row + column->offset;
-    if (column->type == COLUMN_TEXT) {
-        copy_text(statement, position, member);
-        return;
-    }
-    uint64_t u64 = (uint64_t)statement_i64(statement, position);
-    uint32_t u32 = (uint32_t)u64;
-    bool flag = u64 != 0;
+    uint32_t u32 = (uint32_t)lent->number;
+    bool flag = lent->number != 0;
     switch (column->type) {
+    case COLUMN_TEXT:
+        memcpy(member, lent->text, lent->len + 1);
+        break;
     case COLUMN_U32:
         memcpy(member, &u32, sizeof(u32));
         break;
     case COLUMN_BOOL:
         memcpy(member, &flag, sizeof(flag));
         break;
-    default:
-        memcpy(member, &u64, sizeof(u64));
+    case COLUMN_U64:
+        memcpy(member, &lent->number, sizeof(lent->number));
         break;
     }
 }
@@ -339,9 +378,12 @@ static void read_column(struct statement *statement, int position, const struct 
 int table_row_read(const struct table *table, struct statement *statement, void *ret_row)
 {
     struct row_head *head = ret_row;
-    const char *wrong = text_fits(statement, 1, ID_SIZE) ? NULL : "id";
+    struct lent id;
+    struct lent values[MAX_COLUMNS] = {0};
+    const char *wrong = lend_text(statement, 1, ID_SIZE, &id) ? NULL : "id";
+    CHECK(table->n_columns <= MAX_COLUMNS);
     for (size_t i = 0; i < table->n_columns && wrong == NULL; i++) {
-        if (!value_fits(statement, (int)i + HEAD_COLUMNS, &table->columns[i])) {
+        if (!lend(statement, (int)i + HEAD_COLUMNS, &table->columns[i], &values[i])) {
             wrong = table->columns[i].name;
         }
     }
@@ -352,9 +394,9 @@ int table_row_read(const struct table *table, struct statement *statement, void 
     }
     memset(ret_row, 0, table->row_size);
     head->seq = statement_i64(statement, 0);
-    copy_text(statement, 1, head->id);
+    memcpy(head->id, id.text, id.len + 1);
     for (size_t i = 0; i < table->n_columns; i++) {
-        read_column(statement, (int)i + HEAD_COLUMNS, &table->columns[i], ret_row);
+        read_column(&values[i], &table->columns[i], ret_row);
     }
     return 0;
 }
@@ -383,6 +425,13 @@ int table_get(struct db *db, const struct table *table, const char *id, void *re
     return read_one(table, statement, ret_row);
 }
 
+static void bind_page(struct statement *statement, int next, int64_t after_seq, uint64_t limit)
+{
+    bool limited = limit > 0 && limit <= INT64_MAX;
+    statement_bind_i64(statement, next, after_seq);
+    statement_bind_i64(statement, next + 1, limited ? (int64_t)limit : -1);
+}
+
 static int statement_each(struct db *db, const struct table *table, const struct condition *where,
                           int64_t after_seq, uint64_t limit, struct statement **ret_statement)
 {
@@ -391,9 +440,7 @@ static int statement_each(struct db *db, const struct table *table, const struct
     if (err < 0) {
         return err;
     }
-    statement_bind_i64(*ret_statement, next, after_seq);
-    bool limited = limit > 0 && limit <= INT64_MAX;
-    statement_bind_i64(*ret_statement, next + 1, limited ? (int64_t)limit : -1);
+    bind_page(*ret_statement, next, after_seq, limit);
     return 0;
 }
 
@@ -431,6 +478,30 @@ int table_each(struct db *db, const struct table *table, const struct condition 
         }
     }
     free(row);
+    statement_done(statement);
+    return err;
+}
+
+int table_each_related(struct db *db, const struct table *table, const struct condition *where,
+                       int64_t after_seq, uint64_t limit, const struct table_relation *relation,
+                       table_related_fn fn, void *arg)
+{
+    struct query query = {.table = table, .where = where, .relation = relation};
+    struct statement *statement;
+    int next;
+    int err = statement_for_query(db, "#related", build_related, &query, &statement, &next);
+    if (err < 0) {
+        return err;
+    }
+    bind_page(statement, next, after_seq, limit);
+    while ((err = statement_step(statement)) > 0) {
+        struct lent id;
+        err = lend_text(statement, 1, ID_SIZE, &id) ? fn(arg, statement_i64(statement, 0), id.text)
+                                                    : -EIO;
+        if (err != 0) {
+            break;
+        }
+    }
     statement_done(statement);
     return err;
 }

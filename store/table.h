@@ -79,6 +79,16 @@ int table_find(struct db *db, const struct table *table, const struct condition 
 typedef int (*table_row_fn)(void *arg, const void *row);
 int table_each(struct db *db, const struct table *table, const struct condition *where,
                int64_t after_seq, uint64_t limit, table_row_fn fn, void *arg);
+/* The rows of another table that refer to those of table_each() by their id, ids only, in order of
+ * both; seq is that of the row of the walk. One query, whatever the number of rows. */
+struct table_relation {
+    const struct table *table;
+    const char *column; /* which holds the id */
+};
+typedef int (*table_related_fn)(void *arg, int64_t seq, const char *id);
+int table_each_related(struct db *db, const struct table *table, const struct condition *where,
+                       int64_t after_seq, uint64_t limit, const struct table_relation *relation,
+                       table_related_fn fn, void *arg);
 int table_count(struct db *db, const struct table *table, const struct condition *where,
                 uint64_t *ret_count);
 /* All rows into a malloc()ed array that the caller frees (NULL when there are none); for walks that

@@ -131,6 +131,8 @@ struct control {
 };
 static struct control fake;
 static atomic_bool store_fails;
+static atomic_uint store_version;
+static atomic_uint views_shown;
 
 static void run(struct call *call, bool stopping)
 {
@@ -210,6 +212,8 @@ struct control *fake_control_start(void)
 {
     fake = (struct control){0};
     store_fails = false;
+    store_version++;
+    views_shown = 0;
     calls_seen = 0;
     pthread_mutex_init(&fake.lock, NULL);
     pthread_cond_init(&fake.changed, NULL);
@@ -289,6 +293,16 @@ void fake_job_end(void)
     pthread_mutex_unlock(&fake.lock);
 }
 
+void fake_store_changes(void)
+{
+    store_version++;
+}
+
+unsigned fake_views(void)
+{
+    return views_shown;
+}
+
 void fake_store_fails(bool fails)
 {
     store_fails = fails;
@@ -324,6 +338,13 @@ int db_read_begin(struct db *db)
 void db_read_end(struct db *db)
 {
     (void)db;
+}
+
+int db_read_version(struct db *db, uint64_t *ret_version)
+{
+    (void)db;
+    *ret_version = store_version;
+    return store_fails ? -EIO : 0;
 }
 
 const struct view_collection view_collections[COLLECTION_COUNT] = {
@@ -363,10 +384,12 @@ static void put_object(enum collection collection, const char *id, struct out *o
 }
 
 int view_object(struct db *db, struct control *control, enum collection collection, const char *id,
-                struct out *out)
+                struct out *out, bool *ret_lasting)
 {
     (void)db;
     (void)control;
+    views_shown++;
+    *ret_lasting = collection != COLLECTION_JOBS;
     static const struct {
         enum collection collection;
         const char *id;
@@ -396,6 +419,8 @@ int view_list(struct db *db, struct control *control, enum collection collection
                                query->filters[i].name);
         }
     }
+    views_shown++;
+    ret_page->lasting = collection != COLLECTION_JOBS;
     ret_page->total = collection == COLLECTION_VOLUMES ? FAKE_VOLUMES : 0;
     int64_t seq = query->after_seq;
     for (uint64_t n = 0; n < query->limit && seq < (int64_t)ret_page->total; n++) {

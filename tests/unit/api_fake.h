@@ -28,6 +28,10 @@ unsigned fake_calls(void);
 /* Calls that control has and has not answered. */
 unsigned fake_held(void);
 void fake_job_end(void);
+/* The next reader sees another version of the records. */
+void fake_store_changes(void);
+/* How many objects and lists were asked for. */
+unsigned fake_views(void);
 /* The records do not answer. */
 void fake_store_fails(bool fails);
 /* Objects in /volumes. */

@@ -532,6 +532,71 @@ static void a_list_is_walked_page_by_page(void **state)
     assert_int_equal(pages, 5);
 }
 
+/* Two http threads with a cache each: a target is rendered twice at most. */
+static void what_was_read_is_rendered_again_only_after_a_change(void **state)
+{
+    enum { THREADS = 2, TIMES = 12 };
+    static const char *const targets[] = {"/volumes?limit=20", "/volumes/v1"};
+    struct fixture *fixture = *state;
+    for (size_t t = 0; t < 2; t++) {
+        struct http_answer first;
+        unsigned before = fake_views();
+        call(fixture, "GET", targets[t], AUTH, NULL, &first);
+        char *link = t == 0 ? strdup(header(&first, "Link")) : NULL;
+        for (int i = 0; i < TIMES; i++) {
+            struct http_answer again;
+            call(fixture, "GET", targets[t], AUTH, NULL, &again);
+            assert_string_equal(again.body, first.body);
+            assert_string_equal(header(&again, "Content-Type"), "application/json");
+            assert_true(link == NULL || strcmp(header(&again, "Link"), link) == 0);
+            free(again.body);
+        }
+        assert_in_range(fake_views(), before + 1, before + THREADS);
+        free(first.body);
+        free(link);
+    }
+    for (int i = 0; i < TIMES; i++) {
+        unsigned before = fake_views();
+        fake_store_changes();
+        expect(fixture, "GET", targets[0], AUTH, NULL, 200, "v20");
+        assert_int_equal(fake_views(), before + 1);
+    }
+    /* Another page, another filter, another way to write the same. */
+    unsigned before = fake_views();
+    expect(fixture, "GET", "/volumes?limit=21", AUTH, NULL, 200, "v21");
+    expect(fixture, "GET", "/volumes?limit=20&cursor=c14", AUTH, NULL, 200, "v40");
+    expect(fixture, "GET", "/volumes?limit=20&ElementName=a%26b", AUTH, NULL, 200, "v20");
+    expect(fixture, "GET", "/volumes?limit=20&ElementName=a", AUTH, NULL, 200, "v20");
+    assert_int_equal(fake_views(), before + 4);
+    expect(fixture, "GET", "/volumes?limit=20&ElementNam%65=a%26b", AUTH, NULL, 200, "v20");
+    assert_in_range(fake_views(), before + 4, before + 5);
+}
+
+static void what_moves_is_rendered_each_time(void **state)
+{
+    struct fixture *fixture = *state;
+    for (unsigned i = 0; i < 5; i++) {
+        expect(fixture, "GET", "/jobs/j1", AUTH, NULL, 200, "\"JobState\":4");
+        assert_int_equal(fake_views(), i + 1);
+    }
+    fake_job_end();
+    expect(fixture, "GET", "/jobs/j1", AUTH, NULL, 200, "\"JobState\":7");
+}
+
+static void failures_are_not_kept(void **state)
+{
+    struct fixture *fixture = *state;
+    fake_store_fails(true);
+    expect(fixture, "GET", "/volumes?limit=20", AUTH, NULL, 500, "store_failed");
+    fake_store_fails(false);
+    expect(fixture, "GET", "/volumes?limit=20", AUTH, NULL, 200, "v20");
+    expect(fixture, "GET", "/volumes/v9", AUTH, NULL, 404, "not_found");
+    expect(fixture, "GET", "/volumes/v9", AUTH, NULL, 404, "not_found");
+    fake_store_fails(true);
+    expect(fixture, "GET", "/volumes?limit=20", AUTH, NULL, 500, "store_failed");
+    expect(fixture, "GET", "/readyz", AUTH, NULL, 503, NULL);
+}
+
 static void head_is_like_get_without_the_body(void **state)
 {
     struct fixture *fixture = *state;
@@ -891,6 +956,9 @@ int main(void)
         TEST(a_connection_serves_many_requests),
         TEST(objects_and_lists_are_read),
         TEST(a_list_is_walked_page_by_page),
+        TEST(what_was_read_is_rendered_again_only_after_a_change),
+        TEST(what_moves_is_rendered_each_time),
+        TEST(failures_are_not_kept),
         TEST(head_is_like_get_without_the_body),
         TEST(health_and_contract_need_no_token),
         TEST(a_store_that_fails_is_told),

@@ -571,6 +571,69 @@ static void test_after_a_lost_transaction_all_fails_until_its_end(void **state)
     assert_true(has_system(db, "next"));
 }
 
+static uint64_t version_of(struct db *reader)
+{
+    uint64_t version;
+    assert_int_equal(db_read_begin(reader), 0);
+    assert_int_equal(db_read_version(reader, &version), 0);
+    db_read_end(reader);
+    return version;
+}
+
+static void
+test_a_snapshot_has_a_new_number_when_and_only_when_something_was_committed(void **state)
+{
+    struct fixture *fixture = *state;
+    struct db *reader = fixture_reader(fixture);
+    uint64_t first = version_of(reader);
+    uint64_t held;
+    assert_int_equal(version_of(reader), first);
+
+    assert_int_equal(db_begin(fixture->db), 0);
+    assert_int_equal(add_system(fixture->db, "a"), 0);
+    assert_int_equal(version_of(reader), first);
+    db_rollback(fixture->db);
+    assert_int_equal(version_of(reader), first);
+
+    assert_int_equal(add_system(fixture->db, "b"), 0);
+    uint64_t second = version_of(reader);
+    assert_int_not_equal(second, first);
+
+    /* The number is asked for first, and what is read after it is of that snapshot. */
+    assert_int_equal(db_read_begin(reader), 0);
+    assert_int_equal(db_read_version(reader, &held), 0);
+    assert_int_equal(held, second);
+    assert_int_equal(add_system(fixture->db, "c"), 0);
+    assert_false(has_system(reader, "c"));
+    assert_int_equal(db_read_version(reader, &held), 0);
+    assert_int_equal(held, second);
+    db_read_end(reader);
+    assert_int_not_equal(version_of(reader), second);
+    db_close(reader);
+}
+
+static void test_the_number_of_a_snapshot_changes_with_every_commit_of_any_writer(void **state)
+{
+    struct fixture *fixture = *state;
+    struct db *reader = fixture_reader(fixture);
+    uint64_t last = version_of(reader);
+    for (unsigned i = 0; i < 3000; i++) { /* over checkpoints, which begin the WAL anew */
+        char id[ID_SIZE];
+        snprintf(id, sizeof(id), "s%u", i);
+        if (i % 1000 == 500) {
+            fixture_close(fixture);
+            fixture_open(fixture);
+        }
+        assert_int_equal(add_system(fixture->db, id), 0);
+        uint64_t now = version_of(reader);
+        assert_int_not_equal(now, last);
+        assert_true(has_system(reader, id));
+        assert_int_equal(version_of(reader), now);
+        last = now;
+    }
+    db_close(reader);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -590,6 +653,8 @@ int main(void)
         T(test_a_reader_cannot_write),
         T(test_a_reader_sees_what_was_committed_and_nothing_else),
         T(test_a_readers_snapshot_stays_while_the_writer_goes_on),
+        T(test_a_snapshot_has_a_new_number_when_and_only_when_something_was_committed),
+        T(test_the_number_of_a_snapshot_changes_with_every_commit_of_any_writer),
         T(test_readers_come_before_and_after_the_writer_and_stay),
         T(test_readers_in_other_threads_see_whole_transactions),
         T(test_a_disk_that_is_full_at_commit_leaves_the_state_before),

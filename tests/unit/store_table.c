@@ -564,6 +564,74 @@ static void test_filters_select_exactly_what_a_walk_over_everything_would(void *
                  fits_none);
 }
 
+struct pairs {
+    char text[512];
+};
+
+static int add_pair(void *arg, int64_t seq, const char *id)
+{
+    struct pairs *pairs = arg;
+    size_t len = strlen(pairs->text);
+    snprintf(pairs->text + len, sizeof(pairs->text) - len, "%lld:%s ", (long long)seq, id);
+    return strcmp(id, "stop") == 0 ? 7 : 0;
+}
+
+static void insert_volume(struct db *db, const char *id, const char *pool)
+{
+    struct volume_row row = {.kind = VOLUME_REMOTE};
+    TEXT_SET(row.head.id, id);
+    TEXT_SET(row.system_id, SYSTEM_LOCAL);
+    TEXT_SET(row.pool_id, pool);
+    assert_int_equal(table_insert(db, &volume_table, &row), 0);
+}
+
+static void insert_sync(struct db *db, const char *id, const char *source, const char *target)
+{
+    struct sync_row row = {0};
+    TEXT_SET(row.head.id, id);
+    TEXT_SET(row.source_id, source);
+    TEXT_SET(row.target_id, target);
+    assert_int_equal(table_insert(db, &sync_table, &row), 0);
+}
+
+static void check_related(struct db *db, const struct condition *where, int64_t after_seq,
+                          uint64_t limit, const char *column, int err, const char *expected)
+{
+    struct table_relation relation = {&sync_table, column};
+    struct pairs pairs = {.text = ""};
+    assert_int_equal(
+        table_each_related(db, &volume_table, where, after_seq, limit, &relation, add_pair, &pairs),
+        err);
+    assert_string_equal(pairs.text, expected);
+}
+
+static void test_what_refers_to_the_rows_of_a_page_is_found_for_these_rows_only(void **state)
+{
+    struct fixture *fixture = *state;
+    struct db *db = fixture->db;
+    const struct condition pool[] = {WHERE_TEXT("pool_id", "p"), WHERE_END};
+    const struct condition none[] = {WHERE_TEXT("pool_id", "q"), WHERE_END};
+    const struct condition one[] = {WHERE_TEXT("id", "v3"), WHERE_END};
+    insert_volume(db, "v1", "p");
+    insert_volume(db, "v2", "");
+    insert_volume(db, "v3", "p");
+    insert_volume(db, "v4", "p");
+    insert_sync(db, "z", "v1", "v2");
+    insert_sync(db, "y", "v4", "v3");
+    insert_sync(db, "a", "v1", "v3");
+    insert_sync(db, "b", "v2", "v3");
+    check_related(db, NULL, 0, 0, "source_id", 0, "1:z 1:a 2:b 4:y ");
+    check_related(db, NULL, 0, 0, "target_id", 0, "2:z 3:y 3:a 3:b ");
+    check_related(db, NULL, 1, 2, "source_id", 0, "2:b ");
+    check_related(db, pool, 0, 2, "target_id", 0, "3:y 3:a 3:b ");
+    check_related(db, pool, 1, 2, "source_id", 0, "4:y ");
+    check_related(db, one, 0, 1, "target_id", 0, "3:y 3:a 3:b ");
+    check_related(db, none, 0, 0, "source_id", 0, "");
+    insert_sync(db, "stop", "v2", "v1");
+    check_related(db, NULL, 0, 0, "source_id", 7, "1:z 1:a 2:b 2:stop ");
+    check_related(db, NULL, 0, 0, "source_id", 7, "1:z 1:a 2:b 2:stop ");
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -585,6 +653,7 @@ int main(void)
         T(test_a_walk_ends_with_what_its_function_returns),
         T(test_a_walk_may_walk_the_same_list_again),
         T(test_load_gives_all_rows_that_fit_for_a_walk_that_deletes_them),
+        T(test_what_refers_to_the_rows_of_a_page_is_found_for_these_rows_only),
         T(test_filters_select_exactly_what_a_walk_over_everything_would),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -27,6 +27,7 @@ static const uint64_t now_ms = 1750000000000;
 
 static struct fixture fixture;
 static struct live *live;
+static bool lasting; /* the last object */
 
 struct live *__wrap_control_live(struct control *control);
 uint64_t __wrap_control_now_ms(struct control *control);
@@ -213,7 +214,7 @@ static cJSON *object(enum collection collection, const char *id)
     struct json_out json;
 
     json_out_init(&json, &text);
-    assert_int_equal(view_object(fixture.db, NULL, collection, id, &json.out), 0);
+    assert_int_equal(view_object(fixture.db, NULL, collection, id, &json.out, &lasting), 0);
     return parsed(&text);
 }
 
@@ -582,7 +583,7 @@ static void test_what_is_not_there_is_told(void **state)
     (void)state;
     json_out_init(&json, &text);
     for (unsigned i = 0; i < COLLECTION_COUNT; i++) {
-        assert_int_equal(view_object(fixture.db, NULL, i, "nobody", &json.out), -ENOENT);
+        assert_int_equal(view_object(fixture.db, NULL, i, "nobody", &json.out, &lasting), -ENOENT);
     }
     assert_int_equal(text.len, 0);
     assert_int_equal(view_job_ended(fixture.db, "nobody", &ended), -ENOENT);
@@ -1261,6 +1262,119 @@ static void test_a_page_costs_little_more_than_its_rows(void **state)
     assert_true(volumes_us < 50000 && jobs_us < 50000);
 }
 
+/* The ids of Relationships of a volume, as "s1 s2 ". */
+static void relationships(const cJSON *volume, char ret_ids[256])
+{
+    const cJSON *path;
+
+    ret_ids[0] = '\0';
+    cJSON_ArrayForEach(path, member(volume, "Relationships"))
+    {
+        strcat(ret_ids, path->valuestring + strlen("/synchronizations/"));
+        strcat(ret_ids, " ");
+    }
+}
+
+static void test_relationships_of_a_volume_are_the_same_in_every_page_and_alone(void **state)
+{
+    static const char *const expected[] = {"a b ", "a ", "", "c b ", "", "c "};
+    struct view_query queries[] = {
+        {.limit = 6},
+        {.limit = 1},
+        {.limit = 4},
+        {.limit = 2, .n_filters = 1, .filters = {{"AccessPoint", "/accesspoints/ap1"}}},
+        {.limit = 4, .n_filters = 1, .filters = {{"Name", "600140500000000000000000000000ab"}}},
+    };
+    char ids[256];
+
+    (void)state;
+    add_peer();
+    for (unsigned i = 0; i < ARRAY_LEN(expected); i++) {
+        char id[] = {'v', (char)('0' + i), '\0'};
+        add_volume(id);
+    }
+    add_sync("a", "v0", "v1");
+    add_sync("b", "v0", "v3");
+    add_sync("c", "v3", "v5");
+    for (unsigned i = 0; i < ARRAY_LEN(queries); i++) {
+        struct view_query query = queries[i];
+        struct view_page page = {.more = true};
+        unsigned n = 0;
+        while (page.more) {
+            cJSON *members = list(COLLECTION_VOLUMES, &query, &page);
+            const cJSON *volume;
+            cJSON_ArrayForEach(volume, members)
+            {
+                relationships(volume, ids);
+                assert_string_equal(ids, expected[n++]);
+            }
+            cJSON_Delete(members);
+            query.after_seq = page.last_seq;
+        }
+        assert_int_equal(n, ARRAY_LEN(expected));
+    }
+    for (unsigned i = 0; i < ARRAY_LEN(expected); i++) {
+        cJSON *volume = object(COLLECTION_VOLUMES, (char[]){'v', (char)('0' + i), '\0'});
+        relationships(volume, ids);
+        assert_string_equal(ids, expected[i]);
+        cJSON_Delete(volume);
+    }
+}
+
+static bool object_lasts(enum collection collection, const char *id)
+{
+    lasting = false;
+    cJSON_Delete(object(collection, id));
+    return lasting;
+}
+
+static bool list_lasts(enum collection collection)
+{
+    struct view_page page;
+
+    cJSON_Delete(list(collection, &(struct view_query){0}, &page));
+    return page.lasting;
+}
+
+static void test_what_shows_the_time_or_live_counters_does_not_last(void **state)
+{
+    struct job_row waiting = job_of("j1", JOB_NEW);
+    struct job_row running = job_of("j2", JOB_RUNNING);
+    struct job_row ended = job_of("j3", JOB_COMPLETED);
+    struct copy_row copy = copy_of("c2", "j2", COPY_ROW_RUNNING);
+    struct copy_row done = copy_of("c3", "j3", COPY_ROW_DONE);
+    struct sync_row sync = sync_of("sync1", "v1", "v2");
+
+    (void)state;
+    add_peer();
+    add_volume("v1");
+    add_volume("v2");
+    waiting.start_ms = 0;
+    ended.end_ms = now_ms;
+    done.end_ms = now_ms;
+    insert(&job_table, &waiting);
+    insert(&job_table, &ended);
+    insert(&copy_table, &done);
+    insert(&sync_table, &sync);
+    assert_true(list_lasts(COLLECTION_JOBS) && list_lasts(COLLECTION_SYNCHRONIZATIONS));
+    assert_true(object_lasts(COLLECTION_JOBS, "j1") && object_lasts(COLLECTION_JOBS, "j3"));
+
+    insert(&job_table, &running);
+    assert_false(object_lasts(COLLECTION_JOBS, "j2")); /* ElapsedTime */
+    assert_false(list_lasts(COLLECTION_JOBS));
+
+    insert(&copy_table, &copy);
+    TEXT_SET(sync.job_id, "j2");
+    assert_int_equal(table_update(fixture.db, &sync_table, &sync), 0);
+    assert_false(object_lasts(COLLECTION_SYNCHRONIZATIONS, "sync1")); /* PercentSynced */
+    assert_false(list_lasts(COLLECTION_SYNCHRONIZATIONS));
+    assert_true(object_lasts(COLLECTION_JOBS, "j3"));
+    for (unsigned i = 0; i < COLLECTION_COUNT; i++) {
+        bool moves = i == COLLECTION_JOBS || i == COLLECTION_SYNCHRONIZATIONS;
+        assert_int_equal(list_lasts(i), !moves);
+    }
+}
+
 /* ---- dump ---- */
 
 static void dump_fixture(void)
@@ -1410,6 +1524,8 @@ int main(int argc, char **argv)
         TEST(test_a_relationship_moves_with_its_copy),
         TEST(test_legal_operations_at_rest),
         TEST(test_live_counters_are_those_put_last),
+        TEST(test_relationships_of_a_volume_are_the_same_in_every_page_and_alone),
+        TEST(test_what_shows_the_time_or_live_counters_does_not_last),
         TEST(test_a_page_costs_little_more_than_its_rows),
     };
 
