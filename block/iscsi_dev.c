@@ -17,7 +17,7 @@
  *
  * The same ISID is used for every login, so that the target ends the old session and its tasks
  * before the new one begins (session reinstatement, RFC 7143 6.3.5): no write of before the loss
- * lands after the UP event. The first portal that is dialled is the one that worked last; the pause
+ * lands after the UP event. Not all targets do that; spec.fence makes sure (iscsi_dial.c). The first portal that is dialled is the one that worked last; the pause
  * doubles with each full round over the portals.
  */
 #include "block/iscsi_dev.h"
@@ -228,6 +228,10 @@ static void dev_dialled(void *arg, const struct error *dial_error)
         dev_changed(dev, error.detail);
         return;
     }
+    if (dev->spec.fence && !dev->dialer.fenced) {
+        iscsi_dialer_fence(&dev->dialer);
+        return;
+    }
     dev->link = iscsi_dialer_take(&dev->dialer);
     iscsi_link_own(dev->link, &dev->spec, &dev_link_events, dev);
     dev_take_lun(dev, &dev->dialer.ask.info, &dev->dialer.ask.mode);
@@ -382,9 +386,6 @@ int iscsi_dev_adopt(struct iscsi_dialer *dialer, unsigned portal, struct blockde
     dev->portal = portal;
     dev->state = ISCSI_DEV_UP;
     random_seed(&dev->random, random_unpredictable_u64());
-    if (dev->spec.isid == 0) {
-        dev->spec.isid = random_unpredictable_u64() | 1;
-    }
     dev->n_slots = dev->spec.max_inflight != 0 ? dev->spec.max_inflight : DEFAULT_INFLIGHT;
     if (dev->n_slots > IO_MAX_SLOTS) {
         dev->n_slots = IO_MAX_SLOTS;

@@ -81,8 +81,14 @@ struct iscsi_spec {
         data_digest; /* libiscsi 1.19 has none: PREFER is ignored, REQUIRE answers not_supported */
     /* Names the session at the target (40 bits are used): the same number each time, so that a new
      * login ends the old session and its tasks. Different for every session that shall exist at a
-     * time. 0: random. */
+     * time. 0: random, the same for the life of a device. */
     uint64_t isid;
+    /* Only for a LUN that nobody but this device may write to and nobody counts on now (the target of a
+     * copy): once it is known to be the right one, LOGICAL UNIT RESET ends what an older session may
+     * still have under way there, before requests are accepted. fence: at each redial; fence_open: at the
+     * open as well. A target that refuses it is waited for, two seconds. */
+    bool fence;
+    bool fence_open;
 
     /* What it must be, checked at every login. "" or 0: whatever the first login finds. */
     char identity[ISCSI_IDENTITY_SIZE];

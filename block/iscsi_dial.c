@@ -9,6 +9,18 @@
  * INQUIRY, READ CAPACITY and the unit's readiness must be answered; everything else is taken where
  * it is offered. TEST UNIT READY comes early because it takes the unit attentions that a new
  * session begins with.
+ *
+ * The fence. A session that was lost (or whose process was killed) may leave writes behind that the
+ * target has not done yet. The same ISID makes a target end them, if it does what RFC 7143 6.3.5
+ * says; tgtd does not. So before a LUN that only we write to is written again:
+ *
+ *     QUIET ─▶ LOGICAL UNIT RESET ─▶ asked again
+ *                   └─ refused, or no answer ─▶ WAITING ─┘
+ *
+ * QUIET lets the target read what the old connection still had in its buffers, so that the reset
+ * meets it as a task. The reset ends all tasks of the LUN, whoever's they are, and everybody finds a
+ * unit attention; the questions that follow take ours. A target that refuses has only time left to
+ * finish what it had: it is waited for, and the log says so.
  */
 #include "block/iscsi_dial.h"
 
@@ -17,6 +29,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/log.h"
 
 enum {
     ASK_INQUIRY,
@@ -36,6 +49,14 @@ enum {
     ASK_MAX_TRIES = 40,
     ASK_PAUSE_MS = 50,
     DEFAULT_CONNECT_MS = 10000,
+};
+
+enum fence { FENCE_NONE, FENCE_QUIET, FENCE_RESETTING, FENCE_WAITING };
+
+enum {
+    FENCE_QUIET_MS = 500,
+    FENCE_ANSWER_MS = 5000,
+    FENCE_WAIT_MS = 2000,
 };
 
 static void ask_send(void *arg);
@@ -377,6 +398,87 @@ static void dialer_down(void *arg, const struct error *error)
     dialer_end(arg, error);
 }
 
+/* --- the fence */
+
+static uint32_t attempt_ms(const struct iscsi_spec *spec)
+{
+    return spec->connect_timeout_ms != 0 ? spec->connect_timeout_ms : DEFAULT_CONNECT_MS;
+}
+
+static void fence_wait(struct iscsi_dialer *dialer, enum fence step, uint32_t ms)
+{
+    dialer->fence = step;
+    loop_timer_start(&dialer->fence_timer, ms * MS_NS);
+}
+
+static void fence_over(struct iscsi_dialer *dialer)
+{
+    dialer->fence = FENCE_NONE;
+    loop_timer_stop(&dialer->fence_timer);
+    iscsi_ask_start(&dialer->ask, dialer->spec, dialer->link, dialer_asked, dialer);
+}
+
+static void fence_failed(struct iscsi_dialer *dialer, const char *why)
+{
+    log_warning(
+        "iscsi[%s/%u] LOGICAL UNIT RESET %s: waiting %d ms for what an older session may have "
+        "under way",
+        dialer->spec->target, dialer->spec->lun, why, FENCE_WAIT_MS);
+    fence_wait(dialer, FENCE_WAITING, FENCE_WAIT_MS);
+}
+
+static void fence_step(void *arg)
+{
+    struct iscsi_dialer *dialer = arg;
+    struct error error;
+
+    switch ((enum fence)dialer->fence) {
+    case FENCE_NONE:
+        break;
+    case FENCE_QUIET:
+        fence_wait(dialer, FENCE_RESETTING, FENCE_ANSWER_MS);
+        if (iscsi_link_reset_lun(dialer->link) != 0) {
+            error_set(&error, ERR_NO_MEMORY, "no memory for a LOGICAL UNIT RESET");
+            dialer_end(dialer, &error);
+        }
+        break;
+    case FENCE_RESETTING:
+        fence_failed(dialer, "is not answered");
+        break;
+    case FENCE_WAITING:
+        fence_over(dialer);
+        break;
+    }
+}
+
+static void dialer_reset(void *arg, int response)
+{
+    struct iscsi_dialer *dialer = arg;
+
+    if (dialer->fence != FENCE_RESETTING) {
+        return; /* late */
+    }
+    if (response == 0) {
+        log_info("iscsi[%s/%u] LOGICAL UNIT RESET done", dialer->spec->target, dialer->spec->lun);
+        fence_over(dialer);
+    } else {
+        char why[48];
+
+        snprintf(why, sizeof(why), "is refused (response %d)", response);
+        fence_failed(dialer, why);
+    }
+}
+
+void iscsi_dialer_fence(struct iscsi_dialer *dialer)
+{
+    CHECK(dialer->link != NULL && dialer->aim == ISCSI_DIAL_LUN && !dialer->fenced);
+    dialer->fenced = true;
+    fence_wait(dialer, FENCE_QUIET, FENCE_QUIET_MS);
+    loop_timer_start(&dialer->timer,
+                     (attempt_ms(dialer->spec) + FENCE_QUIET_MS + FENCE_ANSWER_MS + FENCE_WAIT_MS) *
+                         MS_NS);
+}
+
 static void dialer_found(void *arg, const struct iscsi_found_target *targets, unsigned n_targets)
 {
     struct iscsi_dialer *dialer = arg;
@@ -390,6 +492,7 @@ static const struct iscsi_link_events dialer_events = {
     .up = dialer_up,
     .down = dialer_down,
     .found = dialer_found,
+    .reset = dialer_reset,
 };
 
 static void dialer_late(void *arg)
@@ -404,8 +507,7 @@ static void dialer_late(void *arg)
         error_set(&error, ERR_NO_MEMORY, "%s: no memory", address);
     } else {
         error_set(&error, ERR_TIMEOUT, "%s did not answer within %u ms", address,
-                  dialer->spec->connect_timeout_ms != 0 ? dialer->spec->connect_timeout_ms
-                                                        : DEFAULT_CONNECT_MS);
+                  attempt_ms(dialer->spec));
     }
     dialer_end(dialer, &error);
 }
@@ -415,6 +517,7 @@ void iscsi_dialer_init(struct iscsi_dialer *dialer, struct loop *loop)
     memset(dialer, 0, sizeof(*dialer));
     dialer->loop = loop;
     loop_timer_init(&dialer->timer, loop, dialer_late, dialer);
+    loop_timer_init(&dialer->fence_timer, loop, fence_step, dialer);
     iscsi_ask_init(&dialer->ask, loop);
 }
 
@@ -422,10 +525,8 @@ void iscsi_dialer_start(struct iscsi_dialer *dialer, const struct iscsi_spec *sp
                         const struct sockaddr_storage *address, enum iscsi_dial_aim aim,
                         void (*fn)(void *arg, const struct error *error), void *arg)
 {
-    uint32_t timeout_ms =
-        spec->connect_timeout_ms != 0 ? spec->connect_timeout_ms : DEFAULT_CONNECT_MS;
-
     CHECK(dialer->link == NULL);
+    dialer->fenced = false;
     dialer->spec = spec;
     dialer->aim = aim;
     dialer->fn = fn;
@@ -433,12 +534,14 @@ void iscsi_dialer_start(struct iscsi_dialer *dialer, const struct iscsi_spec *sp
     dialer->address = *address;
     dialer->link = iscsi_link_dial(dialer->loop, spec, address, aim == ISCSI_DIAL_DISCOVERY,
                                    &dialer_events, dialer);
-    loop_timer_start(&dialer->timer, dialer->link != NULL ? timeout_ms * MS_NS : 0);
+    loop_timer_start(&dialer->timer, dialer->link != NULL ? attempt_ms(spec) * MS_NS : 0);
 }
 
 void iscsi_dialer_stop(struct iscsi_dialer *dialer)
 {
     loop_timer_stop(&dialer->timer);
+    loop_timer_stop(&dialer->fence_timer);
+    dialer->fence = FENCE_NONE;
     if (dialer->link != NULL) {
         struct iscsi_link *link = dialer->link;
 

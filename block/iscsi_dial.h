@@ -59,6 +59,9 @@ struct iscsi_dialer {
     void *arg;
     struct loop_timer timer;
     struct sockaddr_storage address;
+    bool fenced; /* since the start */
+    unsigned fence;
+    struct loop_timer fence_timer;
 };
 void iscsi_dialer_init(struct iscsi_dialer *dialer, struct loop *loop);
 /* One attempt, within the spec's connect_timeout_ms. fn: error is NULL on success, and then
@@ -66,6 +69,10 @@ void iscsi_dialer_init(struct iscsi_dialer *dialer, struct loop *loop);
 void iscsi_dialer_start(struct iscsi_dialer *dialer, const struct iscsi_spec *spec,
                         const struct sockaddr_storage *address, enum iscsi_dial_aim aim,
                         void (*fn)(void *arg, const struct error *error), void *arg);
+/* After a dial for a LUN that was successful, and only if the LUN is the right one: ends what older
+ * sessions may have under way there, and asks the LUN again. Then fn of the start is called once more,
+ * with dialer->fenced set. */
+void iscsi_dialer_fence(struct iscsi_dialer *dialer);
 void iscsi_dialer_stop(struct iscsi_dialer *dialer);
 /* The link leaves the dialer; the caller makes itself its owner. */
 struct iscsi_link *iscsi_dialer_take(struct iscsi_dialer *dialer);

@@ -79,6 +79,8 @@ struct iscsi_link {
     bool login_done;
     int login_status;
     bool found_done;
+    bool reset_done;
+    int reset_response;
 
     struct list outstanding; /* oldest first */
     unsigned n_outstanding;
@@ -338,6 +340,24 @@ static void scsi_done(struct iscsi_context *context, int status, void *command_d
     }
 }
 
+static void reset_done(struct iscsi_context *context, int status, void *command_data,
+                       void *private_data)
+{
+    struct iscsi_link *link = private_data;
+
+    (void)context;
+    if (dropping) {
+        return;
+    }
+    if (status == SCSI_STATUS_CANCELLED) {
+        link->cut = true;
+        return;
+    }
+    link->reset_done = true;
+    link->reset_response =
+        status == SCSI_STATUS_GOOD && command_data != NULL ? (int)*(uint32_t *)command_data : -1;
+}
+
 /* libiscsi has both lists in reverse. */
 static void found_take(struct iscsi_found_target *target,
                        const struct iscsi_discovery_address *from)
@@ -484,6 +504,13 @@ static bool link_dispatch(struct iscsi_link *link)
     if (alive && link->found_done) {
         link->found_done = false;
         link->events->found(link->arg, link->found, link->n_found);
+        alive = !link->closed && link->state == LINK_UP;
+    }
+    if (alive && link->reset_done) {
+        link->reset_done = false;
+        if (link->events->reset != NULL) {
+            link->events->reset(link->arg, link->reset_response);
+        }
         alive = !link->closed && link->state == LINK_UP;
     }
     link->depth--;
@@ -985,6 +1012,19 @@ int iscsi_link_discover(struct iscsi_link *link)
 {
     CHECK(link->state == LINK_UP && !link->closed);
     if (iscsi_discovery_async(link->context, discovery_done, link) != 0) {
+        return -ENOMEM;
+    }
+    link->unsent = true;
+    if (link->depth == 0) {
+        round_end_want(link);
+    }
+    return 0;
+}
+
+int iscsi_link_reset_lun(struct iscsi_link *link)
+{
+    CHECK(link->state == LINK_UP && !link->closed && link->n_outstanding == 0);
+    if (iscsi_task_mgmt_lun_reset_async(link->context, link->spec->lun, reset_done, link) != 0) {
         return -ENOMEM;
     }
     link->unsent = true;

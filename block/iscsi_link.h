@@ -68,6 +68,9 @@ struct iscsi_link_events {
     void (*down)(void *arg, const struct error *error);
     /* The answer to iscsi_link_discover(); the targets are the link's, until it is closed. */
     void (*found)(void *arg, const struct iscsi_found_target *targets, unsigned n_targets);
+    /* The answer to iscsi_link_reset_lun(): the response of RFC 7143 11.6.1, 0 when it is done; -1: the
+     * request was rejected. NULL: nobody wants to know. */
+    void (*reset)(void *arg, int response);
 };
 
 /* Begins to dial. NULL: out of memory. discovery: a session that can only be asked for targets. */
@@ -84,6 +87,8 @@ void iscsi_link_close(struct iscsi_link *link);
  * -ENOMEM. */
 int iscsi_link_send(struct iscsi_link *link, struct iscsi_cmd *cmd);
 int iscsi_link_discover(struct iscsi_link *link);
+/* LOGICAL UNIT RESET of the spec's LUN; with no command outstanding. -ENOMEM. */
+int iscsi_link_reset_lun(struct iscsi_link *link);
 /* How many more commands the target takes now (its command window, as far as it is known), and in
  * all. */
 unsigned iscsi_link_room(const struct iscsi_link *link);

@@ -280,6 +280,10 @@ static void op_dialled(void *arg, const struct error *dial_error)
     case OP_PROBE:
         err = iscsi_lun_compare(&op->dialer.ask.info, op->spec.identity, op->spec.size_bytes,
                                 op->spec.block_bytes, NULL, &error);
+        if (err == 0 && op->kind == OP_OPEN && op->spec.fence_open && !op->dialer.fenced) {
+            iscsi_dialer_fence(&op->dialer);
+            return;
+        }
         if (err == 0 && op->kind == OP_OPEN) {
             err = iscsi_dev_adopt(&op->dialer, op->portal, &dev, &error);
         }
@@ -369,6 +373,9 @@ static struct iscsi_op *op_new(enum op_kind kind, struct loop *loop, const struc
     op->kind = kind;
     op->loop = loop;
     op->spec = *spec;
+    if (op->spec.isid == 0 && kind == OP_OPEN) {
+        op->spec.isid = random_unpredictable_u64() | 1; /* for the redials too */
+    }
     op->arg = arg;
     iscsi_dialer_init(&op->dialer, loop);
     loop_timer_init(&op->deadline, loop, op_deadline, op);

@@ -155,6 +155,11 @@ static void running_ended(void *arg, const struct copy_progress *progress, const
     running_publish(running, progress);
     log_info("copy[%s] %s%s%s", running->copy_id, copy_phase_name(progress->phase),
              error != NULL ? ": " : "", error != NULL ? error->detail : "");
+    if (progress->phase == COPY_DONE) {
+        map_remove(&running->jobs->unclean, running->target_id);
+    } else {
+        jobs_note_unclean(running->jobs, running->target_id);
+    }
     if (running->stopping) {
         fn = copy_stopped_event;
     } else if (running->jobs->stopping && progress->phase == COPY_CANCELLED) {
@@ -268,11 +273,25 @@ static uint64_t copy_isid(const char *copy_id, bool target)
     return hash == 0 ? 1 : hash;
 }
 
-static int copy_opener(struct jobs *jobs, const char *volume_id, uint64_t isid,
+void jobs_note_unclean(struct jobs *jobs, const char *volume_id)
+{
+    static char yes;
+
+    CHECK(map_put(&jobs->unclean, volume_id, &yes) == 0);
+}
+
+/* Only a target is fenced: it is ours to write, and Unsynchronized (turn_begin()), so that nobody counts on what is in it. */
+static int copy_opener(struct jobs *jobs, const struct copy_row *copy, bool target,
                        struct block_opener **ret_opener, struct volume_row *ret_volume,
                        struct error *error)
 {
     struct db *db = control_db(jobs->control);
+    const char *volume_id = target ? copy->target_id : copy->source_id;
+    struct network_session session = {
+        .isid = copy_isid(copy->head.id, target),
+        .fence = target,
+        .fence_open = target && map_get(&jobs->unclean, volume_id) != NULL,
+    };
     int r = table_get(db, &volume_table, volume_id, ret_volume);
 
     if (r == -ENOENT) {
@@ -282,7 +301,8 @@ static int copy_opener(struct jobs *jobs, const char *volume_id, uint64_t isid,
         return error_set(error, ERR_STORE_FAILED, "The record of /volumes/%s cannot be read (%s).",
                          volume_id, strerror(-r));
     }
-    return network_opener(control_network(jobs->control), db, ret_volume, isid, ret_opener, error);
+    return network_opener(control_network(jobs->control), db, ret_volume, &session, ret_opener,
+                          error);
 }
 
 static void copy_start_failed(struct jobs *jobs, const struct copy_row *copy,
@@ -362,13 +382,11 @@ static void running_start(struct jobs *jobs, const struct copy_row *copy, const 
     struct volume_row target;
     struct error error = {0};
 
-    if (copy_opener(jobs, copy->source_id, copy_isid(copy->head.id, false), &spec.source, &source,
-                    &error) < 0) {
+    if (copy_opener(jobs, copy, false, &spec.source, &source, &error) < 0) {
         start_failed(jobs, copy, &error);
         return;
     }
-    if (copy_opener(jobs, copy->target_id, copy_isid(copy->head.id, true), &spec.target, &target,
-                    &error) < 0) {
+    if (copy_opener(jobs, copy, true, &spec.target, &target, &error) < 0) {
         spec.source->ops->free(spec.source);
         start_failed(jobs, copy, &error);
         return;
@@ -695,6 +713,7 @@ int jobs_new(struct control *control, struct jobs **ret_jobs, struct error *erro
     }
     jobs->control = control;
     list_init(&jobs->running);
+    map_init(&jobs->unclean);
     loop_timer_init(&jobs->stop_timer, control_loop(control), jobs_stop_timeout, jobs);
     loop_timer_init(&jobs->start_timer, control_loop(control), jobs_start_again, jobs);
     control_event(control, jobs_recover_event, NULL, 0);
@@ -709,6 +728,7 @@ void jobs_free(struct jobs *jobs)
     }
     loop_timer_stop(&jobs->stop_timer);
     loop_timer_stop(&jobs->start_timer);
+    map_fini(&jobs->unclean);
     free(jobs);
 }
 

@@ -396,7 +396,7 @@ int jobs_recover_event(struct call *call)
 {
     int r = 0;
 
-    for (uint32_t state = COPY_ROW_RUNNING; state <= COPY_ROW_SUSPENDED && r == 0; state++) {
+    for (uint32_t state = COPY_ROW_QUEUED; state <= COPY_ROW_SUSPENDED && r == 0; state++) {
         struct condition where[] = {WHERE_NUM("state", state), WHERE_END};
         struct copy_row *copies = NULL;
         size_t n = 0;
@@ -405,6 +405,11 @@ int jobs_recover_event(struct call *call)
         for (size_t i = 0; i < n && r == 0; i++) {
             struct sync_row sync;
 
+            /* Whether one that is queued has run before is not recorded. */
+            jobs_note_unclean(control_jobs(call->control), copies[i].target_id);
+            if (state == COPY_ROW_QUEUED) {
+                continue;
+            }
             r = table_get(call->db, &sync_table, copies[i].sync_id, &sync);
             if (r == 0 && sync.copy_state == STATE_SUSPENDED) {
                 continue; /* suspended by an operation: stays so until Resume */

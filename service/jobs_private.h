@@ -11,6 +11,7 @@
 #define SERVICE_JOBS_PRIVATE_H
 
 #include "base/list.h"
+#include "base/map.h"
 #include "replication/copy.h"
 #include "service/jobs.h"
 
@@ -44,6 +45,7 @@ struct jobs {
     bool stopping;
     loop_fn stop_done;
     void *stop_arg;
+    struct map unclean; /* volumes that a copy was written to without coming to its end: writes of its session may be under way */
     struct loop_timer stop_timer;
     bool stop_timed_out;
     struct loop_timer start_timer; /* a copy could not be started because of the records */
@@ -67,6 +69,8 @@ struct running *running_find(struct jobs *jobs, const char *copy_id);
 /* Starts what waits, most urgent first, oldest first, as far as there is room. */
 void jobs_kick(struct jobs *jobs);
 void jobs_kick_effect(struct control *control, void *arg);
+/* The volume is a LUN that an older session of ours may still write to: the next copy onto it ends that first. */
+void jobs_note_unclean(struct jobs *jobs, const char *volume_id);
 void copy_cancel_effect(struct control *control, void *arg);
 void copy_suspend_effect(struct control *control, void *arg);
 void copy_resume_effect(struct control *control, void *arg);

@@ -42,6 +42,9 @@ static void opener_opened(void *arg, struct blockdev *dev, const struct error *e
     struct lun_opener *opener = arg;
 
     opener->op = NULL;
+    if (dev != NULL && opener->spec.iscsi.fence) {
+        opener->spec.iscsi.fence_open = true; /* from now on there is a session before */
+    }
     opener_done(opener, dev, error);
 }
 

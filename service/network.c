@@ -292,7 +292,8 @@ static int store_error(struct error *error, int err)
 }
 
 int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
-                   uint64_t isid, struct block_opener **ret_opener, struct error *error)
+                   const struct network_session *session, struct block_opener **ret_opener,
+                   struct error *error)
 {
     struct lun_opener_spec spec = {.lookup_timeout_ms = probe_timeout_ms(network->control)};
     struct iscsi_spec *iscsi = &spec.iscsi;
@@ -333,7 +334,9 @@ int network_opener(struct network *network, struct db *db, const struct volume_r
         iscsi->lun = lun_field(volume->lun);
         iscsi->size_bytes = volume->size_bytes;
         iscsi->block_bytes = volume->block_bytes;
-        iscsi->isid = isid;
+        iscsi->isid = session->isid;
+        iscsi->fence = session->fence;
+        iscsi->fence_open = session->fence_open;
         *ret_opener = lun_opener_new(network, &spec);
     }
     explicit_bzero(&spec, sizeof(spec));

@@ -38,8 +38,14 @@ int network_redirect_allowed(void *arg, const struct sockaddr_storage *address,
 void network_scan(struct network *network, struct scan *scan, scan_done_fn done, void *arg);
 
 /* How a copy gets at a volume: an opener that resolves, checks, dials, logs in (secrets of the access point), and insists on identity,
- * size and block size of the row. isid names the session (see block/iscsi_dev.h). */
+ * size and block size of the row. What is in the session is as in struct iscsi_spec. */
+struct network_session {
+    uint64_t isid;
+    bool fence;
+    bool fence_open;
+};
 int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
-                   uint64_t isid, struct block_opener **ret_opener, struct error *error);
+                   const struct network_session *session, struct block_opener **ret_opener,
+                   struct error *error);
 
 #endif

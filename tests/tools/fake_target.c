@@ -27,6 +27,9 @@ struct fake_target {
     _Atomic uint64_t blocks;
     uint8_t async;
     bool has_async;
+    int reset_response;
+    unsigned resets;
+    bool attention; /* the next command but INQUIRY finds it */
     unsigned counts[256];
     unsigned logins;
     uint8_t data[FAKE_BYTES];
@@ -394,6 +397,10 @@ static bool command(struct fake_target *fake)
     if (!(request[0] & 0x40)) {
         fake->exp_cmd_sn = get32(request + 24) + 1;
     }
+    if (fake->attention && request[32] != 0x12 && request[32] != 0xa0) {
+        fake->attention = false;
+        return respond(fake, request, 2, 6, 0x29, 3);
+    }
     if (meets_fault(fake, request, &ok)) {
         return ok; /* data that are still coming find no write */
     }
@@ -466,10 +473,44 @@ static bool other(struct fake_target *fake, uint8_t opcode)
     return ok;
 }
 
+static bool task_management(struct fake_target *fake)
+{
+    uint8_t header[HEADER] = {0x22, 0x80};
+    int response;
+    bool ok;
+
+    pthread_mutex_lock(&fake->lock);
+    response = fake->reset_response;
+    if ((fake->header[1] & 0x7f) == 5 && fake->header[9] == 1) {
+        fake->resets++;
+    }
+    pthread_mutex_unlock(&fake->lock);
+    if (response == -1) {
+        return true;
+    }
+    if (response == -2) {
+        uint8_t refused[HEADER];
+
+        memcpy(refused, fake->header, HEADER);
+        header[0] = 0x3f;
+        header[2] = 0x05; /* command not supported */
+        put32(header + 16, 0xffffffff);
+        ok = pdu_send(fake, header, refused, HEADER);
+    } else {
+        header[2] = (uint8_t)response;
+        memcpy(header + 16, fake->header + 16, 4);
+        fake->attention = response == 0;
+        ok = pdu_send(fake, header, NULL, 0);
+    }
+    fake->stat_sn++;
+    return ok;
+}
+
 static void converse(struct fake_target *fake)
 {
     fake->stat_sn = 1;
     fake->writing = false;
+    fake->attention = false;
     if (!login(fake)) {
         return;
     }
@@ -485,6 +526,9 @@ static void converse(struct fake_target *fake)
             break;
         case 0x01:
             ok = ok && command(fake);
+            break;
+        case 0x02:
+            ok = ok && task_management(fake);
             break;
         case 0x04:
             ok = ok && other(fake, 0x24);
@@ -589,6 +633,31 @@ void fake_target_fault(struct fake_target *fake, const struct fake_fault *fault)
     pthread_mutex_lock(&fake->lock);
     fake->fault = *fault;
     pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_target_answer_resets(struct fake_target *fake, int response)
+{
+    pthread_mutex_lock(&fake->lock);
+    fake->reset_response = response;
+    fake->resets = 0;
+    pthread_mutex_unlock(&fake->lock);
+}
+
+void fake_target_hang_up(struct fake_target *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    if (fake->connection >= 0) {
+        shutdown(fake->connection, SHUT_RDWR);
+    }
+    pthread_mutex_unlock(&fake->lock);
+}
+
+unsigned fake_target_resets(struct fake_target *fake)
+{
+    pthread_mutex_lock(&fake->lock);
+    unsigned n = fake->resets;
+    pthread_mutex_unlock(&fake->lock);
+    return n;
 }
 
 void fake_target_window(struct fake_target *fake, unsigned window)

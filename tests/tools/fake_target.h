@@ -55,6 +55,13 @@ void fake_target_identity(struct fake_target *fake, uint8_t last_byte);
 void fake_target_blocks(struct fake_target *fake, uint64_t blocks);
 /* An asynchronous message (RFC 7143 11.9) before the next answer. */
 void fake_target_async(struct fake_target *fake, uint8_t event);
+/* LOGICAL UNIT RESET is answered with response (RFC 7143 11.6.1; 0, the default: done, and a unit attention follows),
+ * or not at all (-1), or with Reject (-2). */
+void fake_target_answer_resets(struct fake_target *fake, int response);
+/* Ends the connection that there is. */
+void fake_target_hang_up(struct fake_target *fake);
+/* How often it came, for LUN 1. */
+unsigned fake_target_resets(struct fake_target *fake);
 /* How often the opcode came. */
 unsigned fake_target_count(struct fake_target *fake, uint8_t opcode);
 unsigned fake_target_logins(struct fake_target *fake);

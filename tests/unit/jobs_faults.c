@@ -19,6 +19,7 @@
 
 #include "service/enums.h"
 #include "service/jobs.h"
+#include "tests/tools/fake_target.h"
 #include "tests/tools/tgtd.h"
 #include "tests/unit/service_fixture.h"
 
@@ -67,12 +68,14 @@ static int start_with_luns(void **state)
     static const struct tgtd_lun luns[] = {
         {.lun = 1, .file = "one", .size_bytes = 8 * MIB},
         {.lun = 2, .file = "two", .size_bytes = 8 * MIB},
+        {.lun = 3, .file = "small", .size_bytes = FAKE_BYTES},
     };
 
     tgtd = tgtd_start();
     tgtd_target(tgtd, 1, target_name);
     tgtd_lun(tgtd, 1, &luns[0]);
     tgtd_lun(tgtd, 1, &luns[1]);
+    tgtd_lun(tgtd, 1, &luns[2]);
     return start(state);
 }
 
@@ -94,12 +97,12 @@ static void wait_until(bool (*so)(void *arg), void *arg)
     fail_msg("it did not become so within %d ms", WAIT_MS);
 }
 
-static void add_lun(unsigned lun, char path[PATH_SIZE])
+static void add_lun(const char *address, unsigned lun, char path[PATH_SIZE])
 {
     struct test_call *test = test_call_new(&fixture, &replication_service, "AddReplicationEntity");
     char url[200];
 
-    snprintf(url, sizeof(url), "iscsi://127.0.0.1:%u/%s/%u", tgtd_port(tgtd), target_name, lun);
+    snprintf(url, sizeof(url), "iscsi://%s/%s/%u", address, target_name, lun);
     arg_number(test, "ReplicationEntity.Type", 8);
     arg_text(test, "ReplicationEntity.EntityID", url);
     assert_done(test);
@@ -107,25 +110,61 @@ static void add_lun(unsigned lun, char path[PATH_SIZE])
     test_call_free(test);
 }
 
-static void create_replica(uint64_t bandwidth_limit, char job[PATH_SIZE],
-                           char synchronization[PATH_SIZE])
+static const char *tgtd_portal(void)
+{
+    static char text[32];
+
+    snprintf(text, sizeof(text), "127.0.0.1:%u", tgtd_port(tgtd));
+    return text;
+}
+
+static void create_replica_of(const char *source, const char *target, uint64_t bandwidth_limit,
+                              char job[PATH_SIZE], char synchronization[PATH_SIZE])
 {
     struct test_call *test = test_call_new(&fixture, &replication_service, "CreateElementReplica");
-    char source[PATH_SIZE];
-    char target[PATH_SIZE];
 
-    add_lun(1, source);
-    add_lun(2, target);
     arg_number(test, "SyncType", SYNC_CLONE);
     arg_text(test, "SourceElement", source);
     arg_text(test, "TargetElement", target);
     if (bandwidth_limit != 0) {
         arg_number(test, "ReplicationSettingData.BandwidthLimit", bandwidth_limit);
     }
+    bytes_before = control_stats(fixture.control).bytes_read;
     assert_int_equal(test_call_run(test), 4096);
     snprintf(job, PATH_SIZE, "%s", out_of(test, "Job"));
     snprintf(synchronization, PATH_SIZE, "%s", out_of(test, "Synchronization"));
     test_call_free(test);
+}
+
+static void create_replica(uint64_t bandwidth_limit, char job[PATH_SIZE],
+                           char synchronization[PATH_SIZE])
+{
+    char source[PATH_SIZE];
+    char target[PATH_SIZE];
+
+    add_lun(tgtd_portal(), 1, source);
+    add_lun(tgtd_portal(), 2, target);
+    create_replica_of(source, target, bandwidth_limit, job, synchronization);
+}
+
+static void modify(const char *synchronization, uint32_t operation, uint32_t expected)
+{
+    struct test_call *test =
+        test_call_new(&fixture, &replication_service, "ModifyReplicaSynchronization");
+
+    arg_number(test, "Operation", operation);
+    arg_text(test, "Synchronization", synchronization);
+    assert_int_equal(test_call_run(test), expected);
+    test_call_free(test);
+}
+
+static void assert_completed(const char *job)
+{
+    struct job_row row;
+
+    assert_int_equal(table_get(fixture.reader, &job_table, id_of(job), &row), 0);
+    assert_int_equal(row.state, JOB_COMPLETED);
+    assert_int_equal(row.error_code, 0);
 }
 
 static bool job_has_ended(void *arg)
@@ -136,10 +175,12 @@ static bool job_has_ended(void *arg)
     return job_state_ended(row.state);
 }
 
+static uint64_t bytes_before; /* read by the copies before the last one */
+
 static bool copy_is_moving(void *arg)
 {
     (void)arg;
-    return control_stats(fixture.control).bytes_read > 0;
+    return control_stats(fixture.control).bytes_read > bytes_before;
 }
 
 /* ---- events ---- */
@@ -323,7 +364,6 @@ static void a_record_that_cannot_be_read_delays_a_copy(void **state)
 {
     char job[PATH_SIZE];
     char synchronization[PATH_SIZE];
-    struct job_row row;
 
     (void)state;
     fixture_stop(&fixture);
@@ -338,9 +378,56 @@ static void a_record_that_cannot_be_read_delays_a_copy(void **state)
     fixture_start(&fixture);
     wait_until(job_has_ended, job);
     assert_int_equal(atomic_load(&volume_reads_failed), 3);
-    assert_int_equal(table_get(fixture.reader, &job_table, id_of(job), &row), 0);
-    assert_int_equal(row.state, JOB_COMPLETED);
-    assert_int_equal(row.error_code, 0);
+    assert_completed(job);
+}
+
+/* ---- what an older session left behind ---- */
+
+static void a_target_is_reset_where_a_copy_did_not_come_to_its_end(void **state)
+{
+    struct fake_target *fake = fake_target_start();
+    struct sockaddr_storage address;
+    char portal[SOCKADDR_TEXT_LEN];
+    char source[PATH_SIZE];
+    char target[PATH_SIZE];
+    char job[PATH_SIZE];
+    char synchronization[PATH_SIZE];
+
+    (void)state;
+    fake_target_address(fake, &address);
+    sockaddr_format(&address, portal);
+    add_lun(tgtd_portal(), 3, source);
+    add_lun(portal, 1, target);
+
+    /* From the beginning to the end: nobody is disturbed. */
+    create_replica_of(source, target, 0, job, synchronization);
+    wait_until(job_has_ended, job);
+    assert_completed(job);
+    assert_int_equal(fake_target_resets(fake), 0);
+    modify(synchronization, OPERATION_DETACH, 0);
+
+    /* Taken up again by the next process. */
+    create_replica_of(source, target, FAKE_BYTES / 4, job, synchronization);
+    wait_until(copy_is_moving, NULL);
+    assert_int_equal(fake_target_resets(fake), 0);
+    fixture_stop(&fixture);
+    fixture_start(&fixture);
+    wait_until(job_has_ended, job);
+    assert_completed(job);
+    assert_int_equal(fake_target_resets(fake), 1);
+    modify(synchronization, OPERATION_DETACH, 0);
+
+    /* Stopped in the middle; then another copy. */
+    create_replica_of(source, target, FAKE_BYTES / 4, job, synchronization);
+    wait_until(copy_is_moving, NULL);
+    modify(synchronization, OPERATION_ABORT, 0);
+    assert_int_equal(fake_target_resets(fake), 1);
+    modify(synchronization, OPERATION_DETACH, 0);
+    create_replica_of(source, target, 0, job, synchronization);
+    wait_until(job_has_ended, job);
+    assert_completed(job);
+    assert_int_equal(fake_target_resets(fake), 2);
+    fake_target_stop(fake);
 }
 
 /* ---- stopping ---- */
@@ -431,6 +518,8 @@ int main(void)
                                         stop),
         cmocka_unit_test_setup_teardown(a_record_that_cannot_be_read_delays_a_copy, start_with_luns,
                                         stop_with_luns),
+        cmocka_unit_test_setup_teardown(a_target_is_reset_where_a_copy_did_not_come_to_its_end,
+                                        start_with_luns, stop_with_luns),
         cmocka_unit_test_setup_teardown(a_copy_that_ends_after_the_stop_finds_no_caller,
                                         start_with_luns, NULL), /* last: it leaves a service */
     };

@@ -1008,8 +1008,8 @@ static int open_volume(const struct volume_row *volume, struct error *ret_error)
 {
     struct opened result = {0};
     struct block_opener *opener;
-    int r = network_opener(control_network(fixture.control), fixture.reader, volume, 7, &opener,
-                           ret_error);
+    int r = network_opener(control_network(fixture.control), fixture.reader, volume,
+                           &(struct network_session){.isid = 7}, &opener, ret_error);
 
     if (r < 0) {
         return r;
@@ -1157,7 +1157,7 @@ static void a_cancelled_open_still_answers_once(void **state)
         struct loop_timer timer;
 
         assert_int_equal(network_opener(control_network(fixture.control), fixture.reader, &volume,
-                                        7, &opener, &error),
+                                        &(struct network_session){.isid = 7}, &opener, &error),
                          0);
         assert_int_equal(loop_new("test", &result.loop), 0);
         opener->ops->open(opener, result.loop, opened, &result);
