@@ -260,13 +260,27 @@ void target_sessions_changed(struct target *target)
         return;
     }
     struct target_message *message = calloc(1, sizeof(*message));
-    if (message) {
-        message->server = target->server;
-        message->kind = MESSAGE_SESSIONS;
-        message->target = target;
-        message->count = target->n_sessions;
-        message_return(message);
+    const char **initiators =
+        malloc(target->n_sessions * (sizeof(*initiators) + TARGET_MAX_NAME + 1) + 1);
+    if (!message || !initiators) {
+        free(message);
+        free(initiators);
+        return;
     }
+    char *text = (char *)(initiators + target->n_sessions);
+    unsigned n = 0;
+    list_for_each(link, &target->sessions)
+    {
+        initiators[n++] = text;
+        text = stpcpy(text, list_entry(link, struct session, link)->nexus.initiator) + 1;
+    }
+    CHECK(n == target->n_sessions);
+    message->server = target->server;
+    message->kind = MESSAGE_SESSIONS;
+    message->target = target;
+    message->count = n;
+    message->initiators = initiators;
+    message_return(message);
 }
 
 void target_message_receive(struct target_message *message)

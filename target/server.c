@@ -89,6 +89,7 @@ int target_server_new(const struct target_server_spec *spec, struct target_serve
     list_init(&server->visitors);
     list_init(&server->discoveries);
     map_init(&server->directory);
+    map_init(&server->names);
     int err = access_new(&spec->discovery, &server->discovery, NULL);
     server->shards = calloc(spec->n_loops, sizeof(*server->shards));
     if (!err && !server->shards) {
@@ -117,6 +118,7 @@ void target_server_free(struct target_server *server)
     }
     free(server->shards);
     map_fini(&server->directory);
+    map_fini(&server->names);
     access_unref(server->discovery);
     free(server);
 }
@@ -134,6 +136,15 @@ static struct target_message *message_new(struct target_server *server, enum mes
     return message;
 }
 
+static void directory_key(const char *name, char key[TARGET_MAX_NAME + 1])
+{
+    size_t i = 0;
+    for (; name[i]; i++) {
+        key[i] = (char)tolower((unsigned char)name[i]);
+    }
+    key[i] = '\0';
+}
+
 static void back_at_owner(void *arg)
 {
     struct target_message *message = arg;
@@ -141,6 +152,9 @@ static void back_at_owner(void *arg)
     switch (message->kind) {
     case MESSAGE_CLOSE: {
         struct target *target = message->target;
+        char key[TARGET_MAX_NAME + 1];
+        directory_key(target->name, key);
+        map_remove(&server->names, key);
         list_remove(&target->owner_link);
         target_done_fn done = message->done;
         void *done_arg = message->done_arg;
@@ -163,8 +177,10 @@ static void back_at_owner(void *arg)
         break;
     case MESSAGE_SESSIONS:
         if (server->events.sessions_changed) {
-            server->events.sessions_changed(server->events_arg, message->target, message->count);
+            server->events.sessions_changed(server->events_arg, message->target,
+                                            message->initiators, message->count);
         }
+        free(message->initiators);
         break;
     default:
         break;
@@ -188,15 +204,6 @@ void message_return(struct target_message *message)
 static void at_target(void *arg)
 {
     target_message_receive(arg);
-}
-
-static void directory_key(const char *name, char key[TARGET_MAX_NAME + 1])
-{
-    size_t i = 0;
-    for (; name[i]; i++) {
-        key[i] = (char)tolower((unsigned char)name[i]);
-    }
-    key[i] = '\0';
 }
 
 static void at_first_loop(void *arg)
@@ -300,11 +307,10 @@ int target_new(struct target_server *server, const struct target_spec *spec,
         return error_param(error, ERR_INVALID_PARAMETER, "name",
                            "%.80s is not the name of an iSCSI node", spec->name);
     }
-    list_for_each(link, &server->targets)
-    {
-        if (strcasecmp(list_entry(link, struct target, owner_link)->name, spec->name) == 0) {
-            return error_set(error, ERR_IN_USE, "target %s exists", spec->name);
-        }
+    char key[TARGET_MAX_NAME + 1];
+    directory_key(spec->name, key);
+    if (map_get(&server->names, key)) {
+        return error_set(error, ERR_IN_USE, "target %s exists", spec->name);
     }
     struct shard *shard = NULL;
     for (unsigned i = 0; i < server->n_shards; i++) {
@@ -341,6 +347,7 @@ int target_new(struct target_server *server, const struct target_spec *spec,
     list_init(&target->connections);
     list_init(&target->sessions);
     list_push_back(&server->targets, &target->owner_link);
+    CHECK(map_put(&server->names, key, target) == 0);
     struct target_message *message = message_new(server, MESSAGE_NEW, target);
     message->luns = luns;
     message->n_luns = spec->n_luns;

@@ -88,6 +88,7 @@ struct target_server {
 
     /* Owner. */
     struct list targets;
+    struct map names; /* lower case → struct target */
     struct list listening; /* struct portal.owner_link */
     struct server_close *closing;
 

@@ -116,8 +116,9 @@ struct target_events {
      * refused. The bytes live until then. */
     void (*reservations_changed)(void *arg, struct target *target, unsigned lun, const void *bytes,
                                  size_t len, struct target_save *save);
-    /* Sessions came or went; may be NULL. */
-    void (*sessions_changed)(void *arg, struct target *target, unsigned n_sessions);
+    /* Sessions came or went; may be NULL. The names of their initiators live during the call. */
+    void (*sessions_changed)(void *arg, struct target *target, const char *const *initiators,
+                             unsigned n_sessions);
 };
 
 struct target_server_spec {
