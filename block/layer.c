@@ -39,6 +39,7 @@ uint64_t layer_used_bytes(const struct layer *layer)
 static void account(struct layer *layer, int64_t bytes, uint64_t taken)
 {
     uint64_t before = layer->used_bytes;
+    layer->n_changes++;
     if (bytes >= 0) {
         layer->used_bytes += (uint64_t)bytes;
     } else {
@@ -677,6 +678,50 @@ int layer_read(struct layer *layer, struct layer_io *io)
     return layer_file_submit(layer->file, io);
 }
 
+int layer_find(struct layer *layer, struct layer_io *io, uint64_t first, uint64_t last)
+{
+    io->op = LAYER_IO_FIND;
+    io->offset = LAYER_DATA_OFFSET + first * LAYER_GRANULE;
+    io->len = (last - first + 1) * LAYER_GRANULE;
+    return layer_file_submit(layer->file, io);
+}
+
+bool layer_found(const struct layer_io *io, uint64_t *ret_first, uint64_t *ret_last)
+{
+    if (io->found_len == 0) {
+        return false;
+    }
+    *ret_first = (io->found_offset - LAYER_DATA_OFFSET) / LAYER_GRANULE;
+    *ret_last = (io->found_offset + io->found_len - 1 - LAYER_DATA_OFFSET) / LAYER_GRANULE;
+    return true;
+}
+
+int layer_count(struct layer *layer, struct layer_io *io, uint64_t *ret_n_changes)
+{
+    *ret_n_changes = layer->n_changes;
+    io->op = LAYER_IO_COUNT;
+    return layer_file_submit(layer->file, io);
+}
+
+bool layer_counted(struct layer *layer, const struct layer_io *io, uint64_t n_changes)
+{
+    /* A change that was under way at the beginning and is not any more has counted itself. */
+    if (layer->n_changing > 0 || layer->commit.running || layer->checkpoint ||
+        layer->n_changes != n_changes) {
+        return false;
+    }
+    layer_account(layer, (int64_t)(io->found_len - layer->used_bytes));
+    return true;
+}
+
+int layer_reclaim(struct layer *layer, struct layer_io *io, uint64_t first, uint64_t last)
+{
+    io->op = LAYER_IO_PUNCH;
+    io->offset = LAYER_DATA_OFFSET + first * LAYER_GRANULE;
+    io->len = (last - first + 1) * LAYER_GRANULE;
+    return layer_file_submit(layer->file, io);
+}
+
 static void op_changed(void *arg, uint64_t first, uint64_t count, enum granule_state before)
 {
     struct layer_op *op = arg;
@@ -699,6 +744,7 @@ static int change_end(struct layer_op *op, int status)
     account(layer, op->allocated_bytes, op->taken_bytes);
     layer_map_unpin(&layer->map, op->first, op->last);
     op->status = status;
+    layer->n_changing--;
     layer->busy--;
     layer_commit_if_much(layer);
     return status;
@@ -737,6 +783,7 @@ int layer_change(struct layer *layer, struct layer_op *op)
         op->taken_bytes = bytes;
     }
     layer_map_pin(&layer->map, op->first, op->last);
+    layer->n_changing++;
     layer->busy++;
     op->io.done = change_done;
     op->io.arg = op;

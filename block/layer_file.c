@@ -64,7 +64,8 @@ struct real_file {
 
 const char *layer_io_op_name(enum layer_io_op op)
 {
-    static const char *const names[] = {"read", "write", "punch", "sync", "extend"};
+    static const char *const names[] = {"read",   "write", "punch", "sync",
+                                        "extend", "find",  "count"};
     CHECK(op < ARRAY_LEN(names));
     return names[op];
 }
@@ -141,7 +142,36 @@ static int extend(int fd, const struct layer_io *io)
     return 0;
 }
 
-static int perform(struct real_file *file, const struct layer_io *io)
+static int find(int fd, struct layer_io *io)
+{
+    off_t end = (off_t)(io->offset + io->len);
+    off_t from = lseek(fd, (off_t)io->offset, SEEK_DATA);
+    io->found_len = 0;
+    if (from < 0) {
+        return errno == ENXIO ? 0 : status_of_errno(errno);
+    }
+    if (from < end) {
+        off_t to = lseek(fd, from, SEEK_HOLE);
+        if (to < 0) {
+            return status_of_errno(errno);
+        }
+        io->found_offset = (uint64_t)from;
+        io->found_len = (uint64_t)((to < end ? to : end) - from);
+    }
+    return 0;
+}
+
+static int count(int fd, struct layer_io *io)
+{
+    struct stat st;
+    if (fstat(fd, &st) < 0) {
+        return status_of_errno(errno);
+    }
+    io->found_len = (uint64_t)st.st_blocks * 512;
+    return 0;
+}
+
+static int perform(struct real_file *file, struct layer_io *io)
 {
     switch (io->op) {
     case LAYER_IO_READ:
@@ -153,6 +183,10 @@ static int perform(struct real_file *file, const struct layer_io *io)
         return fdatasync(file->fd) == 0 ? 0 : status_of_errno(errno);
     case LAYER_IO_EXTEND:
         return extend(file->fd, io);
+    case LAYER_IO_FIND:
+        return find(file->fd, io);
+    case LAYER_IO_COUNT:
+        return count(file->fd, io);
     }
     return -EIO;
 }
@@ -325,7 +359,8 @@ static int real_submit(struct layer_file *base, struct layer_io *io)
         }
         return -EINPROGRESS;
     }
-    file->changed |= io->op != LAYER_IO_READ && io->op != LAYER_IO_SYNC;
+    file->changed |=
+        io->op == LAYER_IO_WRITE || io->op == LAYER_IO_PUNCH || io->op == LAYER_IO_EXTEND;
     used_begin(file);
     int status = open_submit(file, io);
     if (status != -EINPROGRESS) {

@@ -23,6 +23,8 @@ enum layer_io_op {
     LAYER_IO_PUNCH,  /* the range reads as zeros and occupies nothing */
     LAYER_IO_SYNC,   /* everything completed before is on the disk */
     LAYER_IO_EXTEND, /* the file is at least offset + len bytes long */
+    LAYER_IO_FIND,   /* the first run in the range that may occupy space */
+    LAYER_IO_COUNT,  /* found_len: what the file occupies */
 };
 const char *layer_io_op_name(enum layer_io_op op);
 
@@ -30,6 +32,8 @@ struct layer_io {
     enum layer_io_op op;
     uint64_t offset;
     uint64_t len;
+    uint64_t found_offset;   /* FIND */
+    uint64_t found_len;      /* FIND: 0 for none; COUNT */
     const struct iovec *iov; /* READ and WRITE: len bytes in all */
     int n_iov;
     void (*done)(struct layer_io *io);

@@ -43,6 +43,8 @@ struct layer {
     struct layer_log log;
     struct space *space;
     uint64_t used_bytes;     /* our part of the space, besides what changes under way have taken */
+    unsigned n_changing;     /* changes of data under way */
+    uint64_t n_changes;      /* what may make another number of used_bytes */
     uint64_t log_written[2]; /* of each half: what occupies space */
     struct layer_stats stats;
     bool damage_told;
@@ -74,8 +76,6 @@ struct layer {
     struct layer_wait close_wait;
 };
 
-/* The file occupies so much more or less now. */
-void layer_account(struct layer *layer, int64_t bytes);
 void layer_waits_call(struct list *waits, int status);
 void layer_try_close(struct layer *layer);
 void layer_log_add(struct layer *layer, uint64_t first, uint64_t count, enum granule_state state);

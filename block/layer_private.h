@@ -29,12 +29,27 @@ struct layer_map *layer_map_of(struct layer *layer);
 /* Who has the layer, for stack*.c. */
 struct layer_sharing {
     unsigned stacks;
+    bool has_job; /* that changes it: the locks of two stacks know nothing of each other */
     const struct layer *overwritten_by; /* a merge down of that layer into this one is running */
 };
 struct layer_sharing *layer_sharing(struct layer *layer);
 
 /* Raw, at offset of the volume: io->op, iov and done are the caller's. As layer_file_submit(). */
 int layer_read(struct layer *layer, struct layer_io *io);
+
+/* Space without a meaning: what a crash has left of writes whose entries were not in the log yet.
+ * layer_find() looks for granules from first to last that occupy space, and layer_found() tells the
+ * run that io has come back with; layer_reclaim() gives the space of granules back that are not
+ * data and that nobody changes, and layer_account() counts it. As layer_file_submit(). */
+int layer_find(struct layer *layer, struct layer_io *io, uint64_t first, uint64_t last);
+bool layer_found(const struct layer_io *io, uint64_t *ret_first, uint64_t *ret_last);
+int layer_reclaim(struct layer *layer, struct layer_io *io, uint64_t first, uint64_t last);
+/* Asks the file what it occupies. layer_counted() believes it if nothing has changed since, and
+ * tells whether. */
+int layer_count(struct layer *layer, struct layer_io *io, uint64_t *ret_n_changes);
+bool layer_counted(struct layer *layer, const struct layer_io *io, uint64_t n_changes);
+/* The file occupies so much more or less now. */
+void layer_account(struct layer *layer, int64_t bytes);
 
 /* Changes granules first to last, which are known: writes whole granules or parts of those that
  * are data (state GRANULE_DATA; offset and io.iov, io.n_iov, io.len are set), or gives their space

@@ -75,6 +75,10 @@ enum stack_job_kind {
     STACK_MERGE_UP,   /* layers[index] into layers[index + 1], where that is absent */
     STACK_MERGE_DOWN, /* layers[index] over layers[index - 1], which nobody may read without it */
     STACK_HYDRATE,    /* the bottom into layers[0], where that is absent */
+    /* Gives the space back that a crash has left in the file of layers[index] without a meaning.
+     * Worth it after an unclean end, for tops and for targets of jobs; costs a look per extent of
+     * the file, and next to nothing for an empty one. */
+    STACK_SCRUB,
 };
 const char *stack_job_kind_name(enum stack_job_kind kind);
 
@@ -91,10 +95,11 @@ struct stack_job_spec {
     void *arg;
 };
 struct stack_job;
-/* One job per stack; -EBUSY otherwise. -EINVAL for layers that cannot be. */
+/* One job per stack, and one that changes a layer; -EBUSY otherwise. -EINVAL for layers that cannot be. */
 int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
                     struct stack_job **ret_job);
 void stack_job_stop(struct stack_job *job);
+/* copied: what a scrub has given back. */
 void stack_job_progress(const struct stack_job *job, uint64_t *ret_done_bytes,
                         uint64_t *ret_total_bytes, uint64_t *ret_copied_bytes);
 
@@ -109,7 +114,8 @@ struct stack_stats {
     uint64_t resolve_misses;
     uint64_t fills; /* partial granules completed from below */
     uint64_t lock_waits;
-    uint64_t copied_bytes; /* by jobs */
+    uint64_t copied_bytes;    /* by jobs */
+    uint64_t reclaimed_bytes; /* by scrubs */
 };
 const struct stack_stats *stack_stats(const struct blockdev *dev);
 /* The memory that finds layers fast. */

@@ -5,7 +5,8 @@
  * A job walks over the source and copies what the destination needs, in pieces, each under the
  * lock of its granules like any other change. Where the destination is to be filled only where it
  * is absent, that is looked at again under the lock: should a host have been faster, the walk goes
- * back to that place. Every piece leaves all reads as they were, so a job may stop anywhere.
+ * back to that place. A scrub walks over what the file occupies, and looks at the file again under
+ * the lock. Every piece leaves all reads as they were, so a job may stop anywhere.
  */
 #include "block/stack.h"
 
@@ -20,6 +21,7 @@ enum {
     PIECE_GRANULES = 16,
     ZERO_PIECE_GRANULES = 1 << 18,
     SCAN_RUNS = 1024, /* between two looks at the loop */
+    SCRUB_COUNTS = 32,
     DEFAULT_INFLIGHT = 4,
 };
 
@@ -153,10 +155,16 @@ struct stack_job {
     struct layer *source; /* NULL: the bottom */
     struct layer *target;
     uint64_t granules;
-    uint64_t at; /* next granule to look at */
+    uint64_t at;      /* next granule to look at */
+    uint64_t run_end; /* scrub: granules up to there occupy space */
+    uint64_t find_from;
+    uint64_t n_changes;
+    unsigned counts;
+    struct layer_io io;
     uint64_t copied_bytes;
     unsigned inflight;
-    bool waiting; /* for a map page, or for its turn */
+    bool waiting; /* for a map page or the file */
+    bool posted;  /* its turn will come */
     bool stopped;
     bool flushing;
     int status;
@@ -172,12 +180,13 @@ struct job_piece {
     struct slice slice;
     struct block_req req;
     enum granule_state state;
+    bool reclaiming;
     uint8_t *data; /* PIECE_GRANULES, or NULL */
 };
 
 const char *stack_job_kind_name(enum stack_job_kind kind)
 {
-    static const char *const names[] = {"merge up", "merge down", "hydrate"};
+    static const char *const names[] = {"merge up", "merge down", "hydrate", "scrub"};
     CHECK(kind < ARRAY_LEN(names));
     return names[kind];
 }
@@ -188,6 +197,7 @@ static void job_end(struct stack_job *job, int status)
 {
     struct stack *stack = job->stack;
     stack->job = NULL;
+    layer_sharing(job->target)->has_job = false;
     layer_sharing(job->target)->overwritten_by = NULL;
     /* First the references, so that done() may remove the source and hear when it is closed. */
     if (job->source) {
@@ -207,15 +217,15 @@ static void job_flushed(void *arg, int status)
 static void job_turn(void *arg)
 {
     struct stack_job *job = arg;
-    job->waiting = false;
+    job->posted = false;
     job_walk(job);
 }
 
 /* Later, from the loop. */
 static void job_continue(struct stack_job *job)
 {
-    if (!job->waiting) {
-        job->waiting = true;
+    if (!job->posted) {
+        job->posted = true;
         job->task = (struct loop_task){.fn = job_turn, .arg = job};
         loop_defer(job->stack->base.loop, &job->task);
     }
@@ -333,7 +343,129 @@ static void piece_read(struct job_piece *piece)
     blockdev_submit(job->stack->bottom, &piece->req);
 }
 
+/* ---- scrub ---- */
+
+static void scrub_step(struct job_piece *piece, int status);
+
+static void scrub_io_done(struct layer_io *io)
+{
+    scrub_step(io->arg, io->status);
+}
+
+/* Find, reclaim, find, …, until the range of the piece occupies nothing. The lock keeps everybody
+ * else out of it. */
+static void scrub_step(struct job_piece *piece, int status)
+{
+    struct stack_job *job = piece->job;
+    struct stack_op *op = piece->op;
+    while (!status) {
+        uint64_t first;
+        uint64_t last;
+        if (piece->reclaiming) {
+            job->copied_bytes += piece->io.len;
+            job->stack->stats.reclaimed_bytes += piece->io.len;
+            layer_account(job->target, -(int64_t)piece->io.len);
+            op->at += piece->io.len / LAYER_GRANULE;
+        } else if (piece->io.done && layer_found(&piece->io, &first, &last)) {
+            piece->reclaiming = true;
+            op->at = first;
+            status = layer_reclaim(job->target, &piece->io, first, last);
+            continue;
+        } else if (piece->io.done) {
+            break;
+        }
+        if (op->at > op->last) {
+            break;
+        }
+        piece->reclaiming = false;
+        piece->io = (struct layer_io){.done = scrub_io_done, .arg = piece};
+        status = layer_find(job->target, &piece->io, op->at, op->last);
+    }
+    if (status != -EINPROGRESS) {
+        piece_end(piece, status);
+    }
+}
+
+/* The next run that the file has. */
+static void scrub_found(struct stack_job *job, int status)
+{
+    uint64_t last;
+    if (status) {
+        job->status = status;
+    } else if (job->at < job->find_from) {
+        job->run_end = job->at; /* a piece went back meanwhile */
+    } else if (layer_found(&job->io, &job->at, &last)) {
+        job->run_end = last + 1;
+    } else {
+        job->at = job->granules;
+    }
+}
+
+static void scrub_find_done(struct layer_io *io)
+{
+    struct stack_job *job = io->arg;
+    job->waiting = false;
+    scrub_found(job, io->status);
+    job_walk(job);
+}
+
+/* True: job->at is a granule that occupies space, or the end. */
+static bool scrub_look(struct stack_job *job)
+{
+    if (job->at < job->run_end) {
+        return true;
+    }
+    job->find_from = job->at;
+    job->io = (struct layer_io){.done = scrub_find_done, .arg = job};
+    int status = layer_find(job->target, &job->io, job->at, job->granules - 1);
+    if (status == -EINPROGRESS) {
+        job->waiting = true;
+        return false;
+    }
+    scrub_found(job, status);
+    return true;
+}
+
+static void scrub_count_done(struct layer_io *io)
+{
+    struct stack_job *job = io->arg;
+    job->waiting = false;
+    job->status = io->status;
+    if (!io->status && layer_counted(job->target, io, job->n_changes)) {
+        job->counts = SCRUB_COUNTS;
+    }
+    job_walk(job);
+}
+
+/* At last what the file occupies, as the file system says: a host may have written where a crash
+ * had left something. Under load it is tried a few times; what is wrong then is too much, and right
+ * after the next open. True: done. */
+static bool scrub_count(struct stack_job *job)
+{
+    while (job->counts < SCRUB_COUNTS && !job->status) {
+        job->counts++;
+        job->io = (struct layer_io){.done = scrub_count_done, .arg = job};
+        int status = layer_count(job->target, &job->io, &job->n_changes);
+        if (status == -EINPROGRESS) {
+            job->waiting = true;
+            return false;
+        }
+        job->status = status;
+        if (!status && layer_counted(job->target, &job->io, job->n_changes)) {
+            job->counts = SCRUB_COUNTS;
+        }
+    }
+    return true;
+}
+
+/* ---- pieces ---- */
+
 static void piece_known(void *arg, int status);
+
+static bool has_data(struct layer *layer, uint64_t first, uint64_t last)
+{
+    return layer_missing_bytes(layer, first, last) < (last - first + 1) * LAYER_GRANULE;
+}
 
 static void piece_go(struct stack_op *op)
 {
@@ -343,11 +475,22 @@ static void piece_go(struct stack_op *op)
     if (!layer_want(job->target, op->first, op->last, &op->wait)) {
         return;
     }
+    op->change.state = GRANULE_ABSENT;
+    op->change.allocated_bytes = 0;
+    if (job->spec.kind == STACK_SCRUB) {
+        if (has_data(job->target, op->first, op->last)) {
+            job->at = job->at < op->first ? job->at : op->first; /* a host was faster */
+            job->run_end = job->at;
+            piece_end(piece, 0);
+        } else {
+            op->at = op->first;
+            scrub_step(piece, 0);
+        }
+        return;
+    }
     if (job->spec.kind != STACK_MERGE_DOWN &&
         !layer_map_absent(layer_map_of(job->target), op->first, op->last)) {
         job->at = job->at < op->first ? job->at : op->first;
-        op->change.state = GRANULE_ABSENT;
-        op->change.allocated_bytes = 0;
         piece_end(piece, 0);
         return;
     }
@@ -411,6 +554,16 @@ static void job_look(struct stack_job *job)
     uint64_t last = (job->at / LAYER_PAGE_GRANULES + 1) * LAYER_PAGE_GRANULES - 1;
     uint64_t count;
     last = last < job->granules ? last : job->granules - 1;
+    if (job->spec.kind == STACK_SCRUB) {
+        last = last < job->run_end ? last : job->run_end - 1;
+        from = layer_map_run(layer_map_of(job->target), job->at, last, &count);
+        uint64_t first = job->at;
+        job->at += count;
+        if (from != GRANULE_DATA) {
+            piece_start(job, first, first + count - 1, from);
+        }
+        return;
+    }
     if (job->source) {
         from = layer_map_run(layer_map_of(job->source), job->at, last, &count);
         last = job->at + count - 1;
@@ -454,16 +607,28 @@ static void job_walk(struct stack_job *job)
             job_continue(job);
             return;
         }
+        if (job->spec.kind == STACK_SCRUB && !scrub_look(job)) {
+            return;
+        }
+        if (job->status || job->at >= job->granules) {
+            continue;
+        }
         if ((job->source && !job_wants(job, job->source)) || !job_wants(job, job->target)) {
             return;
         }
         job_look(job);
     }
-    if (job->inflight > 0 || job->waiting) {
+    if (job->inflight > 0 || job->posted) {
         return;
     }
     if (job->status) {
         job_end(job, job->status);
+        return;
+    }
+    if (job->spec.kind == STACK_SCRUB) {
+        if (scrub_count(job)) {
+            job_end(job, job->status);
+        }
         return;
     }
     job->flushing = true;
@@ -514,12 +679,15 @@ int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
             return -EINVAL;
         }
         break;
+    case STACK_SCRUB:
+        target = source;
+        break;
     }
     if (source >= stack->n_layers || target >= stack->n_layers) {
         return -EINVAL;
     }
-    if (layer_sharing(stack->layers[target])->overwritten_by) {
-        return -EBUSY; /* through another stack */
+    if (layer_sharing(stack->layers[target])->has_job) {
+        return -EBUSY; /* of another stack */
     }
     struct stack_job *job = calloc(1, sizeof(*job));
     if (!job) {
@@ -530,15 +698,19 @@ int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
     job->spec.max_inflight = spec->max_inflight ? spec->max_inflight : DEFAULT_INFLIGHT;
     job->target = stack->layers[target];
     layer_ref(job->target);
-    if (spec->kind == STACK_HYDRATE) {
+    uint64_t size = layer_size_bytes(job->target);
+    if (spec->kind == STACK_SCRUB) {
+        job->granules = layer_granules(job->target);
+    } else if (spec->kind == STACK_HYDRATE) {
+        size = stack->bottom->info.size_bytes;
         job->granules = (stack->bottom->info.size_bytes + LAYER_GRANULE - 1) / LAYER_GRANULE;
     } else {
         job->source = stack->layers[source];
         layer_ref(job->source);
+        size = layer_size_bytes(job->source);
         job->granules = layer_granules(job->source);
     }
-    uint64_t size = spec->kind == STACK_HYDRATE ? stack->bottom->info.size_bytes
-                                                : layer_size_bytes(job->source);
+    layer_sharing(job->target)->has_job = true;
     if (spec->kind == STACK_MERGE_DOWN) {
         layer_sharing(job->target)->overwritten_by = job->source;
     }

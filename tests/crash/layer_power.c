@@ -15,6 +15,9 @@ static void recover(struct world *world)
         world->ops[i].used = false;
     }
     world_check(world, true);
+    if (random_chance(&world->random, 1, 3) && world_scrub(world)) {
+        world_check(world, false);
+    }
 }
 
 /* False: the sequence ended before its n-th operation. */

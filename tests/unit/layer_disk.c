@@ -39,8 +39,8 @@ struct layer_disk {
     uint64_t operations;
     uint64_t cut_at;
     bool cut;
-    unsigned fail_count[LAYER_IO_EXTEND + 1];
-    int fail_status[LAYER_IO_EXTEND + 1];
+    unsigned fail_count[LAYER_IO_COUNT + 1];
+    int fail_status[LAYER_IO_COUNT + 1];
 };
 
 struct handle {
@@ -188,11 +188,45 @@ static void read_bytes(struct disk_file *file, uint64_t offset, uint8_t *to, siz
     }
 }
 
+static uint64_t used_of(const struct disk_file *file)
+{
+    uint64_t used = 0;
+    for (unsigned b = 0; b < BUCKETS; b++) {
+        for (struct page *page = file->buckets[b]; page; page = page->next) {
+            used += newest(page)->data ? PAGE : 0;
+        }
+    }
+    return used;
+}
+
+static void layer_disk_find(struct disk_file *file, struct layer_io *io)
+{
+    uint64_t end = io->offset + io->len;
+    uint64_t at = end;
+    for (unsigned b = 0; b < BUCKETS; b++) {
+        for (struct page *page = file->buckets[b]; page; page = page->next) {
+            uint64_t offset = page->number * PAGE;
+            if (newest(page)->data && offset >= io->offset && offset < at) {
+                at = offset;
+            }
+        }
+    }
+    io->found_offset = at;
+    while (at < end) {
+        struct page *page = page_find(file, at / PAGE, false);
+        if (!page || !newest(page)->data) {
+            break;
+        }
+        at += PAGE;
+    }
+    io->found_len = at - io->found_offset;
+}
+
 static int begin(struct handle *handle, struct layer_io *io)
 {
     struct layer_disk *disk = handle->disk;
     uint64_t at = io->offset;
-    if (io->op != LAYER_IO_READ) {
+    if (io->op != LAYER_IO_READ && io->op < LAYER_IO_FIND) {
         disk->operations++;
         if (disk->cut_at && disk->operations == disk->cut_at) {
             disk->cut = true;
@@ -208,6 +242,8 @@ static int begin(struct handle *handle, struct layer_io *io)
     switch (io->op) {
     case LAYER_IO_READ:
     case LAYER_IO_SYNC:
+    case LAYER_IO_FIND:
+    case LAYER_IO_COUNT:
         break;
     case LAYER_IO_WRITE:
         for (int i = 0; i < io->n_iov; i++) {
@@ -254,6 +290,12 @@ static int finish(struct handle *handle, struct layer_io *io, uint64_t began)
         make_durable(handle->file, began);
         break;
     case LAYER_IO_EXTEND:
+        break;
+    case LAYER_IO_FIND:
+        layer_disk_find(handle->file, io);
+        break;
+    case LAYER_IO_COUNT:
+        io->found_len = used_of(handle->file);
         break;
     }
     return 0;
@@ -319,17 +361,6 @@ struct opening {
     layer_file_open_fn fn;
     void *arg;
 };
-
-static uint64_t used_of(const struct disk_file *file)
-{
-    uint64_t used = 0;
-    for (unsigned b = 0; b < BUCKETS; b++) {
-        for (struct page *page = file->buckets[b]; page; page = page->next) {
-            used += newest(page)->data ? PAGE : 0;
-        }
-    }
-    return used;
-}
 
 static void opened(void *arg)
 {
@@ -505,6 +536,12 @@ static struct disk_file *file_of(const struct layer_disk *disk, const char *path
 uint64_t layer_disk_used(const struct layer_disk *disk, const char *path)
 {
     return used_of(file_of(disk, path));
+}
+
+bool layer_disk_has(const struct layer_disk *disk, const char *path, uint64_t offset)
+{
+    struct page *page = page_find(file_of(disk, path), offset / PAGE, false);
+    return page && newest(page)->data;
 }
 
 void layer_disk_peek(struct layer_disk *disk, const char *path, uint64_t offset, void *data,

@@ -30,6 +30,8 @@ uint64_t layer_disk_operations(const struct layer_disk *disk);
 void layer_disk_power_on(struct layer_disk *disk);
 /* Bytes written and not punched, in pages of 4 KiB. */
 uint64_t layer_disk_used(const struct layer_disk *disk, const char *path);
+/* Whether the page occupies space. */
+bool layer_disk_has(const struct layer_disk *disk, const char *path, uint64_t offset);
 /* Damages or looks at what is there. */
 void layer_disk_peek(struct layer_disk *disk, const char *path, uint64_t offset, void *data,
                      size_t len);

@@ -174,6 +174,54 @@ static void the_space_of_a_pool_is_shared_and_kept(void **state)
     world_free(world);
 }
 
+static void a_scrub_finds_what_a_crash_has_left(void **state)
+{
+    (void)state;
+    static uint8_t data[2 << 20];
+    bool leaked = false;
+    for (uint64_t seed = 1; seed <= 12; seed++) {
+        struct world *world = world_new(seed, 20);
+        struct world_wait wait = {0};
+        struct stack_job *job;
+        struct io io;
+        memset(data, 1, sizeof(data));
+        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 8192, BLOCK_FUA, &io), 0);
+        assert_int_equal(
+            sim_do(world, world->dev, BLOCK_WRITE, 61 << 20, data, 8192, BLOCK_FUA, &io), 0);
+        uint64_t used = layer_used_bytes(world->layers[0]);
+        /* Written, not flushed, and the power goes: whatever the disk has kept means nothing. */
+        assert_int_equal(
+            sim_do(world, world->dev, BLOCK_WRITE, 4 << 20, data, sizeof(data), 0, &io), 0);
+        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 40960, data, 4096, 0, &io), 0);
+        layer_disk_cut_at(world->disk, 1);
+        assert_int_not_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), 0);
+        world_close(world);
+        layer_disk_power_on(world->disk);
+        world_open(world);
+        uint64_t after = space_used(&world->space);
+        leaked |= after > used;
+        struct stack_job_spec spec = {.kind = STACK_SCRUB, .done = world_done, .arg = &wait};
+        assert_int_equal(stack_job_start(world->dev, &spec, &job), 0);
+        /* A host writes into the same place meanwhile. */
+        memset(data, 0x66, 65536);
+        assert_int_equal(
+            sim_do(world, world->dev, BLOCK_WRITE, (4 << 20) + 65536, data, 65536, 0, &io), 0);
+        world_await(world, &wait);
+        assert_int_equal(wait.status, 0);
+        assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), 0);
+        /* And a few blocks of log and map. */
+        assert_in_range(space_used(&world->space), used + 65536, used + 65536 + 4 * LAYER_BLOCK);
+        world_check_space(world);
+        assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 4 << 20, data, 196608, 0, &io), 0);
+        assert_true(mem_is_zero(data, 65536));
+        assert_int_equal(data[65536], 0x66);
+        assert_int_equal(data[131071], 0x66);
+        assert_true(mem_is_zero(data + 131072, 65536));
+        world_free(world);
+    }
+    assert_true(leaked);
+}
+
 static void after_a_failed_sync_no_flush_succeeds(void **state)
 {
     (void)state;
@@ -371,6 +419,8 @@ static void a_merge_never_overwrites_what_others_read(void **state)
     struct stack_spec forked = {.layers = fork, .n_layers = 2};
     assert_int_equal(stack_open(world->loop, &forked, &below), -EBUSY);
     struct blockdev *more = world_stack(world, 2);
+    struct stack_job_spec scrub = {.kind = STACK_SCRUB, .done = world_done, .arg = &wait};
+    assert_int_equal(stack_job_start(more, &scrub, &job), -EBUSY);
     struct stack_job *other;
     assert_int_equal(stack_job_start(more, &spec, &other), -EINVAL); /* its top */
     world_await(world, &wait);
@@ -626,6 +676,7 @@ int main(void)
         cmocka_unit_test(the_first_write_after_a_snapshot_copies_nothing),
         cmocka_unit_test(a_full_pool_refuses_and_harms_nothing),
         cmocka_unit_test(the_space_of_a_pool_is_shared_and_kept),
+        cmocka_unit_test(a_scrub_finds_what_a_crash_has_left),
         cmocka_unit_test(after_a_failed_sync_no_flush_succeeds),
         cmocka_unit_test(flushes_at_once_share_their_syncs),
         cmocka_unit_test(a_clone_of_a_device_fills_itself),

@@ -532,6 +532,52 @@ static inline bool world_merge(struct world *world, enum stack_job_kind kind, un
     return true;
 }
 
+/* Scrubs every layer while requests go on; false if the power went. Then no layer has space that
+ * its map does not know of. */
+static inline bool world_scrub(struct world *world)
+{
+    for (unsigned l = 0; l < world->n_layers; l++) {
+        struct world_wait wait = {0};
+        struct stack_job *job;
+        struct stack_job_spec spec = {
+            .kind = STACK_SCRUB, .index = l, .max_inflight = 2, .done = world_done, .arg = &wait};
+        assert_int_equal(stack_job_start(world->dev, &spec, &job), 0);
+        while (!wait.done) {
+            if (random_chance(&world->random, 1, 8) && !layer_disk_is_cut(world->disk)) {
+                world_request(world);
+            }
+            if (!loop_sim_step(world->sim)) {
+                loop_sim_advance(world->sim, 20000);
+            }
+        }
+        if (wait.status) {
+            W_EXPECT(world, layer_disk_is_cut(world->disk));
+            return false;
+        }
+    }
+    world_drain(world);
+    for (unsigned l = 0; l < world->n_layers && !layer_disk_is_cut(world->disk); l++) {
+        struct layer *layer = world->layers[l];
+        uint64_t n = layer_granules(layer);
+        for (unsigned b = 0; b < W_BLOCKS; b += LAYER_GRANULE / W_BLOCK) {
+            uint64_t g = world_offset(b) / LAYER_GRANULE;
+            struct world_wait wait = {0};
+            struct layer_wait want = {.fn = world_done, .arg = &wait};
+            uint64_t count;
+            if (g >= n) {
+                continue;
+            }
+            if (!layer_want(layer, g, g, &want)) {
+                world_await(world, &wait);
+            }
+            bool data = layer_map_run(layer_map_of(layer), g, g, &count) == GRANULE_DATA;
+            W_EXPECT(world, data || !layer_disk_has(world->disk, world->names[l],
+                                                    LAYER_DATA_OFFSET + g * LAYER_GRANULE));
+        }
+    }
+    return true;
+}
+
 static inline void world_close(struct world *world)
 {
     struct world_wait wait = {0};
