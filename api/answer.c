@@ -31,6 +31,9 @@ int answer_problem(const struct error *error, bool of_method, struct strbuf *bod
     if (error->blocked_on[0] != '\0') {
         out_text(&json.out, "BlockedOn", error->blocked_on);
     }
+    if (error->size != 0) {
+        out_number(&json.out, "Size", error->size);
+    }
     out_end_object(&json.out);
     return info->http_status;
 }

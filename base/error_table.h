@@ -63,6 +63,7 @@ ERROR_ROW(SCAN_CONNECTION_TYPE, "invalid_connection_type", 4096,                
 ERROR_ROW(SCAN_INITIATOR,       "invalid_initiator",      4097,                  400, -EINVAL,       "Invalid initiator")
 ERROR_ROW(SCAN_NO_TARGET,       "no_matching_target",     4098,                  422, -ENOENT,       "No matching target found")
 ERROR_ROW(SCAN_NO_LU,           "no_matching_logical_unit", 4099,                422, -ENOENT,       "No matching logical unit found")
+ERROR_ROW(SIZE_NOT_SUPPORTED,   "size_not_supported",     4097,                  422, -ERANGE,       "Size not supported")
 ERROR_ROW(JOB_TRANSITION,       "invalid_state_transition", 4097,                409, -EBUSY,        "Invalid state transition")
 ERROR_ROW(JOB_TIMEOUT_PARAM,    "timeout_parameter_not_supported", 4098,         422, -EOPNOTSUPP,   "Use of the timeout parameter is not supported")
 /* clang-format on */

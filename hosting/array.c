@@ -80,8 +80,13 @@ static void op_start(void *arg)
     op->run(op);
 }
 
+/* One without run() is the owner's: a barrier. */
 static void op_go(struct op *op)
 {
+    if (op->run == NULL) {
+        op->fn.barrier(op->arg, (struct array_barrier *)op);
+        return;
+    }
     op->task = (struct loop_task){.fn = op_start, .arg = op};
     loop_post(op->shelf->loop, &op->task);
 }
@@ -92,7 +97,7 @@ static void op_free(struct op *op)
         op->bottom->ops->free(op->bottom);
     }
     for (size_t i = 0; i < op->n_layers; i++) {
-        pool_release(op->layers[i].pool);
+        pool_unref(op->layers[i].pool);
     }
     free(op->layers);
     free(op);
@@ -206,9 +211,24 @@ static void op_set_layers(struct op *op, const struct array_layer *layers, size_
 
         id_copy(layer->id, layers[i].id);
         layer->size_bytes = layers[i].size_bytes;
-        layer->pool = pool_take(op->array, layers[i].pool_id);
+        layer->pool = pool_ref(op->array, layers[i].pool_id);
         snprintf(layer->path, sizeof(layer->path), "%s/%s.layer", layer->pool->dir, layer->id);
     }
+}
+
+void array_barrier(struct array *array, const char *family, array_barrier_fn fn, void *arg)
+{
+    struct op *op = op_new(array, family_get(array, family), NULL);
+
+    op->fn.barrier = fn;
+    op->arg = arg;
+    op_queue(op);
+}
+
+/* By a message, so that a barrier may end inside its own fn, and queues do not nest. */
+void array_barrier_end(struct array_barrier *barrier)
+{
+    op_end((struct op *)barrier);
 }
 
 /* ---- messages ---- */
@@ -249,7 +269,7 @@ static void layers_gone(struct op *op)
     for (size_t i = 0; i < op->n_layers; i++) {
         if (op->layers[i].closed) {
             op->family->layers--;
-            pool_release(op->layers[i].pool);
+            pool_unref(op->layers[i].pool);
         }
     }
 }
@@ -293,6 +313,7 @@ static struct entry *entry_find(struct array *array, const char *volume_id)
     return map_get(&array->entries, volume_id);
 }
 
+/* A volume that is being closed may be opened again, in another family: the new one is found then. */
 static void entry_add(struct array *array, struct entry *entry)
 {
     pthread_rwlock_wrlock(&array->lock);
@@ -303,7 +324,9 @@ static void entry_add(struct array *array, struct entry *entry)
 static void entry_drop(struct array *array, struct entry *entry)
 {
     pthread_rwlock_wrlock(&array->lock);
-    map_remove(&array->entries, entry->id);
+    if (map_get(&array->entries, entry->id) == entry) {
+        map_remove(&array->entries, entry->id);
+    }
     pthread_rwlock_unlock(&array->lock);
     entry->family->volumes--;
     free(entry);
@@ -335,8 +358,9 @@ void array_volume_open(struct array *array, const struct array_volume *volume, a
     struct family *family = family_get(array, volume->family);
     struct op *op = op_new(array, family, shelf_volume_open);
     struct entry *entry = calloc(1, sizeof(*entry));
+    const struct entry *before = entry_find(array, volume->id);
 
-    CHECK(entry != NULL && entry_find(array, volume->id) == NULL);
+    CHECK(entry != NULL && (before == NULL || before->closing));
     op_set_volume(op, volume);
     id_copy(entry->id, volume->id);
     entry->family = family;
@@ -396,6 +420,7 @@ void array_volume_close(struct array *array, const char *volume_id, array_done_f
         return;
     }
     op->entry->front = NULL;
+    op->entry->closing = true;
     op->finish = volume_closed;
     op_queue(op);
 }

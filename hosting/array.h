@@ -52,6 +52,7 @@ typedef void (*array_done_fn)(void *arg, const struct error *error);
 /* capacity_bytes 0: that of the file system. The directory is made when it is not there. */
 int array_pool_add(struct array *array, const char *pool_id, const char *dir,
                    uint64_t capacity_bytes, struct error *error);
+bool array_pool_is_there(struct array *array, const char *pool_id);
 void array_pool_set_capacity(struct array *array, const char *pool_id, uint64_t capacity_bytes);
 /* No layer of it may be open. The directory is removed if it is empty. */
 void array_pool_remove(struct array *array, const char *pool_id);
@@ -67,6 +68,15 @@ bool array_pool_usage(struct array *array, const char *pool_id, struct array_usa
 /* Removes files of layers that known() does not know; before any is open. Returns how many. */
 unsigned array_pool_sweep(struct array *array, const char *pool_id,
                           bool (*known)(void *arg, const char *layer_id), void *arg);
+
+/*
+ * Something of the owner's in the queue of a family: fn is called once all that was asked for before is done, and what comes
+ * after waits for array_barrier_end(), which may be called at once or later, on the owner's loop.
+ */
+struct array_barrier;
+typedef void (*array_barrier_fn)(void *arg, struct array_barrier *barrier);
+void array_barrier(struct array *array, const char *family, array_barrier_fn fn, void *arg);
+void array_barrier_end(struct array_barrier *barrier);
 
 /* ---- layers ---- */
 

@@ -22,7 +22,7 @@ struct pool *pool_find(struct array *array, const char *pool_id)
     return map_get(&array->pools, pool_id);
 }
 
-struct pool *pool_take(struct array *array, const char *pool_id)
+struct pool *pool_ref(struct array *array, const char *pool_id)
 {
     struct pool *pool = pool_find(array, pool_id);
 
@@ -41,7 +41,7 @@ static void pool_settle(struct pool *pool)
     }
 }
 
-void pool_release(struct pool *pool)
+void pool_unref(struct pool *pool)
 {
     pool->refs--;
     pool_settle(pool);
@@ -127,6 +127,11 @@ int array_pool_add(struct array *array, const char *pool_id, const char *dir,
     CHECK(map_put(&array->pools, pool_id, pool) == 0);
     pthread_rwlock_unlock(&array->lock);
     return 0;
+}
+
+bool array_pool_is_there(struct array *array, const char *pool_id)
+{
+    return pool_find(array, pool_id) != NULL;
 }
 
 void array_pool_set_capacity(struct array *array, const char *pool_id, uint64_t capacity_bytes)

@@ -51,6 +51,7 @@ struct entry {
     array_id id;
     struct family *family;
     struct blockdev *front;
+    bool closing;
     _Atomic uint64_t size_bytes;
     _Atomic uint64_t used_bytes;
     _Atomic uint64_t shared_bytes;
@@ -74,8 +75,8 @@ struct array {
 
 struct pool *pool_find(struct array *array, const char *pool_id);
 /* It stays as long as somebody has it, even when it was removed meanwhile. On control. */
-struct pool *pool_take(struct array *array, const char *pool_id);
-void pool_release(struct pool *pool);
+struct pool *pool_ref(struct array *array, const char *pool_id);
+void pool_unref(struct pool *pool);
 
 /* ---- operations ---- */
 
@@ -119,6 +120,7 @@ struct op {
         array_done_fn plain;
         array_cut_fn cut;
         array_merge_fn merge;
+        array_barrier_fn barrier;
     } fn;
     array_progress_fn progress;
     void *arg;

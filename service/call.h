@@ -57,6 +57,10 @@ struct call {
     /* Control's own. */
     method_fn step; /* what runs next: the handler, later what call_resume() was given */
     void *step_state;
+    struct hosted_plan *plan; /* of hosted_run() */
+    unsigned gates;           /* effects that its answer waits for */
+    bool undo;                /* with CALL_PENDING: the effects it asked for are dropped */
+    bool gated;
     bool internal; /* not from a client: nobody waits for an answer */
     const char *lane; /* of an internal one; "" none */
     bool started;
@@ -70,6 +74,12 @@ void call_free(struct call *call);
 
 /* Called on control when a pending call can go on: step runs in the next batch. */
 void call_resume(struct call *call, method_fn step);
+
+/* In a handler: the answer waits, after the commit, for one effect more. The effect gets the call as part of its argument and ends
+ * with call_gate_open(), on control. error (or NULL) then becomes the answer: what was committed stays, so the effect's owner
+ * records what became of it. A call that fails has no gates. */
+void call_gate(struct call *call);
+void call_gate_open(struct call *call, const struct error *error);
 
 /* Shorthands of handlers: fill call->error and return its errno. */
 int call_fail(struct call *call, enum error_code code, const char *fmt, ...)

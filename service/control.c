@@ -29,6 +29,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "service/hosted.h"
 #include "service/jobs.h"
 #include "service/live.h"
 #include "service/network.h"
@@ -78,15 +79,18 @@ struct control {
     struct map in_progress; /* Idempotency-Key -> struct call that has it now */
     struct call *parked;
     struct call *pending; /* calls between two steps */
+    struct call *gated;   /* committed; their answers wait for effects */
 
     struct job_waiter *waiters;
 
     struct jobs *jobs;
     struct network *network;
+    struct hosted *hosted;
     struct live *live;
 
+    bool started;
     bool stopping;
-    struct loop_task stop_task;
+    struct loop_task stop_task; /* of the beginning, too */
     pthread_mutex_t stop_lock;
     pthread_cond_t stop_cond;
     bool stopped;
@@ -138,6 +142,11 @@ struct jobs *control_jobs(struct control *control)
 struct network *control_network(struct control *control)
 {
     return control->network;
+}
+
+struct hosted *control_hosted(struct control *control)
+{
+    return control->hosted;
 }
 
 struct live *control_live(struct control *control)
@@ -406,6 +415,8 @@ static void call_set_up(struct control *control, struct call *call)
     call->db = control->db;
     call->error = (struct error){0};
     call->return_value = 0;
+    call->gates = 0;
+    call->undo = false;
     call->location[0] = '\0';
     if (!call->internal) {
         call->outs = values_new(&call->arena, call->method->params, call->method->n_params);
@@ -467,6 +478,10 @@ static bool call_run(struct control *control, struct call *call)
         /* Nothing of it is to be committed, so what it asked for need not wait. */
         struct effect *effects = *mark;
 
+        if (call->undo) {
+            effects_drop(control, mark);
+            effects = NULL;
+        }
         *mark = NULL;
         control->effects_tail = mark;
         db_rollback_to(control->db);
@@ -605,6 +620,45 @@ static void call_finish(struct control *control, struct call *call)
     call->answered(call);
 }
 
+void call_gate(struct call *call)
+{
+    call->gates++;
+}
+
+/* Kept for its Idempotency-Key was that all went well. */
+static int answer_wrong_event(struct call *call)
+{
+    int r = answer_forget(call->db, call->step_state);
+
+    return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
+}
+
+void call_gate_open(struct call *call, const struct error *error)
+{
+    struct control *control = call->control;
+
+    CHECK(loop_is_current(control->loop) && call->gates > 0);
+    if (error != NULL && call->error.code == ERR_NONE) {
+        call->error = *error;
+        call->result = error_info(error->code)->err;
+        if (!call->internal) {
+            strbuf_reset(&call->answer.body);
+            call->location[0] = '\0';
+            call->render(call);
+            if (call->idempotency_key[0] != '\0') {
+                control_event(control, answer_wrong_event, call->idempotency_key,
+                              strlen(call->idempotency_key) + 1);
+            }
+        }
+    }
+    call->gates--;
+    if (call->gates == 0 && call->gated) {
+        call->gated = false;
+        list_drop(&control->gated, call);
+        call_finish(control, call);
+    }
+}
+
 static void events_retry(void *arg)
 {
     held_to_queue(arg);
@@ -658,6 +712,11 @@ static void control_run_batch(void *arg)
             }
         }
     }
+    for (unsigned i = 0; i < n_done; i++) {
+        if (done[i]->result < 0) {
+            done[i]->gates = 0;
+        }
+    }
     struct db_stats stats = db_stats(control->db);
 
     atomic_fetch_add(&control->batches, 1);
@@ -665,7 +724,12 @@ static void control_run_batch(void *arg)
     atomic_store(&control->commit_ns, stats.commit_ns);
     effects_run(control, effects);
     for (unsigned i = 0; i < n_done; i++) {
-        call_finish(control, done[i]);
+        if (done[i]->gates > 0) {
+            done[i]->gated = true;
+            list_push(&control->gated, done[i]);
+        } else {
+            call_finish(control, done[i]);
+        }
     }
     if (control->queue != NULL && !control->batch_deferred) {
         control->batch_deferred = true;
@@ -768,6 +832,7 @@ static void control_free(struct control *control)
 {
     network_free(control->network);
     jobs_free(control->jobs);
+    hosted_free(control->hosted);
     live_free(control->live);
     for (unsigned i = 0; i < control->n_data_loops; i++) {
         loop_free(control->data_loops[i]);
@@ -809,6 +874,25 @@ static int local_system_name(struct control *control)
     }
     strcpy(local.element_name, control->system_name);
     return table_update(control->db, &system_table, &local);
+}
+
+static void control_begun(void *arg)
+{
+    struct control *control = arg;
+
+    jobs_begin(control->jobs);
+    pthread_mutex_lock(&control->stop_lock);
+    control->started = true;
+    pthread_cond_signal(&control->stop_cond);
+    pthread_mutex_unlock(&control->stop_lock);
+}
+
+/* Volumes of our own first: copies may need them. */
+static void control_begin(void *arg)
+{
+    struct control *control = arg;
+
+    hosted_start(control->hosted, control_begun, control);
 }
 
 int control_start(const struct control_options *options, struct control **ret_control,
@@ -869,6 +953,11 @@ int control_start(const struct control_options *options, struct control **ret_co
     if (r < 0) {
         goto failed;
     }
+    r = hosted_new(control, &control->hosted);
+    if (r < 0) {
+        error_set(error, ERR_INTERNAL, "Volumes cannot be served: %s", strerror(-r));
+        goto failed;
+    }
     r = jobs_new(control, &control->jobs, error);
     if (r < 0) {
         goto failed;
@@ -877,8 +966,15 @@ int control_start(const struct control_options *options, struct control **ret_co
     for (unsigned i = 0; i < control->n_data_loops; i++) {
         CHECK(loop_thread_start(control->data_loops[i]) == 0);
     }
+    control->stop_task = (struct loop_task){.fn = control_begin, .arg = control};
+    loop_post(control->loop, &control->stop_task);
     CHECK(loop_thread_start(control->loop) == 0);
     control->threads_running = true;
+    pthread_mutex_lock(&control->stop_lock);
+    while (!control->started) {
+        pthread_cond_wait(&control->stop_cond, &control->stop_lock);
+    }
+    pthread_mutex_unlock(&control->stop_lock);
     *ret_control = control;
     return 0;
 
@@ -919,7 +1015,7 @@ static void control_all_stopped(void *arg)
     pthread_mutex_unlock(&control->stop_lock);
 }
 
-static void control_jobs_stopped(void *arg)
+static void control_hosted_stopped(void *arg)
 {
     struct control *control = arg;
 
@@ -932,6 +1028,13 @@ static void control_jobs_stopped(void *arg)
     loop_timer_stop(&control->retry_timer);
     loop_timer_stop(&control->expire_timer);
     network_stop(control->network, control_all_stopped, control);
+}
+
+static void control_jobs_stopped(void *arg)
+{
+    struct control *control = arg;
+
+    hosted_stop(control->hosted, NULL, control_hosted_stopped, control);
 }
 
 static void control_stop_begin(void *arg)

@@ -80,6 +80,8 @@ unsigned control_data_loops(const struct control *control);
 struct jobs;
 struct network;
 struct jobs *control_jobs(struct control *control);
+struct hosted;
+struct hosted *control_hosted(struct control *control);
 struct network *control_network(struct control *control);
 
 /* Live counters of running copies, overlaid by the read path (any thread). */

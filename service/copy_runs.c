@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "service/hosted.h"
 #include "service/jobs_private.h"
 #include "service/live.h"
 #include "service/network.h"
@@ -259,6 +260,16 @@ static unsigned least_loaded_loop(struct jobs *jobs)
     return best;
 }
 
+static unsigned loop_index(struct jobs *jobs, const struct loop *loop)
+{
+    unsigned i = 0;
+
+    while (control_data_loop(jobs->control, i) != loop) {
+        i++;
+    }
+    return i;
+}
+
 /* 40 bits that are the same for this copy's side at each start, and for no other: so that a login of a new run ends the
  * session (and the writes under way in it) of an old one. */
 static uint64_t copy_isid(const char *copy_id, bool target)
@@ -282,8 +293,8 @@ void jobs_note_unclean(struct jobs *jobs, const char *volume_id)
 
 /* Only a target is fenced: it is ours to write, and Unsynchronized (turn_begin()), so that nobody counts on what is in it. */
 static int copy_opener(struct jobs *jobs, const struct copy_row *copy, bool target,
-                       struct block_opener **ret_opener, struct volume_row *ret_volume,
-                       struct error *error)
+                       struct block_opener **ret_opener, struct loop **ret_loop,
+                       struct volume_row *ret_volume, struct error *error)
 {
     struct db *db = control_db(jobs->control);
     const char *volume_id = target ? copy->target_id : copy->source_id;
@@ -300,6 +311,15 @@ static int copy_opener(struct jobs *jobs, const struct copy_row *copy, bool targ
     if (r < 0) {
         return error_set(error, ERR_STORE_FAILED, "The record of /volumes/%s cannot be read (%s).",
                          volume_id, strerror(-r));
+    }
+    if (ret_volume->kind == VOLUME_HOSTED) {
+        *ret_opener = hosted_opener(jobs->control, volume_id, ret_loop);
+        return *ret_opener != NULL
+                   ? 0
+                   : error_set(error, ERR_COPY_FAILED, "/volumes/%s cannot be used: %.200s.",
+                               volume_id,
+                               ret_volume->problem[0] != '\0' ? ret_volume->problem
+                                                              : "it is not open");
     }
     return network_opener(control_network(jobs->control), db, ret_volume, &session, ret_opener,
                           error);
@@ -380,13 +400,14 @@ static void running_start(struct jobs *jobs, const struct copy_row *copy, const 
     };
     struct volume_row source;
     struct volume_row target;
+    struct loop *loop = NULL;
     struct error error = {0};
 
-    if (copy_opener(jobs, copy, false, &spec.source, &source, &error) < 0) {
+    if (copy_opener(jobs, copy, false, &spec.source, &loop, &source, &error) < 0) {
         start_failed(jobs, copy, &error);
         return;
     }
-    if (copy_opener(jobs, copy, true, &spec.target, &target, &error) < 0) {
+    if (copy_opener(jobs, copy, true, &spec.target, &loop, &target, &error) < 0) {
         spec.source->ops->free(spec.source);
         start_failed(jobs, copy, &error);
         return;
@@ -406,7 +427,8 @@ static void running_start(struct jobs *jobs, const struct copy_row *copy, const 
     memcpy(running->sync_id, copy->sync_id, ID_SIZE);
     memcpy(running->source_id, copy->source_id, ID_SIZE);
     memcpy(running->target_id, copy->target_id, ID_SIZE);
-    running->data_loop = least_loaded_loop(jobs);
+    /* A hosted volume is nearest on its own loop. */
+    running->data_loop = loop != NULL ? loop_index(jobs, loop) : least_loaded_loop(jobs);
     running->phase = COPY_QUEUED;
     list_push_back(&jobs->running, &running->link);
     jobs->n_running++;
@@ -716,9 +738,13 @@ int jobs_new(struct control *control, struct jobs **ret_jobs, struct error *erro
     map_init(&jobs->unclean);
     loop_timer_init(&jobs->stop_timer, control_loop(control), jobs_stop_timeout, jobs);
     loop_timer_init(&jobs->start_timer, control_loop(control), jobs_start_again, jobs);
-    control_event(control, jobs_recover_event, NULL, 0);
     *ret_jobs = jobs;
     return 0;
+}
+
+void jobs_begin(struct jobs *jobs)
+{
+    control_event(jobs->control, jobs_recover_event, NULL, 0);
 }
 
 void jobs_free(struct jobs *jobs)

@@ -82,11 +82,25 @@ int hosted_delete(struct call *call, const struct volume_row *volume);
 
 /* ---- at run time ---- */
 
-/* Opens and serves all hosted volumes; before the service answers. Volumes that cannot be opened get their problem. done is
- * called on control. */
-int hosted_start(struct control *control, loop_fn done, void *arg);
-/* After copies have ended: nobody is served any more, everything is flushed and closed. */
-void hosted_stop(struct control *control, loop_fn done, void *arg);
+struct hosted;
+
+/* Before the loops run. */
+int hosted_new(struct control *control, struct hosted **ret_hosted);
+void hosted_free(struct hosted *hosted);
+/* On control, while it runs: opens and serves all hosted volumes, then done. Volumes that cannot be opened get their
+ * problem. */
+void hosted_start(struct hosted *hosted, loop_fn done, void *arg);
+/* After copies have ended: what calls wait for is done, then everything is flushed and closed. Initiators have been logged
+ * out, or are by withdraw(), which is called in between. */
+void hosted_stop(struct hosted *hosted, void (*withdraw)(struct control *control, loop_fn done, void *arg),
+                 loop_fn done, void *arg);
+struct array *hosted_array(struct hosted *hosted);
+
+/* The directory of a pool of files, absolute; -ENAMETOOLONG. */
+int hosted_pool_dir(struct control *control, const struct pool_row *pool, char *ret_dir,
+                    size_t size);
+/* Files are being made in the pool now. */
+bool hosted_pool_is_pinned(struct control *control, const char *pool_id);
 
 /* For copies: how to get at the volume, and the loop it lives on. NULL when it is not open. */
 struct block_opener *hosted_opener(struct control *control, const char *volume_id,

@@ -37,6 +37,8 @@ enum copy_row_state {
 bool copy_row_active(uint32_t state); /* queued, running or suspended */
 
 int jobs_new(struct control *control, struct jobs **ret_jobs, struct error *error);
+/* Copies that a stop or a crash has interrupted go on. */
+void jobs_begin(struct jobs *jobs);
 void jobs_free(struct jobs *jobs);
 /* Brings all copies to a last checkpoint, then calls done; bounded in time. */
 void jobs_stop(struct jobs *jobs, loop_fn done, void *arg);

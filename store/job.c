@@ -166,6 +166,17 @@ int answer_get(struct db *db, const char *key, struct answer *ret_answer, struct
     return err;
 }
 
+int answer_forget(struct db *db, const char *key)
+{
+    struct statement *statement;
+    int err = statement_sql(db, "DELETE FROM answers WHERE key = ?", &statement);
+    if (err < 0) {
+        return err;
+    }
+    statement_bind_text(statement, 1, key);
+    return statement_run(statement, -EIO, NULL);
+}
+
 int answer_expire(struct db *db, uint64_t before_ms)
 {
     struct statement *statement;

@@ -86,6 +86,8 @@ struct answer {
 int answer_put(struct db *db, const char *key, const struct answer *answer, const char *body,
                size_t body_len);
 int answer_get(struct db *db, const char *key, struct answer *ret_answer, struct strbuf *ret_body);
+/* -ENOENT for an unknown key. */
+int answer_forget(struct db *db, const char *key);
 /* Forgets answers with created_ms < before_ms. */
 int answer_expire(struct db *db, uint64_t before_ms);
 
