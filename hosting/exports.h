@@ -2,12 +2,14 @@
 /*
  * What initiators see: iSCSI targets and the volumes that are their LUNs.
  *
- * Thread:    the owner's loop (control).
- * Ownership: specs are copied. The target server and the array are lent until exports_free().
- * Errors:    struct error.
+ * Thread:    the owner's loop (control); exports_each_session() and exports_stats() any.
+ * Ownership: specs are copied. The array is lent until exports_free().
+ * Errors:    struct error, to done().
  *
- * A target lives on the loop of its first LUN's volume; LUNs whose volumes live elsewhere are reached through handles
- * (block/handle_dev.h).
+ * A target lives on the loop of its first LUN's volume; LUNs whose volumes live elsewhere are
+ * reached through handles (block/handle_dev.h). What is asked for about one export happens in the
+ * order in which it was asked for. An export without LUNs has no target. Reservations belong to a
+ * LUN of a target: those of two targets that have one volume do not know of each other.
  */
 #ifndef HOSTING_EXPORTS_H
 #define HOSTING_EXPORTS_H
@@ -22,6 +24,7 @@ struct exports_events {
     void (*reservations_changed)(void *arg, const char *export_id, unsigned lun,
                                  const char *volume_id, const void *bytes, size_t len,
                                  struct target_save *save);
+    /* May be NULL. */
     void (*sessions_changed)(void *arg, const char *export_id, unsigned n_sessions);
 };
 
@@ -40,7 +43,8 @@ int exports_new(const struct exports_spec *spec, struct exports **ret_exports);
 /* As target_listen(). */
 int exports_listen(struct exports *exports, const struct sockaddr_storage *addr,
                    struct sockaddr_storage *ret_addr, struct error *error);
-/* Logs everybody out (at most grace_ns), then done; exports_free() may follow. */
+/* What is under way ends, new specs are refused (shutting_down); logs everybody out (at most
+ * grace_ns), then done; exports_free() may follow. */
 void exports_close(struct exports *exports, uint64_t grace_ns, loop_fn done, void *arg);
 void exports_free(struct exports *exports);
 
@@ -63,7 +67,8 @@ struct export_spec {
     size_t n_luns;
 };
 
-/* Makes the target, or makes the one there is what the spec says: initiators and LUNs come and go. done: in effect. */
+/* Makes the target, or makes the one there is what the spec says: initiators and LUNs come and go; the name stays. done: in
+ * effect, who logs in now sees it. A LUN whose volume is not open is left out, and done hears of it. */
 void export_put(struct exports *exports, const struct export_spec *spec, array_done_fn done,
                 void *arg);
 /* Sessions get an asynchronous logout request, and lose their connections after grace_ns. done may be NULL. */
@@ -76,10 +81,23 @@ void exports_volume_remove(struct exports *exports, const char *volume_id, uint6
 /* Its size, content or write protection has changed. */
 void exports_volume_notify(struct exports *exports, const char *volume_id,
                            enum target_lun_event event);
-/* Sessions logged in to targets that have the volume; the initiator of one of them in ret_name (may be NULL). */
-unsigned exports_volume_sessions(struct exports *exports, const char *volume_id);
+/* Sessions logged in to targets that have the volume; ret_initiator (may be NULL) is that of one of
+ * them, ret_export_id its target's export. */
+unsigned exports_volume_sessions(struct exports *exports, const char *volume_id,
+                                 char ret_export_id[ARRAY_ID_LEN + 1],
+                                 char ret_initiator[TARGET_MAX_NAME + 1]);
 unsigned export_sessions(struct exports *exports, const char *export_id);
 
-struct export_session_visit; /* additions as needed: who is logged in, statistics */
+/* Any thread: calls fn for each session, as of a moment ago. fn may not call back. */
+typedef void (*export_session_fn)(void *arg, const char *initiator);
+void exports_each_session(struct exports *exports, const char *export_id, export_session_fn fn,
+                          void *arg);
+/* Any thread: sums over all targets, those that are gone included (but for sessions). */
+struct exports_stats {
+    uint64_t targets;
+    struct target_stats sum;
+    struct target_server_stats server;
+};
+void exports_stats(struct exports *exports, struct exports_stats *ret_stats);
 
 #endif
