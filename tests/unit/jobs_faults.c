@@ -28,6 +28,7 @@ enum { MIB = 1 << 20, WAIT_MS = 30000 };
 static struct service_fixture fixture;
 static struct tgtd *tgtd;
 static const char target_name[] = "iqn.2024-01.example:faulty";
+static uint64_t bytes_before; /* read by the copies before the last one */
 
 /* ---- reads that fail ---- */
 
@@ -174,8 +175,6 @@ static bool job_has_ended(void *arg)
     assert_int_equal(table_get(fixture.reader, &job_table, id_of(arg), &row), 0);
     return job_state_ended(row.state);
 }
-
-static uint64_t bytes_before; /* read by the copies before the last one */
 
 static bool copy_is_moving(void *arg)
 {
