@@ -193,6 +193,7 @@ static struct copy_progress snapshot(const struct copier *copier)
         .bytes_zeroed = copier->counters.bytes_zeroed,
         .bytes_skipped = copier->counters.bytes_skipped,
         .bytes_per_second = (uint64_t)copier->rate,
+        .bandwidth_limit = copier->spec.bandwidth_limit,
         .attempts = copier->attempts,
         .last_error_ms = copier->last_error_ms,
     };

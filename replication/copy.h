@@ -67,6 +67,7 @@ struct copy_progress {
     uint64_t bytes_zeroed;     /* by zero or unmap commands */
     uint64_t bytes_skipped;    /* nothing had to be done */
     uint64_t bytes_per_second; /* of bytes_done, smoothed */
+    uint64_t bandwidth_limit;  /* in force now, of bytes read; 0 none */
     uint64_t attempts;         /* tries to reach a side that failed, over the life of this run */
     char last_error[480];
     uint64_t last_error_ms; /* wall clock */

@@ -105,6 +105,7 @@ uint32_t view_progress(struct view *view, const struct copy_row *row,
             ret_progress->checkpoint_bytes = live.checkpoint_bytes;
         }
         ret_progress->bytes_per_second = live.bytes_per_second;
+        ret_progress->bandwidth_limit = live.bandwidth_limit;
         /* A row that was committed after the snapshot is newer. */
         ret_progress->bytes_read = larger(live.bytes_read, row->bytes_read);
         ret_progress->bytes_written = larger(live.bytes_written, row->bytes_written);
@@ -119,6 +120,25 @@ uint32_t view_progress(struct view *view, const struct copy_row *row,
     return done
                ? 100
                : view_percent(row->bytes_total, row->checkpoint_bytes, row->verify, row->verifying);
+}
+
+/* At which rate it goes on: the one that was measured, but no more than the limit allows. Only what is read counts against that;
+ * where half of the LUN was empty so far, the copy advances twice as fast. */
+static double expected_rate(const struct copy_progress *progress)
+{
+    double rate = (double)progress->bytes_per_second;
+    double done = (double)progress->bytes_done;
+    double read = (double)progress->bytes_read;
+
+    if (progress->verifying) {
+        done += (double)progress->bytes_total;
+    }
+    if (progress->bandwidth_limit == 0 || read == 0) {
+        return rate;
+    }
+    double allowed = (double)progress->bandwidth_limit * (read < done ? done / read : 1);
+
+    return rate < allowed ? rate : allowed;
 }
 
 /* When the copy ends at its rate, 0 when that cannot be told. */
@@ -136,7 +156,7 @@ static uint64_t estimated_end(const struct view *view, const struct copy_row *ro
     if (row->verify && !progress->verifying) {
         left += progress->bytes_total;
     }
-    double wait_ms = (double)left / (double)progress->bytes_per_second * 1000;
+    double wait_ms = (double)left / expected_rate(progress) * 1000;
     /* A thousand years are no estimate. */
     return wait_ms > 3e13 ? 0 : view->now_ms + (uint64_t)wait_ms;
 }

@@ -894,6 +894,42 @@ static void test_a_job_shows_live_bytes_and_committed_percent(void **state)
     cJSON_Delete(json);
 }
 
+static void test_the_estimated_end_keeps_to_the_bandwidth_limit(void **state)
+{
+    struct job_row job = job_of("j1", JOB_RUNNING);
+    struct copy_row copy = copy_of("c1", "j1", COPY_ROW_RUNNING);
+    struct copy_progress progress = {.phase = COPY_COPYING,
+                                     .bytes_total = 100 * MIB,
+                                     .bytes_done = 60 * MIB,
+                                     .bytes_per_second = 4 * MIB};
+    static const struct {
+        uint64_t limit;
+        uint64_t read;
+        const char *end;
+    } cases[] = {
+        {0, 60 * MIB, "2025-06-15T15:06:50.000Z"},       /* 40 MiB at 4 MiB/s */
+        {8 * MIB, 60 * MIB, "2025-06-15T15:06:50.000Z"}, /* the limit is not what holds it back */
+        {MIB, 60 * MIB, "2025-06-15T15:07:20.000Z"},
+        {MIB, 61 * MIB, "2025-06-15T15:07:20.000Z"}, /* some of it twice */
+        {MIB, 30 * MIB, "2025-06-15T15:07:00.000Z"}, /* half of it was empty */
+        {MIB, 0, "2025-06-15T15:06:50.000Z"},
+    };
+
+    (void)state;
+    insert(&job_table, &job);
+    insert(&copy_table, &copy);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        progress.bandwidth_limit = cases[i].limit;
+        progress.bytes_read = cases[i].read;
+        live_put(live, "c1", &progress);
+        cJSON *json = object(COLLECTION_JOBS, "j1");
+
+        assert_string_equal(text_of(json, "EstimatedEnd"), cases[i].end);
+        assert_int_equal(number_of(json, "BytesPerSecond"), 4 * MIB);
+        cJSON_Delete(json);
+    }
+}
+
 /* What the row and the snapshot say of checkpoint, done, and the pass. */
 static void assert_done(uint64_t row_checkpoint, bool row_verifying, uint64_t live_done,
                         bool live_verifying, uint64_t wanted)
@@ -1516,6 +1552,7 @@ int main(int argc, char **argv)
         TEST(test_a_volume_with_a_problem_is_in_error),
         TEST(test_a_pool_sums_its_members),
         TEST(test_a_job_shows_live_bytes_and_committed_percent),
+        TEST(test_the_estimated_end_keeps_to_the_bandwidth_limit),
         TEST(test_a_checkpoint_is_never_ahead_of_what_is_done),
         TEST(test_percent_is_100_only_for_a_completed_job),
         TEST(test_percent_of_a_job_does_not_fall_below_what_it_has_told),
