@@ -12,7 +12,7 @@
 #include "base/check.h"
 #include "service/capabilities_parts.h"
 #include "service/handlers.h"
-#include "service/replica_states.h"
+#include "service/replica.h"
 
 enum { LOCAL = 2, REMOTE = 3, REPLICATION_TYPE_FIRST = 2, REPLICATION_TYPE_LAST = 13 };
 enum { CONTROLLING_SOURCE_OR_TARGET = 4 };
@@ -71,7 +71,7 @@ int capability_kind(struct call *call, struct replication_kind *ret_kind)
     if (replication_kind_supported(ret_kind)) {
         return 0;
     }
-    char supported[160];
+    char supported[280];
     supported_text(supported, sizeof(supported));
     return call_fail_param(call, ERR_NOT_SUPPORTED, "ReplicationType",
                            "%s is not made by this version; what is: %s.",
@@ -126,38 +126,109 @@ int method_convert_replication_type(struct call *call)
 
 /* States and operations */
 
-/* The best that any copy type of a sync type gets: a question about a kind does not name one. */
-static enum operation_verdict verdict(uint32_t sync_type, uint32_t copy_state, uint32_t operation,
-                                      uint32_t copy_type)
+int capability_query(struct call *call, const struct replication_kind *kind,
+                     struct replication_query *ret_query)
 {
-    if (copy_type != 0) {
-        return replica_verdict(sync_type, copy_state, operation, copy_type);
+    const struct values *setting = args_instance(call->args, "ReplicationSettingData");
+    uint64_t methodology = setting != NULL
+                               ? args_number(setting, "DesiredCopyMethodology", METHODOLOGY_ANY)
+                               : METHODOLOGY_ANY;
+    int r =
+        replica_check_setting_data(call, "ReplicationSettingData", kind->sync_type, kind->remote);
+
+    *ret_query = (struct replication_query){.sync_type = kind->sync_type};
+    for (uint32_t engine = ENGINE_COPY; engine <= ENGINE_LAYERS; engine++) {
+        bool wanted = methodology == METHODOLOGY_ANY ||
+                      (methodology == METHODOLOGY_FULL_COPY) == (engine == ENGINE_COPY);
+
+        if (wanted && replica_engine_possible(kind->sync_type, kind->remote, engine)) {
+            ret_query->engines[ret_query->n_engines++] = engine;
+        }
     }
-    enum operation_verdict associated =
-        replica_verdict(sync_type, copy_state, operation, COPY_UNSYNC_ASSOC);
-    enum operation_verdict unassociated =
-        replica_verdict(sync_type, copy_state, operation, COPY_UNSYNC_UNASSOC);
-    return associated < unassociated ? associated : unassociated;
+    return r;
+}
+
+/* The best that any of them gets. */
+static enum operation_verdict verdict(const struct replication_query *query, uint32_t copy_state,
+                                      uint32_t operation)
+{
+    static const uint32_t copy_types[] = {COPY_UNSYNC_ASSOC, COPY_UNSYNC_UNASSOC};
+    enum operation_verdict best = VERDICT_NOT_SUPPORTED;
+
+    for (size_t i = 0; i < query->n_engines; i++) {
+        for (size_t k = 0; k < ARRAY_LEN(copy_types); k++) {
+            enum operation_verdict v = replica_verdict(query->sync_type, query->engines[i],
+                                                       copy_state, operation, copy_types[k]);
+
+            if ((query->copy_type == 0 || query->copy_type == copy_types[k]) && v < best) {
+                best = v;
+            }
+        }
+    }
+    return best;
+}
+
+static bool has_state(const uint32_t *states, uint32_t copy_state)
+{
+    for (; *states != 0; states++) {
+        if (*states == copy_state) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Any of them can be in that state. */
+static bool state_possible(const struct replication_query *query, uint32_t copy_state)
+{
+    for (size_t i = 0; i < query->n_engines; i++) {
+        if (has_state(replica_states(query->sync_type, query->engines[i]), copy_state)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool host_accessible(const struct replication_query *query, uint32_t copy_state)
+{
+    for (size_t i = 0; i < query->n_engines; i++) {
+        if (has_state(replica_states(query->sync_type, query->engines[i]), copy_state) &&
+            !replica_host_accessible(query->engines[i], copy_state)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool operation_possible(const struct replication_query *query, uint32_t operation)
+{
+    for (size_t i = 0; i < query->n_engines; i++) {
+        if (replica_operation_supported(query->sync_type, query->engines[i], operation)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Taken from some state, and *ret_force: only with Force from every state that takes it. */
-static bool operation_taken(uint32_t sync_type, uint32_t copy_type, uint32_t copy_state,
+static bool operation_taken(const struct replication_query *query, uint32_t copy_state,
                             uint32_t operation, bool *ret_force)
 {
-    const uint32_t one[] = {copy_state, 0};
-    const uint32_t *state = copy_state != 0 ? one : replica_states(sync_type);
     bool taken = false;
 
     *ret_force = true;
-    for (; *state != 0; state++) {
-        enum operation_verdict v = verdict(sync_type, *state, operation, copy_type);
+    for (uint32_t state = STATE_INITIALIZED; state <= STATE_INVALID; state++) {
+        if ((copy_state != 0 && copy_state != state) || !state_possible(query, state)) {
+            continue;
+        }
+        enum operation_verdict v = verdict(query, state, operation);
         taken = taken || v == VERDICT_LEGAL || v == VERDICT_NEEDS_FORCE;
         *ret_force = *ret_force && v != VERDICT_LEGAL;
     }
     return taken;
 }
 
-void capability_operations(struct call *call, uint32_t sync_type, uint32_t copy_type,
+void capability_operations(struct call *call, const struct replication_query *query,
                            uint32_t copy_state)
 {
     struct values *outs = call->outs;
@@ -168,32 +239,42 @@ void capability_operations(struct call *call, uint32_t sync_type, uint32_t copy_
     outs_array(outs, "UpdatesSynchronizedPath");
     for (uint32_t operation = 2; operation < OPERATION_COUNT; operation++) {
         bool force;
-        if (!operation_taken(sync_type, copy_type, copy_state, operation, &force)) {
+        if (!operation_taken(query, copy_state, operation, &force)) {
             continue;
         }
         outs_add_number(outs, "SupportedOperations", operation);
         outs_add_number(outs, "ServiceControlling", CONTROLLING_SOURCE_OR_TARGET);
         outs_add_number(outs, "RequiresForce", force);
-        /* Only Reverse Roles and its kin would; a clone has none. */
+        /* Only Reverse Roles and its kin would; neither clones nor snapshots have one. */
         outs_add_number(outs, "UpdatesSynchronizedPath", false);
     }
+}
+
+/* The kind that is asked about, and what of it. */
+static int kind_and_query(struct call *call, struct replication_kind *ret_kind,
+                          struct replication_query *ret_query)
+{
+    int r = capability_kind(call, ret_kind);
+
+    return r < 0 ? r : capability_query(call, ret_kind, ret_query);
 }
 
 int method_get_supported_operations(struct call *call)
 {
     struct replication_kind kind;
-    int r = capability_kind(call, &kind);
+    struct replication_query query;
+    int r = kind_and_query(call, &kind, &query);
 
     if (r == 0) {
-        capability_operations(call, kind.sync_type, 0,
-                              (uint32_t)args_number(call->args, "CopyState", 0));
+        capability_operations(call, &query, (uint32_t)args_number(call->args, "CopyState", 0));
     }
     return r;
 }
 
-static int operation_supported(struct call *call, uint32_t sync_type, uint32_t operation)
+static int operation_supported(struct call *call, const struct replication_query *query,
+                               uint32_t operation)
 {
-    if (replica_operation_supported(sync_type, operation)) {
+    if (operation_possible(query, operation)) {
         return 0;
     }
     return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
@@ -205,25 +286,26 @@ static int operation_supported(struct call *call, uint32_t sync_type, uint32_t o
 int method_get_supported_copy_states(struct call *call)
 {
     struct replication_kind kind;
+    struct replication_query query;
     uint32_t operation = (uint32_t)args_number(call->args, "Operation", 0);
-    int r = capability_kind(call, &kind);
+    int r = kind_and_query(call, &kind, &query);
 
     if (r == 0 && operation != 0) {
-        r = operation_supported(call, kind.sync_type, operation);
+        r = operation_supported(call, &query, operation);
     }
     if (r < 0) {
         return r;
     }
     outs_array(call->outs, "SupportedCopyStates");
     outs_array(call->outs, "HostAccessible");
-    for (const uint32_t *state = replica_states(kind.sync_type); *state != 0; state++) {
+    for (uint32_t state = STATE_INITIALIZED; state <= STATE_INVALID; state++) {
         bool force;
-        if (operation != 0 && !operation_taken(kind.sync_type, 0, *state, operation, &force)) {
+        if (!state_possible(&query, state) ||
+            (operation != 0 && !operation_taken(&query, state, operation, &force))) {
             continue;
         }
-        outs_add_number(call->outs, "SupportedCopyStates", *state);
-        /* The target is a LUN of another array: we do not hide it from its hosts in any state. */
-        outs_add_number(call->outs, "HostAccessible", true);
+        outs_add_number(call->outs, "SupportedCopyStates", state);
+        outs_add_number(call->outs, "HostAccessible", host_accessible(&query, state));
     }
     return 0;
 }
@@ -236,23 +318,34 @@ static void add_wait_state(struct call *call, uint64_t *seen, uint32_t state)
     }
 }
 
+/* Of a creation (operation 0) or an operation. */
+static void add_wait_states(struct call *call, const struct replication_query *query,
+                            uint32_t operation, uint64_t *seen)
+{
+    for (size_t i = 0; i < query->n_engines; i++) {
+        for (const uint32_t *state =
+                 replica_wait_states(query->sync_type, query->engines[i], operation);
+             *state != 0; state++) {
+            add_wait_state(call, seen, *state);
+        }
+    }
+}
+
 /* operation 0: the union over all operations. */
-static int wait_states_of_modify(struct call *call, uint32_t sync_type, uint32_t operation)
+static int wait_states_of_modify(struct call *call, const struct replication_query *query,
+                                 uint32_t operation)
 {
     uint64_t seen = 0;
 
     if (operation != 0) {
-        int r = operation_supported(call, sync_type, operation);
+        int r = operation_supported(call, query, operation);
         if (r < 0) {
             return r;
         }
     }
     for (uint32_t i = 2; i < OPERATION_COUNT; i++) {
-        if ((operation != 0 && operation != i) || !replica_operation_supported(sync_type, i)) {
-            continue;
-        }
-        for (const uint32_t *state = replica_wait_states(sync_type, i); *state != 0; state++) {
-            add_wait_state(call, &seen, *state);
+        if (operation == 0 || operation == i) {
+            add_wait_states(call, query, i, &seen);
         }
     }
     return 0;
@@ -261,10 +354,11 @@ static int wait_states_of_modify(struct call *call, uint32_t sync_type, uint32_t
 int method_get_supported_wait_states(struct call *call)
 {
     struct replication_kind kind;
+    struct replication_query query;
     uint32_t operation = (uint32_t)args_number(call->args, "Operation", 0);
     uint32_t method;
     uint64_t seen = 0;
-    int r = capability_kind(call, &kind);
+    int r = kind_and_query(call, &kind, &query);
 
     if (r == 0) {
         r = capability_number(call, "MethodName", &method);
@@ -274,7 +368,7 @@ int method_get_supported_wait_states(struct call *call)
     }
     outs_array(call->outs, "SupportedCopyStates");
     if (method == METHOD_MODIFY) {
-        return wait_states_of_modify(call, kind.sync_type, operation);
+        return wait_states_of_modify(call, &query, operation);
     }
     if (method != METHOD_CREATE_ELEMENT && method != METHOD_CREATE_LIST) {
         return call_fail_param(call, ERR_NOT_SUPPORTED, "MethodName",
@@ -286,9 +380,7 @@ int method_get_supported_wait_states(struct call *call)
                                "Only ModifyReplicaSynchronization has operations; leave Operation "
                                "out.");
     }
-    for (const uint32_t *state = replica_wait_states(kind.sync_type, 0); *state != 0; state++) {
-        add_wait_state(call, &seen, *state);
-    }
+    add_wait_states(call, &query, 0, &seen);
     return 0;
 }
 
@@ -296,27 +388,44 @@ int method_get_supported_wait_states(struct call *call)
 
 int method_get_supported_features(struct call *call)
 {
-    static const uint32_t features[] = {
-        8,  /* without a TargetPool a free LUN of any pool is taken */
+    static const uint32_t of_snapshots[] = {
+        7,  /* writes of hosts wait a moment while the source is cut */
+        44, /* beside the source, in its pool */
+        51, /* ElementName of a create names the target that it makes */
+    };
+    static const uint32_t of_local_clones[] = {
+        7,
+        8,  /* in any pool of files; without a TargetPool in that of the source */
         24, /* AttachOrModifyReplica with a Goal changes the priority, of a running copy too */
-        34, /* a source and */
-        35, /* a target are LUNs of other arrays that we drive over iSCSI */
-        36, /* AddReplicationEntity with Persistent false */
-        37, /* and with true */
-        42, /* a replica can be taken from a pool of remote LUNs */
-        50, /* GetPeerSystems with Options 3 */
-        51, /* ElementName of a create names the target that it takes */
+        51,
+    };
+    static const uint32_t of_remote_clones[] = {
+        8,      /* without a TargetPool a free LUN of any pool is taken */
+        24, 34, /* a source and */
+        35,     /* a target are LUNs of other arrays that we drive over iSCSI */
+        36,     /* AddReplicationEntity with Persistent false */
+        37,     /* and with true */
+        42,     /* a replica can be taken from a pool of remote LUNs */
+        50,     /* GetPeerSystems with Options 3 */
+        51,     /* ElementName of a create names the target that it takes */
     };
     /* Not among them: 26, elements must be known before they are copied; 38, an entity is given by
-     * its URI only; 43, TargetPool may be left out; 15, Broken needs a Resync; 18, only Detach ends
-     * a clone's association. */
+     * its URI only; 43, TargetPool may be left out; 15, Broken needs a Resync; 16, a snapshot is a volume of
+     * its own after Detach; 18, only Detach ends a clone's association. */
     struct replication_kind kind;
     int r = capability_kind(call, &kind);
 
-    if (r == 0) {
-        capability_add(call, "Features", features, ARRAY_LEN(features));
+    if (r < 0) {
+        return r;
     }
-    return r;
+    if (kind.sync_type == SYNC_SNAPSHOT) {
+        capability_add(call, "Features", of_snapshots, ARRAY_LEN(of_snapshots));
+    } else if (kind.remote) {
+        capability_add(call, "Features", of_remote_clones, ARRAY_LEN(of_remote_clones));
+    } else {
+        capability_add(call, "Features", of_local_clones, ARRAY_LEN(of_local_clones));
+    }
+    return 0;
 }
 
 int method_get_supported_thin_features(struct call *call)
@@ -404,7 +513,9 @@ int method_get_supported_maximum(struct call *call)
         return r;
     }
     switch (component) {
-    case 5: /* targets of a source: 0 is no limit, and so on */
+    case 5: /* targets of a source: 0 is no limit, and so on; local ones may share its layers */
+        outs_number(call->outs, "MaxValue", kind.remote ? 0 : REPLICA_MAX_SHARING);
+        return 0;
     case 6: /* sources */
     case 7: /* targets */
     case 8: /* peers */

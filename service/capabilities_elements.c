@@ -32,12 +32,19 @@ int method_get_operations_for_synchronization(struct call *call)
         r = path_synchronization(call, "Synchronization", path, &sync);
     }
     if (r == 0) {
-        capability_operations(call, sync.sync_type, sync.copy_type, sync.copy_state);
+        struct replication_query query = {
+            .sync_type = sync.sync_type,
+            .engines = {replica_engine_of(&sync)},
+            .n_engines = 1,
+            .copy_type = sync.copy_type,
+        };
+
+        capability_operations(call, &query, sync.copy_state);
     }
     return r;
 }
 
-/* A system takes part with its LUNs. Our own has none yet: it is the one that copies. */
+/* A system takes part with its volumes: what is local has both ends here. */
 int method_get_types_for_system(struct call *call)
 {
     struct system_row system;
@@ -51,10 +58,10 @@ int method_get_types_for_system(struct call *call)
         return r;
     }
     outs_array(call->outs, "SupportedReplicationTypes");
-    for (size_t i = 0; !system.local && i < map_replication_type.n_values; i++) {
+    for (size_t i = 0; i < map_replication_type.n_values; i++) {
         struct replication_kind kind;
         replication_kind_of(map_replication_type.values[i].number, &kind);
-        if (replication_kind_supported(&kind)) {
+        if (replication_kind_supported(&kind) && (system.local || kind.remote)) {
             outs_add_number(call->outs, "SupportedReplicationTypes", kind.number);
         }
     }
@@ -93,11 +100,23 @@ static int pair_suits(struct call *call, const char *source_parameter,
     return 0;
 }
 
-static void add_supported(struct call *call, bool remote, uint32_t role)
+/* Of the pairs that suit: a snapshot has what its source has, in the same pool. */
+static bool type_suits(uint32_t sync_type, const struct volume_row *source,
+                       const struct volume_row *target)
 {
+    return sync_type != SYNC_SNAPSHOT ||
+           (target->kind == VOLUME_HOSTED && replica_can_share(source, target->pool_id));
+}
+
+static void add_supported(struct call *call, const struct volume_row *source,
+                          const struct volume_row *target, uint32_t role)
+{
+    bool remote = source->kind == VOLUME_REMOTE || target->kind == VOLUME_REMOTE;
+
     for (uint32_t sync_type = SYNC_MIRROR; sync_type <= SYNC_CLONE; sync_type++) {
         for (uint32_t mode = MODE_SYNCHRONOUS; mode <= MODE_ASYNCHRONOUS; mode++) {
-            if (replica_type_supported(sync_type, mode, remote)) {
+            if (replica_type_supported(sync_type, mode, remote) &&
+                type_suits(sync_type, source, target)) {
                 outs_add_number(call->outs, "SyncTypes", sync_type);
                 outs_add_number(call->outs, "Modes", mode);
                 outs_add_number(call->outs, "LocalElementRole", role);
@@ -110,8 +129,6 @@ static void add_supported(struct call *call, bool remote, uint32_t role)
 static int add_both_roles(struct call *call, const struct volume_row *local,
                           const struct volume_row *other)
 {
-    bool remote =
-        strcmp(local->system_id, SYSTEM_LOCAL) != 0 || strcmp(other->system_id, SYSTEM_LOCAL) != 0;
     bool suits;
 
     outs_array(call->outs, "SyncTypes");
@@ -119,13 +136,13 @@ static int add_both_roles(struct call *call, const struct volume_row *local,
     outs_array(call->outs, "LocalElementRole");
     int r = pair_suits(call, "LocalElement", local, "OtherElement", other, &suits);
     if (r == 0 && suits) {
-        add_supported(call, remote, ROLE_SYSTEM_ELEMENT);
+        add_supported(call, local, other, ROLE_SYSTEM_ELEMENT);
     }
     if (r == 0) {
         r = pair_suits(call, "OtherElement", other, "LocalElement", local, &suits);
     }
     if (r == 0 && suits) {
-        add_supported(call, remote, ROLE_SYNCED_ELEMENT);
+        add_supported(call, other, local, ROLE_SYNCED_ELEMENT);
     }
     return r;
 }

@@ -12,6 +12,7 @@
 #include "service/call.h"
 #include "service/enums.h"
 #include "service/out.h"
+#include "service/replica_states.h"
 
 /* Decides what a ReplicationType says. */
 struct replication_kind {
@@ -23,15 +24,25 @@ struct replication_kind {
 void replication_kind_of(uint32_t number, struct replication_kind *ret_kind);
 bool replication_kind_supported(const struct replication_kind *kind);
 
+/* Relationships about which something is asked: those that a kind has, or one. */
+struct replication_query {
+    uint32_t sync_type;
+    enum replica_engine engines[2];
+    size_t n_engines;
+    uint32_t copy_type; /* 0: any */
+};
+
 /* The parameter, or missing_parameter. */
 int capability_number(struct call *call, const char *name, uint32_t *ret_number);
 /* ReplicationType, or missing_parameter, or not_supported for one that is not made. */
 int capability_kind(struct call *call, struct replication_kind *ret_kind);
 /* Fills an out parameter. */
 void capability_add(struct call *call, const char *name, const uint32_t *numbers, size_t n);
-/* The four parallel arrays of operations that relationships take. copy_type and copy_state may be
- * 0: any. */
-void capability_operations(struct call *call, uint32_t sync_type, uint32_t copy_type,
+/* All that a kind has, or what the ReplicationSettingData of the call leaves of it. */
+int capability_query(struct call *call, const struct replication_kind *kind,
+                     struct replication_query *ret_query);
+/* The four parallel arrays of operations that relationships take; copy_state 0: any. */
+void capability_operations(struct call *call, const struct replication_query *query,
                            uint32_t copy_state);
 
 /* What GET of the services shows (capabilities_services.c). */

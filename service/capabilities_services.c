@@ -10,7 +10,7 @@
 
 #include "base/check.h"
 #include "service/capabilities_parts.h"
-#include "service/replica_states.h"
+#include "service/replica.h"
 #include "service/services.h"
 #include "service/view_maps.h"
 #include "service/view_parts.h"
@@ -90,7 +90,9 @@ static const struct configuration_action configuration_actions[] = {
     {2, "CreateOrModifyStoragePool", false},
     {3, "DeleteStoragePool", false},
     {4, "CreateOrModifyStoragePool", false},
+    {5, "CreateOrModifyElementFromStoragePool", false},
     {6, "ReturnToStoragePool", false},
+    {7, "CreateOrModifyElementFromStoragePool", false},
     {8, "CreateReplica", true},
     {9, "ModifySynchronization", true},
     {10, "AttachOrModifyReplica", true},
@@ -137,15 +139,52 @@ static void configuration_capabilities(struct out *out)
 
 /* StorageReplicationCapabilities: one for each kind of copy. */
 
+enum { COPY_ACTIONS_MAX = 6 };
+
 struct copy_services {
     const char *instance_id;
     const char *name;
     uint32_t synchronization_type; /* not the number of the CopyType */
     uint32_t copy_type;
+    uint32_t sync_type;
+    bool shares;                             /* can be made of shared layers */
+    bool copies;                             /* can be made by a job */
+    uint32_t max_per_source;                 /* 0: no limit */
+    uint32_t with_job[COPY_ACTIONS_MAX + 1]; /* creation, modification, attachment; ended by 0 */
+    uint32_t all[COPY_ACTIONS_MAX + 1];
 };
+/* With InitialSynchronization 3 there is no job for a full copy either. */
 static const struct copy_services copy_services[] = {
-    {INSTANCE_ID "copy-type-4", "Full copies that stay related", 4, COPY_UNSYNC_ASSOC},
-    {INSTANCE_ID "copy-type-5", "Full copies", 6, COPY_UNSYNC_UNASSOC},
+    {INSTANCE_ID "copy-type-4",
+     "Full copies that stay related",
+     4,
+     COPY_UNSYNC_ASSOC,
+     SYNC_CLONE,
+     false,
+     true,
+     0,
+     {2, 3, 4, 5, 7},
+     {2, 3, 4, 5, 7}},
+    {INSTANCE_ID "copy-type-4-delta",
+     "Snapshots",
+     5,
+     COPY_UNSYNC_ASSOC,
+     SYNC_SNAPSHOT,
+     true,
+     false,
+     REPLICA_MAX_SHARING,
+     {0},
+     {2, 4, 6}},
+    {INSTANCE_ID "copy-type-5",
+     "Clones",
+     6,
+     COPY_UNSYNC_UNASSOC,
+     SYNC_CLONE,
+     true,
+     true,
+     0,
+     {2, 3, 4, 5, 6, 7},
+     {2, 3, 4, 5, 6, 7}},
 };
 
 /* The operations of ModifySynchronization and what they are to ModifyReplicaSynchronization. */
@@ -159,39 +198,52 @@ static const struct {
     {11, OPERATION_RESET_TO_ASYNC}, {12, OPERATION_ACTIVATE}, {13, OPERATION_ABORT},
 };
 
-static void legacy_supported(struct out *out, uint32_t copy_type)
+static bool legacy_possible(const struct copy_services *services, uint32_t operation)
+{
+    return (services->copies &&
+            replica_verdict(services->sync_type, ENGINE_COPY, STATE_SYNCHRONIZED, operation,
+                            services->copy_type) != VERDICT_NOT_SUPPORTED) ||
+           (services->shares &&
+            replica_verdict(services->sync_type, ENGINE_LAYERS, STATE_SYNCHRONIZED, operation,
+                            services->copy_type) != VERDICT_NOT_SUPPORTED);
+}
+
+static void legacy_supported(struct out *out, const struct copy_services *services)
 {
     struct numbers operations = {.n = 0};
 
     for (size_t i = 0; i < ARRAY_LEN(legacy_operations); i++) {
-        if (replica_verdict(SYNC_CLONE, STATE_SYNCHRONIZED, legacy_operations[i].operation,
-                            copy_type) != VERDICT_NOT_SUPPORTED) {
+        if (legacy_possible(services, legacy_operations[i].operation)) {
             numbers_add(&operations, legacy_operations[i].legacy);
         }
     }
     out_numbers(out, "SupportedModifyOperations", &map_legacy_operation, &operations);
 }
 
+static void copy_actions(struct out *out, const char *name, const uint32_t *actions)
+{
+    struct numbers numbers = {.n = 0};
+
+    for (; *actions != 0; actions++) {
+        numbers_add(&numbers, *actions);
+    }
+    out_numbers(out, name, &map_copy_services_action, &numbers);
+}
+
 static void replication_capabilities(struct out *out, const struct copy_services *services)
 {
-    /* Creation, modification and attachment of remote replicas; with InitialSynchronization 3 there
-     * is no job. */
-    static const uint32_t actions[] = {3, 5, 7};
-
     out_begin_object(out, NULL);
     out_text(out, "class", "StorageReplicationCapabilities");
     out_text(out, "InstanceID", services->instance_id);
     out_text(out, "ElementName", services->name);
     out_enum(out, "SupportedSynchronizationType", &map_synchronization_type,
              services->synchronization_type);
-    view_enums(out, "SupportedAsynchronousActions", &map_copy_services_action, actions,
-               ARRAY_LEN(actions));
-    view_enums(out, "SupportedSynchronousActions", &map_copy_services_action, actions,
-               ARRAY_LEN(actions));
-    legacy_supported(out, services->copy_type);
+    copy_actions(out, "SupportedAsynchronousActions", services->with_job);
+    copy_actions(out, "SupportedSynchronousActions", services->all);
+    legacy_supported(out, services);
     out_enum(out, "InitialReplicationState", &map_initial_replication_state,
              INITIALLY_SYNCHRONIZED);
-    out_number(out, "MaximumReplicasPerSource", 0);
+    out_number(out, "MaximumReplicasPerSource", services->max_per_source);
     out_end_object(out);
 }
 

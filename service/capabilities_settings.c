@@ -3,20 +3,21 @@
 #include <errno.h>
 
 #include "base/check.h"
-#include "service/volumes.h"
 #include "service/capabilities_parts.h"
 #include "service/classes.h"
 #include "service/handlers.h"
 #include "service/setting_defaults.h"
+#include "service/volumes.h"
 
-static const struct setting_property *find_number(uint32_t sync_type, uint32_t number)
+static const struct setting_property *find_number(const struct replication_kind *kind,
+                                                  uint32_t number)
 {
-    size_t n;
-    const struct setting_property *properties = setting_properties(sync_type, &n);
+    for (size_t i = 0; i < setting_properties_count(); i++) {
+        const struct setting_property *property =
+            setting_property_at(kind->sync_type, kind->remote, i);
 
-    for (size_t i = 0; i < n; i++) {
-        if (properties[i].number == number) {
-            return &properties[i];
+        if (property->number == number) {
+            return property;
         }
     }
     return NULL;
@@ -34,7 +35,7 @@ int method_get_supported_setting_data(struct call *call)
     if (r < 0) {
         return r;
     }
-    const struct setting_property *property = find_number(kind.sync_type, number);
+    const struct setting_property *property = find_number(&kind, number);
     CHECK(property != NULL || !enum_has(&map_setting_property, number));
     if (property == NULL || property->honours == SETTING_NOTHING) {
         return call_fail_param(call, ERR_PROPERTY_UNSUPPORTED, "PropertyName",
@@ -52,17 +53,18 @@ int method_get_default_setting_data(struct call *call)
 {
     const struct class_info *class = &class_ReplicationSettingData;
     struct replication_kind kind;
-    size_t n;
     int r = capability_kind(call, &kind);
 
     if (r < 0) {
         return r;
     }
-    const struct setting_property *properties = setting_properties(kind.sync_type, &n);
     struct values *instance = values_new(&call->arena, class->params, class->n_params);
-    for (size_t i = 0; i < n; i++) {
-        if (properties[i].has_default) {
-            outs_number(instance, properties[i].name, properties[i].initial);
+    for (size_t i = 0; i < setting_properties_count(); i++) {
+        const struct setting_property *property =
+            setting_property_at(kind.sync_type, kind.remote, i);
+
+        if (property->has_default) {
+            outs_number(instance, property->name, property->initial);
         }
     }
     outs_path(instance, "InstanceID", "smirror:replication-type-%u", kind.number);

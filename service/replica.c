@@ -7,8 +7,9 @@
 
 #include "base/check.h"
 #include "base/timefmt.h"
+#include "service/classes.h"
 #include "service/paths.h"
-#include "service/replica_states.h"
+#include "service/setting_defaults.h"
 #include "service/volumes.h"
 
 /* ---- terms ---- */
@@ -20,22 +21,26 @@ static struct replica_terms default_terms(void)
         .mode = MODE_SYNCHRONOUS,
         .copy_type = COPY_UNSYNC_UNASSOC,
         .replica_type = REPLICA_FULL_COPY,
-        .copy_methodology = 3, /* Full-Copy */
+        .engine = ENGINE_COPY,
+        .copy_methodology = METHODOLOGY_FULL_COPY,
         .copy_recovery_mode = 2,
         .start = true,
         .unequal_lists = UNEQUAL_ERROR,
     };
 }
 
-int replica_terms_of_copy_type(struct call *call, uint32_t copy_type, struct replica_terms *ret_terms)
+int replica_terms_of_copy_type(struct call *call, uint32_t copy_type,
+                               struct replica_terms *ret_terms)
 {
     struct replica_terms terms = default_terms();
 
     if (copy_type == COPY_ASYNC || copy_type == COPY_SYNC) {
         return call_fail_param(call, ERR_NOT_SUPPORTED, "CopyType",
                                "Mirrors (CopyType 2 and 3) are not supported by this version; "
-                               "4 and 5 make full copies.");
+                               "4 makes a snapshot of a hosted volume or a full copy that stays "
+                               "related, 5 a clone.");
     }
+    terms.of_copy_type = true;
     terms.copy_type = copy_type;
     terms.mode = copy_type == COPY_UNSYNC_ASSOC ? MODE_ASYNCHRONOUS : MODE_SYNCHRONOUS;
     terms.temporary = copy_type == COPY_UNSYNC_UNASSOC;
@@ -48,11 +53,17 @@ int replica_terms_of_sync_type(struct call *call, uint32_t sync_type, uint32_t m
 {
     struct replica_terms terms = default_terms();
 
-    if (sync_type != SYNC_CLONE) {
+    if (sync_type == SYNC_MIRROR) {
         return call_fail_param(call, ERR_NOT_SUPPORTED, "SyncType",
-                               "%s (%u) is not supported by this version; Clone (8) makes a full "
-                               "copy.",
+                               "%s (%u) is not supported by this version; Snapshot (7) of a hosted "
+                               "volume and Clone (8) are.",
                                enum_text(&map_sync_type, sync_type), sync_type);
+    }
+    terms.sync_type = sync_type;
+    if (sync_type == SYNC_SNAPSHOT) {
+        terms.engine = ENGINE_LAYERS;
+        terms.copy_type = COPY_UNSYNC_ASSOC;
+        terms.replica_type = REPLICA_AFTER_DELTA;
     }
     if (mode != 0) {
         terms.mode = mode;
@@ -70,49 +81,43 @@ static int not_honoured(struct call *call, const char *parameter, const char *pr
     return call_fail_param(call, ERR_NOT_SUPPORTED, name, "%s: %s", name, what);
 }
 
-/* A property with the values that can be honoured, as bits; 0 to 31. */
-struct honoured_enum {
-    const char *name;
-    uint32_t values;
-    const char *what;
-};
-
-#define V(n) (1u << (n))
-static const struct honoured_enum setting_data_enums[] = {
-    {"Pairing", V(2) | V(3), "pairs are made by position (2 or 3)."},
-    {"DesiredCopyMethodology", V(2) | V(3), "copies onto LUNs of other systems are full copies (2 or 3)."},
-    {"ThinProvisioningPolicy", V(6) | V(7), "the target LUN decides about its provisioning (6 or 7)."},
-    {"Multihop", V(0) | V(1), "one hop only."},
-    {"CopyRecoveryMode", V(0) | V(2) | V(4), "a copy goes on by itself when its LUN is back (2 or 4)."},
-    {"ReadOnly", 0, "LUNs of other systems cannot be made read-only from here."},
-    {"StorageCompressionPolicy", V(5) | V(6) | V(7), "the target LUN decides about compression (5 to 7)."},
-};
-
-/* Properties that ask for what is not there when they are true or not zero. */
-static const char *const setting_data_absent[] = {
-    "ConsistentPointInTime", "FailedCopyStopsHostIO", "AutoDelete", "RRCHardwareCompressionEnabled",
-    "RRCSoftwareCompressionEnabled", "ConsistencyExempt", "ConsistentAsyncCopy", "DeltaUpdateBlocks",
-    "MaximumSkew"};
-static const char *const setting_data_intervals[] = {"DeltaUpdateInterval", "TimeBeforeRemoval",
-                                                     "DesiredRPO"};
-
-static int check_interval(struct call *call, const char *parameter, const struct values *setting,
-                          const char *property)
+static int check_interval(struct call *call, const char *parameter,
+                          const struct setting_property *property, const char *text)
 {
-    const char *text = args_text(setting, property);
     uint64_t ms;
 
-    if (text == NULL) {
-        return 0;
-    }
     if (timefmt_parse_duration(text, &ms) < 0) {
         char name[96];
 
-        snprintf(name, sizeof(name), "%s.%s", parameter, property);
+        snprintf(name, sizeof(name), "%s.%s", parameter, property->name);
         return call_fail_param(call, ERR_BAD_VALUE, name,
-                               "%s is no interval; write PT30S or 00000000000030.000000:000.", name);
+                               "%s is no interval; write PT30S or 00000000000030.000000:000.",
+                               name);
     }
-    return ms == 0 ? 0 : not_honoured(call, parameter, property, "only mirrors have such a limit.");
+    return ms == 0 ? 0 : not_honoured(call, parameter, property->name, property->what);
+}
+
+int replica_check_setting_data(struct call *call, const char *parameter, uint32_t sync_type,
+                               bool remote)
+{
+    const struct values *setting = args_instance(call->args, parameter);
+    int r = 0;
+
+    for (size_t i = 0; setting != NULL && i < setting_properties_count() && r == 0; i++) {
+        const struct setting_property *property = setting_property_at(sync_type, remote, i);
+
+        CHECK(property != NULL);
+        if (!args_present(setting, property->name)) {
+            continue;
+        }
+        if (values_param(setting, property->name)->type == PARAM_DATETIME) {
+            r = check_interval(call, parameter, property, args_text(setting, property->name));
+        } else if (!setting_property_honours(property, args_number(setting, property->name, 0),
+                                             false)) {
+            r = not_honoured(call, parameter, property->name, property->what);
+        }
+    }
+    return r;
 }
 
 /* The records hold 63 bits; a limit above that is no limit that could be told from it. */
@@ -121,39 +126,20 @@ static uint64_t limit_of(uint64_t bandwidth_limit)
     return bandwidth_limit > INT64_MAX ? INT64_MAX : bandwidth_limit;
 }
 
-int replica_terms_setting_data(struct call *call, const char *parameter, struct replica_terms *terms)
+int replica_terms_setting_data(struct call *call, const char *parameter,
+                               struct replica_terms *terms)
 {
     const struct values *setting = args_instance(call->args, parameter);
-    int r;
 
     if (setting == NULL) {
         return 0;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(setting_data_enums); i++) {
-        const struct honoured_enum *honoured = &setting_data_enums[i];
-        uint64_t value = args_number(setting, honoured->name, 0);
-
-        if (args_present(setting, honoured->name) &&
-            (value > 31 || !(honoured->values & V(value)))) {
-            return not_honoured(call, parameter, honoured->name, honoured->what);
-        }
-    }
-    for (size_t i = 0; i < ARRAY_LEN(setting_data_absent); i++) {
-        if (args_number(setting, setting_data_absent[i], 0) != 0) {
-            return not_honoured(call, parameter, setting_data_absent[i],
-                                "there is no such thing for full copies.");
-        }
-    }
-    for (size_t i = 0; i < ARRAY_LEN(setting_data_intervals); i++) {
-        r = check_interval(call, parameter, setting, setting_data_intervals[i]);
-        if (r < 0) {
-            return r;
-        }
     }
     uint64_t supplier = args_number(setting, "TargetElementSupplier", 4);
 
     terms->client_must_supply = supplier == 1 || supplier == 5;
     terms->must_create = supplier == 2;
+    terms->desired_methodology = (uint32_t)args_number(setting, "DesiredCopyMethodology", 0);
+    terms->read_only = (uint32_t)args_number(setting, "ReadOnly", 0);
     terms->pool_of_source = args_number(setting, "TargetElementResourcePool", 2) == 3;
     terms->copy_priority = (uint32_t)args_number(setting, "CopyPriority", 0);
     terms->bandwidth_limit = limit_of(args_number(setting, "BandwidthLimit", 0));
@@ -172,11 +158,11 @@ static uint32_t priority_of_setting(uint64_t replication_priority)
 
 int replica_terms_goal(struct call *call, const char *parameter, struct replica_terms *terms)
 {
-    static const char *const taken[] = {"InstanceID",     "ElementName",
-                                        "ConfigurationName", "ChangeableType",
-                                        "PersistentReplica", "InitialSynchronization",
-                                        "ReplicationPriority", "BandwidthLimit",
-                                        "Verify",         "CompressionRate"};
+    static const char *const taken[] = {
+        "InstanceID",          "ElementName",       "ConfigurationName",
+        "ChangeableType",      "PersistentReplica", "InitialSynchronization",
+        "ReplicationPriority", "BandwidthLimit",    "Verify",
+        "CompressionRate"};
     const struct values *goal = args_instance(call->args, parameter);
 
     if (goal == NULL) {
@@ -194,7 +180,8 @@ int replica_terms_goal(struct call *call, const char *parameter, struct replica_
                                 "here.");
         }
     }
-    if (args_number(goal, "CompressionRate", 1) > 1 && args_number(goal, "CompressionRate", 1) != 5) {
+    if (args_number(goal, "CompressionRate", 1) > 1 &&
+        args_number(goal, "CompressionRate", 1) != 5) {
         return not_honoured(call, parameter, "CompressionRate", "there is no compression.");
     }
     if (args_present(goal, "ReplicationPriority")) {
@@ -241,11 +228,11 @@ int replica_terms_wait(struct call *call, uint32_t operation, struct replica_ter
     if (!args_present(call->args, "WaitForCopyState")) {
         return 0;
     }
-    if (!replica_wait_state_allowed(terms->sync_type, operation, state)) {
+    if (!replica_wait_state_allowed(terms->sync_type, terms->engine, operation, state)) {
         char allowed[160] = "";
         size_t len = 0;
 
-        for (const uint32_t *s = replica_wait_states(terms->sync_type, operation);
+        for (const uint32_t *s = replica_wait_states(terms->sync_type, terms->engine, operation);
              *s != 0 && len < sizeof(allowed); s++) {
             len += (size_t)snprintf(allowed + len, sizeof(allowed) - len, "%s%u %s",
                                     len == 0 ? "" : ", ", *s, enum_text(&map_copy_state, *s));
@@ -261,6 +248,106 @@ int replica_terms_wait(struct call *call, uint32_t operation, struct replica_ter
         terms->start = false;
     }
     return 0;
+}
+
+/* ---- what the elements decide ---- */
+
+bool replica_can_share(const struct volume_row *source, const char *pool_id)
+{
+    return source->kind == VOLUME_HOSTED && strcmp(source->pool_id, pool_id) == 0;
+}
+
+/* The pool that the target is of, or will be; "" one of remote LUNs that is chosen later, or none. */
+static const char *target_pool_id(const struct replica_ends *ends)
+{
+    if (ends->target != NULL) {
+        return ends->target->kind == VOLUME_HOSTED ? ends->target->pool_id : "";
+    }
+    if (ends->pool != NULL) {
+        return ends->pool->head.id;
+    }
+    return ends->source->kind == VOLUME_HOSTED ? ends->source->pool_id : "";
+}
+
+static bool target_is_remote(const struct replica_ends *ends)
+{
+    if (ends->target != NULL) {
+        return ends->target->kind == VOLUME_REMOTE;
+    }
+    return ends->pool != NULL ? ends->pool->kind == POOL_REMOTE
+                              : ends->source->kind == VOLUME_REMOTE;
+}
+
+/* A snapshot was asked for by its name, and these elements cannot share layers. */
+static int refuse_snapshot(struct call *call, const struct replica_ends *ends)
+{
+    const char *target_parameter = ends->target != NULL ? ends->target_parameter : "TargetPool";
+
+    if (ends->source->kind == VOLUME_REMOTE) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, ends->source_parameter,
+                               "/volumes/%s is a LUN of another system, whose hosts write past "
+                               "smirror: no moment of it can be held. Make a Clone (SyncType 8) of "
+                               "it, in a pool of files, and snapshots of that.",
+                               ends->source->head.id);
+    }
+    if (target_is_remote(ends)) {
+        return call_fail_param(
+            call, ERR_NOT_SUPPORTED, target_parameter,
+            "A snapshot shares the layers of its source and is hosted beside it, "
+            "in /pools/%s. A Clone (SyncType 8) can be a LUN of another system.",
+            ends->source->pool_id);
+    }
+    return call_fail_param(
+        call, ends->target != NULL ? ERR_INCOMPATIBLE : ERR_BAD_VALUE, target_parameter,
+        "A snapshot shares the layers of its source and must be of the same pool, "
+        "/pools/%s; leave %s out, or make a Clone (SyncType 8).",
+        ends->source->pool_id, target_parameter);
+}
+
+/* Shared layers, or a copy. */
+static int choose_engine(struct call *call, const struct replica_ends *ends,
+                         struct replica_terms *terms)
+{
+    bool can_share = replica_can_share(ends->source, target_pool_id(ends));
+
+    if (terms->of_copy_type && terms->copy_type == COPY_UNSYNC_ASSOC && can_share) {
+        terms->sync_type = SYNC_SNAPSHOT;
+        terms->mode = MODE_SYNCHRONOUS;
+        terms->replica_type = REPLICA_AFTER_DELTA;
+    }
+    if (terms->sync_type == SYNC_SNAPSHOT && !can_share) {
+        return refuse_snapshot(call, ends);
+    }
+    if (terms->desired_methodology == METHODOLOGY_COPY_ON_WRITE && !can_share) {
+        return not_honoured(
+            call, "ReplicationSettingData", "DesiredCopyMethodology",
+            "only a hosted volume in the pool of its source can share its data (6).");
+    }
+    terms->engine = can_share && terms->desired_methodology != METHODOLOGY_FULL_COPY ? ENGINE_LAYERS
+                                                                                     : ENGINE_COPY;
+    return 0;
+}
+
+int replica_terms_complete(struct call *call, const struct replica_ends *ends,
+                           struct replica_terms *terms)
+{
+    bool has_setting_data = values_param(call->args, "ReplicationSettingData") != NULL;
+    int r = choose_engine(call, ends, terms);
+
+    terms->remote = ends->source->kind == VOLUME_REMOTE || target_is_remote(ends);
+    if (r == 0 && has_setting_data) {
+        r = replica_check_setting_data(call, "ReplicationSettingData", terms->sync_type,
+                                       terms->remote);
+    }
+    if (r == 0 && terms->read_only != 0 && terms->engine == ENGINE_COPY) {
+        r = not_honoured(
+            call, "ReplicationSettingData", "ReadOnly",
+            "a target that is copied onto must be writable; one that shares the data of "
+            "its source (DesiredCopyMethodology 6) can be read-only.");
+    }
+    terms->copy_methodology =
+        terms->engine == ENGINE_LAYERS ? METHODOLOGY_COPY_ON_WRITE : METHODOLOGY_FULL_COPY;
+    return r;
 }
 
 /* ---- who may be copied onto whom ---- */
@@ -290,11 +377,12 @@ int replica_check_access_point(struct call *call, const char *parameter,
 static int check_usable(struct call *call, const char *parameter, const struct volume_row *volume)
 {
     if (volume->problem[0] != '\0') {
-        return call_fail_param(call, ERR_LUN_CHANGED, parameter,
-                               "/volumes/%s cannot be used: %.250s. Put the LUN right, then look at it "
-                               "again with ScsiScan; if what is there now is meant, name it with "
-                               "AddReplicationEntity.",
-                               volume->head.id, volume->problem);
+        return call_fail_param(
+            call, ERR_LUN_CHANGED, parameter,
+            "/volumes/%s cannot be used: %.250s. Put the LUN right, then look at it "
+            "again with ScsiScan; if what is there now is meant, name it with "
+            "AddReplicationEntity.",
+            volume->head.id, volume->problem);
     }
     return 0;
 }
@@ -359,11 +447,70 @@ static int find_busy(struct call *call, const char *column, const struct volume_
     return r < 0 ? call_fail_store(call, r) : r;
 }
 
+int replica_check_limit(struct call *call, const char *parameter, const struct volume_row *source,
+                        size_t n_more)
+{
+    struct condition where[] = {WHERE_TEXT("source_id", source->head.id),
+                                WHERE_NUM("copy_methodology", METHODOLOGY_COPY_ON_WRITE),
+                                WHERE_END};
+    uint64_t n;
+    int r = table_count(call->db, &sync_table, where, &n);
+
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    if (n + n_more > REPLICA_MAX_SHARING) {
+        return call_fail_param(call, ERR_LIMIT_REACHED, parameter,
+                               "/volumes/%s has %llu replicas that share its data, and %d is the "
+                               "limit. Return some to their pool, or detach them.",
+                               source->head.id, (unsigned long long)n, REPLICA_MAX_SHARING);
+    }
+    return 0;
+}
+
+int replica_check_idle(struct call *call, const char *parameter, const struct volume_row *volume)
+{
+    struct busy_check check = {.only_moving = true};
+    int r = check_usable(call, parameter, volume);
+
+    if (r == 0) {
+        r = find_busy(call, "target_id", volume, &check);
+        if (r == 1) {
+            return in_use(call, &check.found, "still being written as the target", volume);
+        }
+    }
+    if (r == 0) {
+        r = find_busy(call, "source_id", volume, &check);
+    }
+    return r == 1 ? in_use(call, &check.found, "still being copied as the source", volume) : r;
+}
+
+int replica_target_changed(struct call *call, const char *volume_id)
+{
+    struct condition where[] = {WHERE_TEXT("target_id", volume_id),
+                                WHERE_NUM("sync_type", SYNC_SNAPSHOT),
+                                WHERE_NUM("copy_state", STATE_SYNCHRONIZED), WHERE_END};
+    struct sync_row sync;
+    int r = table_find(call->db, &sync_table, where, &sync);
+
+    if (r == 0) {
+        sync.copy_state = STATE_SKEWED;
+        r = table_update(call->db, &sync_table, &sync);
+    }
+    return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
+}
+
 int replica_check_source(struct call *call, const char *parameter, const struct volume_row *source)
 {
     struct busy_check check = {.only_moving = true};
     int r = check_usable(call, parameter, source);
 
+    if (r == 0 && source->offline) {
+        return call_fail_param(call, ERR_ILLEGAL_STATE, parameter,
+                               "/volumes/%s is a replica that holds nothing now; Activate its "
+                               "relationship first.",
+                               source->head.id);
+    }
     if (r == 0) {
         r = find_busy(call, "target_id", source, &check);
     }
@@ -413,11 +560,12 @@ int replica_check_pair(struct call *call, const char *source_parameter,
                                "/volumes/%s is write protected by its system.", target->head.id);
     }
     if (target->size_bytes < source->size_bytes) {
-        return call_fail_param(call, ERR_TARGET_TOO_SMALL, target_parameter,
-                               "/volumes/%s has %llu bytes, the source %llu; the target must not be "
-                               "smaller.",
-                               target->head.id, (unsigned long long)target->size_bytes,
-                               (unsigned long long)source->size_bytes);
+        return call_fail_param(
+            call, ERR_TARGET_TOO_SMALL, target_parameter,
+            "/volumes/%s has %llu bytes, the source %llu; the target must not be "
+            "smaller.",
+            target->head.id, (unsigned long long)target->size_bytes,
+            (unsigned long long)source->size_bytes);
     }
     return 0;
 }

@@ -10,16 +10,23 @@
 #define SERVICE_REPLICA_H
 
 #include "service/jobs.h"
+#include "service/replica_states.h"
 #include "store/system.h"
 
 /* How a replica is to be made: of CopyType or SyncType and Mode, setting data, goals and waits. */
 struct replica_terms {
+    bool
+        of_copy_type; /* StorageConfigurationService: SyncType and Mode follow from CopyType and the elements */
     uint32_t sync_type;
     uint32_t mode;
     uint32_t copy_type;
     uint32_t replica_type;
     bool temporary;
+    enum replica_engine engine;
+    bool remote;                  /* an element is a LUN of another system */
+    uint32_t desired_methodology; /* 0: not said */
     uint32_t copy_methodology;
+    uint32_t read_only; /* 0: none */
     uint32_t copy_priority;
     uint32_t copy_recovery_mode;
     uint64_t bandwidth_limit;
@@ -33,22 +40,54 @@ struct replica_terms {
     bool must_create;
 };
 
+/* Both ends of a replica to be made, and what the call names them. */
+struct replica_ends {
+    const struct volume_row *source;
+    const struct volume_row *target; /* NULL: to be made, or taken from a pool */
+    const struct pool_row *pool;     /* for it; NULL: none is named */
+    const char *source_parameter;
+    const char *target_parameter;
+};
+
 /* The terms that CopyType (StorageConfigurationService) or SyncType and Mode (ReplicationService) say; the rest are defaults.
  * What this version does not make is 1 Not Supported. */
-int replica_terms_of_copy_type(struct call *call, uint32_t copy_type, struct replica_terms *ret_terms);
+int replica_terms_of_copy_type(struct call *call, uint32_t copy_type,
+                               struct replica_terms *ret_terms);
 int replica_terms_of_sync_type(struct call *call, uint32_t sync_type, uint32_t mode,
                                struct replica_terms *ret_terms);
-/* An embedded ReplicationSettingData, a StorageSetting, and a StorageSetting by reference; a value that cannot be honoured
- * is 1 Not Supported and names the property. parameter is the parameter's name. */
-int replica_terms_setting_data(struct call *call, const char *parameter, struct replica_terms *terms);
+/* An embedded ReplicationSettingData, a StorageSetting, and a StorageSetting by reference. parameter is the parameter's
+ * name. */
+int replica_terms_setting_data(struct call *call, const char *parameter,
+                               struct replica_terms *terms);
 int replica_terms_goal(struct call *call, const char *parameter, struct replica_terms *terms);
 int replica_terms_setting(struct call *call, const char *parameter, struct replica_terms *terms);
+/* A value of the ReplicationSettingData that replicas of that type cannot honour is 1 Not Supported and names the
+ * property. */
+int replica_check_setting_data(struct call *call, const char *parameter, uint32_t sync_type,
+                               bool remote);
+/* Once the elements are known: what makes the replica (engine), and what follows from that. Refuses what cannot be made of
+ * these elements, and setting data that cannot be honoured for them. */
+int replica_terms_complete(struct call *call, const struct replica_ends *ends,
+                           struct replica_terms *terms);
+/* Can the target share what the source has: hosted both, in one pool? pool_id is that of the target. */
+bool replica_can_share(const struct volume_row *source, const char *pool_id);
 /* WaitForCopyState of a creation (operation 0) or an operation: rule W3. */
 int replica_terms_wait(struct call *call, uint32_t operation, struct replica_terms *terms);
 
 /* SourceAccessPoint, TargetAccessPoint: NULL, or one of the system that has the volume (G19). */
 int replica_check_access_point(struct call *call, const char *parameter,
                                const struct volume_row *volume);
+/* As many replicas that share its layers as a volume may have; 0 in capabilities would be no limit. */
+enum { REPLICA_MAX_SHARING = 250 };
+/* limit_reached when source would have more of them, with n_more. */
+int replica_check_limit(struct call *call, const char *parameter, const struct volume_row *source,
+                        size_t n_more);
+
+/* May the content of the volume be replaced in an instant: does no copy read or write it now? */
+int replica_check_idle(struct call *call, const char *parameter, const struct volume_row *volume);
+/* The first change by a host since its content was set: a snapshot that was Synchronized is Skewed now. In a transaction. */
+int replica_target_changed(struct call *call, const char *volume_id);
+
 /* May source be read now (not while it is written as a target)? */
 int replica_check_source(struct call *call, const char *parameter, const struct volume_row *source);
 /* May source be copied onto target (A4, A13, A14, C10)? except: the relationship that is theirs already, or NULL. */

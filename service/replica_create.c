@@ -3,7 +3,8 @@
  * The methods that make replicas. All are the same three steps for one or several pairs:
  *
  *     terms     what is asked for: CopyType or SyncType, setting data, waits
- *     pairs     which source onto which target: given, or taken from a pool; everything is checked before anything is made
+ *     pairs     which source onto which target: given, or taken from a pool; each completes its terms, and everything is
+ *               checked before anything is made
  *     creation  relationships, and, unless nothing is to flow yet, one job with a copy for each
  */
 #include <errno.h>
@@ -22,6 +23,7 @@
 enum { PAIRS_MAX = 1024 };
 
 struct pair {
+    struct replica_terms terms;
     struct volume_row source;
     struct volume_row target;
     bool allocate;            /* the target is to be taken from a pool */
@@ -43,25 +45,27 @@ static int check_name(struct call *call, const char *parameter, const char *name
 
 /* ---- creation ---- */
 
-static int insert_sync(struct call *call, const struct replica_terms *terms, struct pair *pair)
+static int insert_sync(struct call *call, struct pair *pair)
 {
+    const struct replica_terms *terms = &pair->terms;
     uint64_t now = control_now_ms(call->control);
     struct sync_row sync = {
         .sync_type = terms->sync_type,
         .mode = terms->mode,
         .copy_type = terms->copy_type,
         .replica_type = terms->replica_type,
-        .remote = pair->source.kind == VOLUME_REMOTE || pair->target.kind == VOLUME_REMOTE,
-        .copy_state = terms->wait_for_copy_state == STATE_INACTIVE ? STATE_INACTIVE
-                                                                   : STATE_INITIALIZED,
+        .remote = terms->remote,
+        .copy_state =
+            terms->wait_for_copy_state == STATE_INACTIVE ? STATE_INACTIVE : STATE_INITIALIZED,
         .requested_copy_state = STATE_NOT_APPLICABLE,
-        .progress_status = terms->wait_for_copy_state == STATE_INACTIVE ? PROGRESS_DORMANT
-                                                                        : PROGRESS_COMPLETED,
+        .progress_status =
+            terms->wait_for_copy_state == STATE_INACTIVE ? PROGRESS_DORMANT : PROGRESS_COMPLETED,
         .temporary = terms->temporary,
         .created_target = pair->allocate,
         .copy_priority = terms->copy_priority,
         .copy_methodology = terms->copy_methodology,
         .copy_recovery_mode = terms->copy_recovery_mode,
+        .read_only = terms->read_only,
         .bandwidth_limit = terms->bandwidth_limit,
         .verify = terms->verify,
         .copied_bytes = pair->source.size_bytes,
@@ -69,8 +73,8 @@ static int insert_sync(struct call *call, const struct replica_terms *terms, str
     };
 
     if (terms->start) {
-        sync.requested_copy_state = terms->wait_for_copy_state != 0 ? terms->wait_for_copy_state
-                                                                     : STATE_NOT_APPLICABLE;
+        sync.requested_copy_state =
+            terms->wait_for_copy_state != 0 ? terms->wait_for_copy_state : STATE_NOT_APPLICABLE;
         sync.progress_status = PROGRESS_INITIALIZING;
     }
     strcpy(sync.source_id, pair->source.head.id);
@@ -174,13 +178,29 @@ static int create_pairs(struct call *call, const struct replica_terms *terms,
             r = 0;
         }
         if (r == 0) {
-            r = insert_sync(call, terms, &pairs[i]);
+            r = insert_sync(call, &pairs[i]);
         }
         if (r < 0) {
             return r;
         }
     }
     return 0;
+}
+
+/* Now that its elements are known. */
+static int complete_terms(struct call *call, const struct replica_terms *terms,
+                          const struct pool_row *pool, struct pair *pair)
+{
+    struct replica_ends ends = {
+        .source = &pair->source,
+        .target = pair->allocate ? NULL : &pair->target,
+        .pool = pool,
+        .source_parameter = pair->source_parameter,
+        .target_parameter = pair->target_parameter,
+    };
+
+    pair->terms = *terms;
+    return replica_terms_complete(call, &ends, &pair->terms);
 }
 
 /* ---- StorageConfigurationService ---- */
@@ -195,8 +215,8 @@ int method_create_replica(struct call *call)
         .source_parameter = "SourceElement",
     };
     const char *pool_path = args_text(call->args, "TargetPool");
-    int r = replica_terms_of_copy_type(
-        call, (uint32_t)args_number(call->args, "CopyType", 0), &terms);
+    int r =
+        replica_terms_of_copy_type(call, (uint32_t)args_number(call->args, "CopyType", 0), &terms);
 
     if (r == 0) {
         r = replica_terms_setting(call, "TargetSettingGoal", &terms);
@@ -210,6 +230,9 @@ int method_create_replica(struct call *call)
     }
     if (r == 0) {
         r = check_name(call, "ElementName", pair.element_name);
+    }
+    if (r == 0) {
+        r = complete_terms(call, &terms, pool_path != NULL ? &pool : NULL, &pair);
     }
     if (r == 0) {
         r = replica_check_source(call, "SourceElement", &pair.source);
@@ -227,9 +250,12 @@ int method_create_replica(struct call *call)
 /* What AttachReplica and the creating half of AttachOrModifyReplica share. */
 static int attach(struct call *call, const struct replica_terms *terms, struct pair *pair)
 {
-    int r = replica_check_pair(call, "SourceElement", &pair->source, "TargetElement", &pair->target,
-                               NULL);
+    int r = complete_terms(call, terms, NULL, pair);
 
+    if (r == 0) {
+        r = replica_check_pair(call, "SourceElement", &pair->source, "TargetElement", &pair->target,
+                               NULL);
+    }
     if (r == 0) {
         r = create_pairs(call, terms, NULL, pair, 1);
     }
@@ -241,8 +267,8 @@ static int attach(struct call *call, const struct replica_terms *terms, struct p
 
 static int attach_elements(struct call *call, struct pair *pair)
 {
-    int r = path_volume(call, "SourceElement", args_text(call->args, "SourceElement"),
-                        &pair->source);
+    int r =
+        path_volume(call, "SourceElement", args_text(call->args, "SourceElement"), &pair->source);
 
     return r < 0 ? r
                  : path_volume(call, "TargetElement", args_text(call->args, "TargetElement"),
@@ -252,9 +278,9 @@ static int attach_elements(struct call *call, struct pair *pair)
 int method_attach_replica(struct call *call)
 {
     struct replica_terms terms;
-    struct pair pair = {0};
-    int r = replica_terms_of_copy_type(
-        call, (uint32_t)args_number(call->args, "CopyType", 0), &terms);
+    struct pair pair = {.source_parameter = "SourceElement", .target_parameter = "TargetElement"};
+    int r =
+        replica_terms_of_copy_type(call, (uint32_t)args_number(call->args, "CopyType", 0), &terms);
 
     if (r == 0) {
         r = attach_elements(call, &pair);
@@ -330,7 +356,7 @@ static int modify_attached(struct call *call, const struct replica_terms *terms,
 int method_attach_or_modify_replica(struct call *call)
 {
     struct replica_terms terms;
-    struct pair pair = {0};
+    struct pair pair = {.source_parameter = "SourceElement", .target_parameter = "TargetElement"};
     struct sync_row sync;
     uint32_t copy_type = (uint32_t)args_number(call->args, "CopyType", 0);
     int r;
@@ -395,9 +421,9 @@ static int service_terms(struct call *call, struct replica_terms *terms)
 static int refuse_with_targets(struct call *call, const char *given, const char *name)
 {
     if (args_present(call->args, name)) {
-        return call_fail_param(call, ERR_BAD_VALUE, name,
-                               "%s is for targets that are chosen here; with %s it must be left out.",
-                               name, given);
+        return call_fail_param(
+            call, ERR_BAD_VALUE, name,
+            "%s is for targets that are chosen here; with %s it must be left out.", name, given);
     }
     return 0;
 }
@@ -406,10 +432,11 @@ static int check_supplier(struct call *call, const struct replica_terms *terms, 
                           const char *parameter)
 {
     if (terms->client_must_supply && !targets_given) {
-        return call_fail_param(call, ERR_MISSING_PARAMETER, parameter,
-                               "TargetElementSupplier 1 and 5 say that targets that exist are named; "
-                               "%s is missing.",
-                               parameter);
+        return call_fail_param(
+            call, ERR_MISSING_PARAMETER, parameter,
+            "TargetElementSupplier 1 and 5 say that targets that exist are named; "
+            "%s is missing.",
+            parameter);
     }
     if (terms->must_create && targets_given) {
         return call_fail_param(call, ERR_BAD_VALUE, parameter,
@@ -433,12 +460,16 @@ static int optional_pool(struct call *call, struct pool_row *ret_pool, const str
 }
 
 /* Checks that need all rows: everything is known to be right before anything is made. */
-static int check_pairs(struct call *call, struct pair *pairs, size_t n)
+static int check_pairs(struct call *call, const struct replica_terms *terms,
+                       const struct pool_row *pool, struct pair *pairs, size_t n)
 {
     int r = 0;
 
     for (size_t i = 0; i < n && r == 0; i++) {
-        r = replica_check_access_point(call, "SourceAccessPoint", &pairs[i].source);
+        r = complete_terms(call, terms, pool, &pairs[i]);
+        if (r == 0) {
+            r = replica_check_access_point(call, "SourceAccessPoint", &pairs[i].source);
+        }
         if (r == 0 && !pairs[i].allocate) {
             r = replica_check_access_point(call, "TargetAccessPoint", &pairs[i].target);
         }
@@ -502,7 +533,7 @@ int method_create_element_replica(struct call *call)
         r = optional_pool(call, &pool_row, &pool);
     }
     if (r == 0) {
-        r = check_pairs(call, &pair, 1);
+        r = check_pairs(call, &terms, pool, &pair, 1);
     }
     if (r == 0) {
         r = create_pairs(call, &terms, pool, &pair, 1);
@@ -543,11 +574,12 @@ static int list_counts(struct call *call, const struct replica_terms *terms, siz
                         (terms->unequal_lists == UNEQUAL_TARGET_LARGER && n < targets->n_items));
 
         if (!allowed) {
-            return call_fail_param(call, ERR_BAD_VALUE, "TargetElements",
-                                   "There are %zu targets for %zu sources; "
-                                   "ReplicationSettingData.UnequalListsAction can allow more sources "
-                                   "(3) or more targets (4).",
-                                   targets->n_items, n);
+            return call_fail_param(
+                call, ERR_BAD_VALUE, "TargetElements",
+                "There are %zu targets for %zu sources; "
+                "ReplicationSettingData.UnequalListsAction can allow more sources "
+                "(3) or more targets (4).",
+                targets->n_items, n);
         }
         n = n < targets->n_items ? n : targets->n_items;
     }
@@ -559,7 +591,7 @@ static int list_counts(struct call *call, const struct replica_terms *terms, siz
 static const char *item_text(const struct value *value, size_t i)
 {
     return value->present && i < value->n_items && value->items[i].present ? value->items[i].text
-                                                                            : NULL;
+                                                                           : NULL;
 }
 
 static int list_pair(struct call *call, size_t i, struct pair *pair)
@@ -573,7 +605,8 @@ static int list_pair(struct call *call, size_t i, struct pair *pair)
     snprintf(pair->target_parameter, sizeof(pair->target_parameter), "TargetElements[%zu]", i);
     if (source == NULL) {
         return call_fail_param(call, ERR_MISSING_PARAMETER, pair->source_parameter,
-                               "%s is null; each entry must name a volume.", pair->source_parameter);
+                               "%s is null; each entry must name a volume.",
+                               pair->source_parameter);
     }
     r = path_volume(call, pair->source_parameter, source, &pair->source);
     if (r < 0) {
@@ -629,9 +662,10 @@ int method_create_list_replica(struct call *call)
     int r = service_terms(call, &terms);
 
     if (r == 0 && args_number(call->args, "Consistency", 2) == 3) {
-        r = call_fail_param(call, ERR_NOT_SUPPORTED, "Consistency",
-                            "LUNs of other systems cannot be held at one moment; Consistency must be "
-                            "2 or left out.");
+        r = call_fail_param(
+            call, ERR_NOT_SUPPORTED, "Consistency",
+            "LUNs of other systems cannot be held at one moment; Consistency must be "
+            "2 or left out.");
     }
     if (r == 0 && targets_given) {
         static const char *const names[] = {"TargetSettingGoal", "TargetPool", "ElementNames"};
@@ -661,7 +695,7 @@ int method_create_list_replica(struct call *call)
         r = optional_pool(call, &pool_row, &pool);
     }
     if (r == 0) {
-        r = check_pairs(call, pairs, n);
+        r = check_pairs(call, &terms, pool, pairs, n);
     }
     if (r == 0) {
         r = create_pairs(call, &terms, pool, pairs, n);

@@ -84,8 +84,9 @@ static int reload(struct call *call, struct modification *mod)
     int r = table_get(call->db, &sync_table, mod->sync.head.id, &mod->sync);
 
     if (r == -ENOENT) {
-        return call_fail_param(call, ERR_ILLEGAL_STATE, "Operation",
-                               "The relationship ended by itself before the operation could be done.");
+        return call_fail_param(
+            call, ERR_ILLEGAL_STATE, "Operation",
+            "The relationship ended by itself before the operation could be done.");
     }
     return r < 0 ? call_fail_store(call, r) : 0;
 }
@@ -108,13 +109,13 @@ static int check_restore(struct call *call, const struct modification *mod,
     const struct sync_row *sync = &mod->sync;
 
     if (source->size_bytes > sync->copied_bytes && !mod->force) {
-        return call_fail_param(call, ERR_INCOMPATIBLE, "Operation",
-                               "/volumes/%s has grown since it was copied (%llu bytes then, %llu now); "
-                               "Restore gives back the first %llu only. With Force it does so and "
-                               "leaves the rest as it is.",
-                               source->head.id, (unsigned long long)sync->copied_bytes,
-                               (unsigned long long)source->size_bytes,
-                               (unsigned long long)sync->copied_bytes);
+        return call_fail_param(
+            call, ERR_INCOMPATIBLE, "Operation",
+            "/volumes/%s has grown since it was copied (%llu bytes then, %llu now); "
+            "Restore gives back the first %llu only. With Force it does so and "
+            "leaves the rest as it is.",
+            source->head.id, (unsigned long long)sync->copied_bytes,
+            (unsigned long long)source->size_bytes, (unsigned long long)sync->copied_bytes);
     }
     if (target->size_bytes > sync->copied_bytes) {
         target->size_bytes = sync->copied_bytes;
@@ -215,8 +216,7 @@ static int operation_abort(struct call *call, struct modification *mod)
         mod->sync.requested_copy_state = STATE_NOT_APPLICABLE;
         return store_sync(call, &mod->sync);
     }
-    return r < 0 ? call_fail_store(call, r)
-                 : sync_copy_stop(call, mod->sync.head.id, abort_done);
+    return r < 0 ? call_fail_store(call, r) : sync_copy_stop(call, mod->sync.head.id, abort_done);
 }
 
 static int operation_detach(struct call *call, struct modification *mod);
@@ -361,8 +361,7 @@ static int modify(struct call *call, struct modification *mod)
     case VERDICT_NOT_SUPPORTED:
         return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
                                "%s (%u) is not supported for a %s with CopyType %u.",
-                               operation_text(mod),
-                               mod->legacy != 0 ? mod->legacy : mod->operation,
+                               operation_text(mod), mod->legacy != 0 ? mod->legacy : mod->operation,
                                enum_text(&map_sync_type, sync->sync_type), sync->copy_type);
     case VERDICT_ILLEGAL:
         return refuse_state(call, mod, false);
@@ -398,8 +397,8 @@ static int modify(struct call *call, struct modification *mod)
 
 static int find_synchronization(struct call *call, struct modification *mod)
 {
-    return path_synchronization(call, "Synchronization",
-                                args_text(call->args, "Synchronization"), &mod->sync);
+    return path_synchronization(call, "Synchronization", args_text(call->args, "Synchronization"),
+                                &mod->sync);
 }
 
 int method_modify_replica_synchronization(struct call *call)
@@ -419,9 +418,15 @@ int method_modify_replica_synchronization(struct call *call)
                                "SyncPair goes with AddSyncPair and RemoveSyncPair of groups only.");
     }
     mod->terms.sync_type = mod->sync.sync_type;
+    mod->terms.engine = replica_engine_of(&mod->sync);
     mod->terms.copy_priority = mod->sync.copy_priority;
-    r = replica_terms_setting_data(call, "ReplicationSettingData", &mod->terms);
-    if (r == 0 && replica_operation_supported(mod->sync.sync_type, mod->operation)) {
+    r = replica_check_setting_data(call, "ReplicationSettingData", mod->sync.sync_type,
+                                   mod->sync.remote);
+    if (r == 0) {
+        r = replica_terms_setting_data(call, "ReplicationSettingData", &mod->terms);
+    }
+    if (r == 0 && replica_operation_supported(mod->sync.sync_type, replica_engine_of(&mod->sync),
+                                              mod->operation)) {
         r = replica_terms_wait(call, mod->operation, &mod->terms);
     }
     if (r < 0) {

@@ -97,7 +97,8 @@ static int wanted_pools(struct call *call, struct pool_row **ret_pools, size_t *
 
         snprintf(parameter, sizeof(parameter), "TargetPools[%zu]", i);
         if (!paths->items[i].present) {
-            return call_fail_param(call, ERR_MISSING_PARAMETER, parameter, "%s is null.", parameter);
+            return call_fail_param(call, ERR_MISSING_PARAMETER, parameter, "%s is null.",
+                                   parameter);
         }
         int r = path_pool(call, parameter, paths->items[i].text, &pools[i]);
 
@@ -110,7 +111,21 @@ static int wanted_pools(struct call *call, struct pool_row **ret_pools, size_t *
     return 0;
 }
 
+/* A LUN of another system that is free in its pool, or a hosted volume; for shared layers, one beside the source. */
+static bool suits_terms(const struct volume_row *volume, const struct volume_row *source,
+                        const struct replica_terms *terms)
+{
+    bool must_share = terms->sync_type == SYNC_SNAPSHOT ||
+                      terms->desired_methodology == METHODOLOGY_COPY_ON_WRITE;
+
+    if (volume->kind != VOLUME_HOSTED) {
+        return !must_share && !volume->allocated;
+    }
+    return !must_share || replica_can_share(source, volume->pool_id);
+}
+
 static bool is_candidate(const struct volume_row *volume, const struct volume_row *source,
+                         const struct replica_terms *terms,
                          const struct access_point_row *access_point, bool any_pool,
                          const struct pool_row *pools, size_t n_pools)
 {
@@ -121,7 +136,7 @@ static bool is_candidate(const struct volume_row *volume, const struct volume_ro
     }
     return in_pool && strcmp(volume->head.id, source->head.id) != 0 &&
            volume->size_bytes >= source->size_bytes && !volume->write_protected &&
-           !volume->allocated && volume->problem[0] == '\0' &&
+           suits_terms(volume, source, terms) && volume->problem[0] == '\0' &&
            (access_point == NULL || strcmp(volume->system_id, access_point->system_id) == 0);
 }
 
@@ -150,6 +165,11 @@ int method_get_available_target_elements(struct call *call)
     if (r == 0) {
         r = replica_terms_setting_data(call, "ReplicationSettingData", &terms);
     }
+    if (r == 0) {
+        struct replica_ends ends = {.source = &source, .source_parameter = "SourceElement"};
+
+        r = replica_terms_complete(call, &ends, &terms);
+    }
     if (r == 0 && access_point_path != NULL) {
         r = path_access_point(call, "TargetAccessPoint", access_point_path, &access_point_row);
         access_point = &access_point_row;
@@ -173,7 +193,7 @@ int method_get_available_target_elements(struct call *call)
     for (size_t i = 0; i < n && r == 0 && found < max; i++) {
         bool related;
 
-        if (is_candidate(&volumes[i], &source, access_point,
+        if (is_candidate(&volumes[i], &source, &terms, access_point,
                          !args_present(call->args, "TargetPools"), pools, n_pools)) {
             r = in_relationship(call, volumes[i].head.id, &related);
             if (r == 0 && !related) {

@@ -8,66 +8,45 @@
 
 #define BIT(state) (1u << (state))
 
-/* One row for each operation on a clone: the states it is legal from, those that need Force, and what may be waited for. */
+/* One row for each operation: the states it is legal from, those that need Force, and what may be waited for. */
 struct operation_row {
     uint32_t operation;
     uint32_t legal;
     uint32_t with_force;
-    bool removes;
     uint32_t only_copy_type; /* 0: any */
     uint32_t wait[6];
 };
 
 static const struct operation_row clone_operations[] = {
-    {OPERATION_ABORT,
-     BIT(STATE_INITIALIZED) | BIT(STATE_UNSYNCHRONIZED),
-     0,
-     false,
-     0,
-     {STATE_ABORTED}},
+    {OPERATION_ABORT, BIT(STATE_INITIALIZED) | BIT(STATE_UNSYNCHRONIZED), 0, 0, {STATE_ABORTED}},
     {OPERATION_ACTIVATE,
      BIT(STATE_INITIALIZED) | BIT(STATE_INACTIVE),
      0,
-     false,
      0,
      {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
     {OPERATION_DETACH,
      BIT(STATE_SYNCHRONIZED) | BIT(STATE_BROKEN) | BIT(STATE_INACTIVE) | BIT(STATE_ABORTED),
      BIT(STATE_UNSYNCHRONIZED),
-     true,
      0,
      {STATE_NOT_APPLICABLE}},
     {OPERATION_DISSOLVE,
      BIT(STATE_SYNCHRONIZED) | BIT(STATE_INACTIVE),
      0,
-     true,
      0,
      {STATE_NOT_APPLICABLE}},
     {OPERATION_RESYNC,
      BIT(STATE_SYNCHRONIZED) | BIT(STATE_BROKEN) | BIT(STATE_INACTIVE) | BIT(STATE_ABORTED),
      0,
-     false,
      0,
      {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
-    {OPERATION_RESTORE,
-     BIT(STATE_SYNCHRONIZED),
-     0,
-     false,
-     0,
-     {STATE_SYNCHRONIZED, STATE_INACTIVE}},
-    {OPERATION_RESUME,
-     BIT(STATE_SUSPENDED),
-     0,
-     false,
-     0,
-     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_RESTORE, BIT(STATE_SYNCHRONIZED), 0, 0, {STATE_SYNCHRONIZED, STATE_INACTIVE}},
+    {OPERATION_RESUME, BIT(STATE_SUSPENDED), 0, 0, {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
     {OPERATION_RETURN_TO_POOL,
      BIT(STATE_SYNCHRONIZED) | BIT(STATE_BROKEN) | BIT(STATE_INACTIVE) | BIT(STATE_ABORTED),
      0,
-     true,
      COPY_UNSYNC_ASSOC,
      {STATE_NOT_APPLICABLE}},
-    {OPERATION_SUSPEND, BIT(STATE_UNSYNCHRONIZED), 0, false, 0, {STATE_SUSPENDED}},
+    {OPERATION_SUSPEND, BIT(STATE_UNSYNCHRONIZED), 0, 0, {STATE_SUSPENDED}},
 };
 
 static const uint32_t clone_states[] = {
@@ -77,23 +56,145 @@ static const uint32_t clone_create_wait[] = {STATE_INITIALIZED, STATE_UNSYNCHRON
                                              STATE_SYNCHRONIZED, STATE_INACTIVE, 0};
 static const uint32_t no_states[] = {0};
 
-static const struct operation_row *operation_row(uint32_t sync_type, uint32_t operation)
+/* What rests, and is there. */
+#define SNAPSHOT_WHOLE                                                                             \
+    (BIT(STATE_SYNCHRONIZED) | BIT(STATE_FRACTURED) | BIT(STATE_SPLIT) | BIT(STATE_SKEWED))
+
+static const struct operation_row snapshot_operations[] = {
+    {OPERATION_ABORT, BIT(STATE_INITIALIZED) | BIT(STATE_UNSYNCHRONIZED), 0, 0, {STATE_ABORTED}},
+    {OPERATION_ACTIVATE,
+     BIT(STATE_INITIALIZED) | BIT(STATE_INACTIVE) | BIT(STATE_PREPARED),
+     0,
+     0,
+     {STATE_SYNCHRONIZED}},
+    {OPERATION_DEACTIVATE, BIT(STATE_SYNCHRONIZED) | BIT(STATE_SKEWED), 0, 0, {STATE_INACTIVE}},
+    {OPERATION_DETACH,
+     BIT(STATE_SYNCHRONIZED) | BIT(STATE_INACTIVE) | BIT(STATE_ABORTED) | BIT(STATE_SKEWED),
+     0,
+     0,
+     {STATE_NOT_APPLICABLE}},
+    {OPERATION_DISSOLVE,
+     BIT(STATE_SYNCHRONIZED) | BIT(STATE_INACTIVE) | BIT(STATE_ABORTED) | BIT(STATE_SKEWED),
+     0,
+     0,
+     {STATE_NOT_APPLICABLE}},
+    {OPERATION_RESYNC,
+     SNAPSHOT_WHOLE | BIT(STATE_BROKEN) | BIT(STATE_ABORTED),
+     0,
+     0,
+     {STATE_SYNCHRONIZED}},
+    {OPERATION_RESTORE, SNAPSHOT_WHOLE, 0, 0, {STATE_SYNCHRONIZED, STATE_INACTIVE}},
+    {OPERATION_RETURN_TO_POOL,
+     SNAPSHOT_WHOLE | BIT(STATE_INITIALIZED) | BIT(STATE_BROKEN) | BIT(STATE_INACTIVE) |
+         BIT(STATE_PREPARED) | BIT(STATE_ABORTED),
+     0,
+     0,
+     {STATE_NOT_APPLICABLE}},
+};
+static const uint32_t snapshot_states[] = {STATE_INITIALIZED, STATE_SYNCHRONIZED, STATE_INACTIVE,
+                                           STATE_ABORTED,     STATE_SKEWED,       0};
+static const uint32_t snapshot_create_wait[] = {STATE_INITIALIZED, STATE_SYNCHRONIZED,
+                                                STATE_INACTIVE, 0};
+
+static const struct operation_row layered_clone_operations[] = {
+    {OPERATION_ABORT, BIT(STATE_INITIALIZED) | BIT(STATE_UNSYNCHRONIZED), 0, 0, {STATE_ABORTED}},
+    {OPERATION_ACTIVATE,
+     BIT(STATE_INITIALIZED) | BIT(STATE_INACTIVE) | BIT(STATE_PREPARED),
+     0,
+     0,
+     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_DETACH,
+     BIT(STATE_SYNCHRONIZED) | BIT(STATE_BROKEN) | BIT(STATE_INACTIVE) | BIT(STATE_ABORTED) |
+         BIT(STATE_SKEWED),
+     BIT(STATE_UNSYNCHRONIZED),
+     0,
+     {STATE_NOT_APPLICABLE}},
+    {OPERATION_DISSOLVE,
+     BIT(STATE_SYNCHRONIZED) | BIT(STATE_INACTIVE),
+     0,
+     0,
+     {STATE_NOT_APPLICABLE}},
+    {OPERATION_RESYNC,
+     SNAPSHOT_WHOLE | BIT(STATE_BROKEN) | BIT(STATE_INACTIVE) | BIT(STATE_ABORTED),
+     0,
+     0,
+     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_RESTORE, SNAPSHOT_WHOLE, 0, 0, {STATE_SYNCHRONIZED, STATE_INACTIVE}},
+};
+static const uint32_t layered_clone_states[] = {STATE_INITIALIZED, STATE_SYNCHRONIZED,
+                                                STATE_INACTIVE, STATE_ABORTED, 0};
+
+/* A kind of relationship. */
+struct machine {
+    uint32_t sync_type;
+    enum replica_engine engine;
+    bool local;
+    bool remote;
+    const struct operation_row *operations;
+    size_t n_operations;
+    const uint32_t *states;
+    const uint32_t *create_wait;
+};
+
+static const struct machine machines[] = {
+    {SYNC_SNAPSHOT, ENGINE_LAYERS, true, false, snapshot_operations, ARRAY_LEN(snapshot_operations),
+     snapshot_states, snapshot_create_wait},
+    {SYNC_CLONE, ENGINE_LAYERS, true, false, layered_clone_operations,
+     ARRAY_LEN(layered_clone_operations), layered_clone_states, clone_create_wait},
+    {SYNC_CLONE, ENGINE_COPY, true, true, clone_operations, ARRAY_LEN(clone_operations),
+     clone_states, clone_create_wait},
+};
+
+static const struct machine *machine_of(uint32_t sync_type, enum replica_engine engine)
 {
-    if (sync_type != SYNC_CLONE) {
-        return NULL;
-    }
-    for (size_t i = 0; i < ARRAY_LEN(clone_operations); i++) {
-        if (clone_operations[i].operation == operation) {
-            return &clone_operations[i];
+    for (size_t i = 0; i < ARRAY_LEN(machines); i++) {
+        if (machines[i].sync_type == sync_type && machines[i].engine == engine) {
+            return &machines[i];
         }
     }
     return NULL;
 }
 
-enum operation_verdict replica_verdict(uint32_t sync_type, uint32_t copy_state, uint32_t operation,
-                                       uint32_t copy_type)
+const char *replica_engine_name(enum replica_engine engine)
 {
-    const struct operation_row *row = operation_row(sync_type, operation);
+    switch (engine) {
+    case ENGINE_COPY:
+        return "copy";
+    case ENGINE_LAYERS:
+        return "layers";
+    }
+    return "?";
+}
+
+enum replica_engine replica_engine_of(const struct sync_row *sync)
+{
+    return sync->copy_methodology == METHODOLOGY_COPY_ON_WRITE ? ENGINE_LAYERS : ENGINE_COPY;
+}
+
+bool replica_engine_possible(uint32_t sync_type, bool remote, enum replica_engine engine)
+{
+    const struct machine *machine = machine_of(sync_type, engine);
+
+    return machine != NULL && (remote ? machine->remote : machine->local);
+}
+
+static const struct operation_row *operation_row(uint32_t sync_type, enum replica_engine engine,
+                                                 uint32_t operation)
+{
+    const struct machine *machine = machine_of(sync_type, engine);
+
+    for (size_t i = 0; machine != NULL && i < machine->n_operations; i++) {
+        if (machine->operations[i].operation == operation) {
+            return &machine->operations[i];
+        }
+    }
+    return NULL;
+}
+
+enum operation_verdict replica_verdict(uint32_t sync_type, enum replica_engine engine,
+                                       uint32_t copy_state, uint32_t operation, uint32_t copy_type)
+{
+    const struct operation_row *row = operation_row(sync_type, engine, operation);
 
     if (row == NULL || (row->only_copy_type != 0 && row->only_copy_type != copy_type)) {
         return VERDICT_NOT_SUPPORTED;
@@ -106,8 +207,8 @@ enum operation_verdict replica_verdict(uint32_t sync_type, uint32_t copy_state, 
 
 enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t operation)
 {
-    enum operation_verdict verdict =
-        replica_verdict(sync->sync_type, sync->copy_state, operation, sync->copy_type);
+    enum operation_verdict verdict = replica_verdict(sync->sync_type, replica_engine_of(sync),
+                                                     sync->copy_state, operation, sync->copy_type);
     bool stopped = sync->copy_state == STATE_BROKEN || sync->copy_state == STATE_ABORTED;
 
     if (sync->source_incomplete && stopped) {
@@ -121,36 +222,48 @@ enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t 
     return verdict;
 }
 
-bool replica_operation_supported(uint32_t sync_type, uint32_t operation)
+bool replica_operation_supported(uint32_t sync_type, enum replica_engine engine, uint32_t operation)
 {
-    return operation_row(sync_type, operation) != NULL;
+    return operation_row(sync_type, engine, operation) != NULL;
 }
 
 bool replica_operation_removes(uint32_t operation)
 {
-    const struct operation_row *row = operation_row(SYNC_CLONE, operation);
-
-    return row != NULL && row->removes;
+    return operation == OPERATION_DETACH || operation == OPERATION_DISSOLVE ||
+           operation == OPERATION_RETURN_TO_POOL;
 }
 
-const uint32_t *replica_states(uint32_t sync_type)
+const uint32_t *replica_states(uint32_t sync_type, enum replica_engine engine)
 {
-    return sync_type == SYNC_CLONE ? clone_states : no_states;
+    const struct machine *machine = machine_of(sync_type, engine);
+
+    return machine != NULL ? machine->states : no_states;
 }
 
-const uint32_t *replica_wait_states(uint32_t sync_type, uint32_t operation)
+bool replica_host_accessible(enum replica_engine engine, uint32_t copy_state)
 {
+    /* Copies are made onto LUNs that we hide from nobody; what shares layers has nothing to show before its first moment. */
+    return engine == ENGINE_COPY || copy_state == STATE_SYNCHRONIZED || copy_state == STATE_SKEWED;
+}
+
+const uint32_t *replica_wait_states(uint32_t sync_type, enum replica_engine engine,
+                                    uint32_t operation)
+{
+    const struct machine *machine = machine_of(sync_type, engine);
+
     if (operation == 0) {
-        return sync_type == SYNC_CLONE ? clone_create_wait : no_states;
+        return machine != NULL ? machine->create_wait : no_states;
     }
-    const struct operation_row *row = operation_row(sync_type, operation);
+    const struct operation_row *row = operation_row(sync_type, engine, operation);
 
     return row == NULL ? no_states : row->wait;
 }
 
-bool replica_wait_state_allowed(uint32_t sync_type, uint32_t operation, uint32_t copy_state)
+bool replica_wait_state_allowed(uint32_t sync_type, enum replica_engine engine, uint32_t operation,
+                                uint32_t copy_state)
 {
-    for (const uint32_t *state = replica_wait_states(sync_type, operation); *state != 0; state++) {
+    for (const uint32_t *state = replica_wait_states(sync_type, engine, operation); *state != 0;
+         state++) {
         if (*state == copy_state) {
             return true;
         }
@@ -186,6 +299,7 @@ uint32_t replica_sync_state(uint32_t copy_state, uint32_t progress_status)
     case STATE_ABORTED:
         return 12;
     case STATE_INACTIVE:
+    case STATE_SKEWED: /* it is a moment of its own now, not that of the source */
         return 11;
     case STATE_SUSPENDED:
         return 9;
@@ -201,8 +315,10 @@ bool replica_sync_maintained(const struct sync_row *sync)
 
 bool replica_type_supported(uint32_t sync_type, uint32_t mode, bool remote)
 {
-    return sync_type == SYNC_CLONE && (mode == MODE_SYNCHRONOUS || mode == MODE_ASYNCHRONOUS) &&
-           remote;
+    bool mode_known = mode == MODE_SYNCHRONOUS || mode == MODE_ASYNCHRONOUS;
+
+    return mode_known && (replica_engine_possible(sync_type, remote, ENGINE_COPY) ||
+                          replica_engine_possible(sync_type, remote, ENGINE_LAYERS));
 }
 
 void replica_legal_text(const struct sync_row *sync, char *out, size_t size)

@@ -7,7 +7,7 @@
  * Ownership: constant.
  * Errors:    none.
  *
- * Clone (SyncType 8); smis.md 4.3. "wait" is what a create was told to wait for.
+ * Clone (SyncType 8) by a copy; smis.md 4.3. "wait" is what a create was told to wait for.
  *
  *      create, wait 2 ──▶ 2 Initialized ──Activate──┐
  *      create, wait 8 ──▶ 8 Inactive ─────Activate──┤
@@ -18,12 +18,32 @@
  *          └──Resync──▶ 3     │ └─Resync│ └───── 9 Suspended      └──Detach, Dissolve, Return──▶ gone
  *                      gave up▼         └Suspend──▶ 9
  *                         5 Broken
+ *
+ * Snapshot (SyncType 7), and a clone of a hosted volume that shares its layers: everything is done at once, so no state
+ * lasts while data moves. Only a snapshot is ever Skewed; a clone belongs to its hosts.
+ *
+ *      create, wait 2 ──▶ 2 Initialized ──Activate──┐  ┌──Resync, Restore──┐     hosts write to it
+ *            │                                      ▼  ▼                   │           │
+ *          Abort         create ──────────────▶ 4 Synchronized ────────────┴───▶ 13 Skewed ──Resync, Restore──▶ 4
+ *            ▼                                      ▲  │                               │
+ *      12 Aborted ──Resync──▶ 4                     │  └──Deactivate (snapshot)──▶ 8 ◀─┘
+ *      create, wait 8 ──▶ 8 Inactive ───Activate────┘      from all that rest: Detach, Dissolve, Return ──▶ gone
  */
 #ifndef SERVICE_REPLICA_STATES_H
 #define SERVICE_REPLICA_STATES_H
 
 #include "service/enums.h"
 #include "store/replica.h"
+
+/* What makes a replica, and with it which table applies. */
+enum replica_engine {
+    ENGINE_COPY,   /* a job copies it: CopyMethodology Full-Copy */
+    ENGINE_LAYERS, /* it shares the layers of its source: Copy-On-Write, in an instant */
+};
+const char *replica_engine_name(enum replica_engine engine);
+enum replica_engine replica_engine_of(const struct sync_row *sync);
+/* Is there a replica of that type that is made so? Local: both elements are hosted here. */
+bool replica_engine_possible(uint32_t sync_type, bool remote, enum replica_engine engine);
 
 enum operation_verdict {
     VERDICT_LEGAL,
@@ -33,25 +53,30 @@ enum operation_verdict {
 };
 
 /* May the operation be applied to a relationship of that type in that state? */
-enum operation_verdict replica_verdict(uint32_t sync_type, uint32_t copy_state, uint32_t operation,
-                                       uint32_t copy_type);
+enum operation_verdict replica_verdict(uint32_t sync_type, enum replica_engine engine,
+                                       uint32_t copy_state, uint32_t operation, uint32_t copy_type);
 /* The same for one relationship: while its source is incomplete (a Restore that did not come to its end), Restore is legal from
  * Broken and Aborted too, and Resync, which would copy the half-restored source over the good target, needs Force. */
 enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t operation);
 /* The operations that are there for a sync type at all. */
-bool replica_operation_supported(uint32_t sync_type, uint32_t operation);
+bool replica_operation_supported(uint32_t sync_type, enum replica_engine engine,
+                                 uint32_t operation);
 bool replica_operation_removes(uint32_t operation); /* the association is gone afterwards */
 /* The states a relationship of that type can be in, ended by 0. */
-const uint32_t *replica_states(uint32_t sync_type);
+const uint32_t *replica_states(uint32_t sync_type, enum replica_engine engine);
+/* May hosts use the target in that state? */
+bool replica_host_accessible(enum replica_engine engine, uint32_t copy_state);
 /* What WaitForCopyState takes: of a creation (operation 0) or of an operation; ended by 0. */
-const uint32_t *replica_wait_states(uint32_t sync_type, uint32_t operation);
-bool replica_wait_state_allowed(uint32_t sync_type, uint32_t operation, uint32_t copy_state);
+const uint32_t *replica_wait_states(uint32_t sync_type, enum replica_engine engine,
+                                    uint32_t operation);
+bool replica_wait_state_allowed(uint32_t sync_type, enum replica_engine engine, uint32_t operation,
+                                uint32_t copy_state);
 /* Is a relationship in that state as far as the one that was waited for, or beyond? */
 bool replica_wait_reached(uint32_t wanted, uint32_t copy_state);
 /* The legacy SyncState for a CopyState and ProgressStatus (smis.md 3.2). */
 uint32_t replica_sync_state(uint32_t copy_state, uint32_t progress_status);
 bool replica_sync_maintained(const struct sync_row *sync);
-/* Types that this version makes: SYNC_CLONE between volumes of other systems. */
+/* Types that this version makes: clones, and snapshots of hosted volumes. */
 bool replica_type_supported(uint32_t sync_type, uint32_t mode, bool remote);
 
 /* "Detach, Resync Replica" for refusals: the operations legal now. */

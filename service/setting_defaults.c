@@ -10,114 +10,168 @@
     .honours = SETTING_VALUES, .n_values = sizeof((uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t),   \
     .values = {__VA_ARGS__}
 #define DEFAULT(value) .has_default = true, .initial = (value)
+#define NOTHING        .honours = SETTING_NOTHING
+#define WHAT(text)     .what = (text)
 
 enum {
     PAIRING_EXACT_ORDER = 3,
-    METHODOLOGY_IMPLEMENTATION = 2,
-    METHODOLOGY_FULL_COPY = 3,
     SUPPLIER_IMPLEMENTATION = 4,
+    THIN_SAME_AS_SOURCE = 5,
     THIN_POOL_DECIDES = 6,
     THIN_IMPLEMENTATION = 7,
+    THIN_TO_THIN = 2,
     PRIORITY_NOT_MANAGED = 0,
     RECOVERY_AUTOMATIC = 2,
     RECOVERY_IMPLEMENTATION = 4,
     TARGET_IMPLEMENTATION = 2,
     TARGET_SAME_AS_SOURCE = 3,
+    READ_ONLY_TARGET = 3,
 };
+#define NO_MIRROR  "only mirrors have such a thing, and there are none in this version."
+#define NO_GROUPS  "there are no groups in this version."
+#define NO_PACKING "there is no compression."
 
-static const struct setting_defaults clone_defaults = {
-    .pairing = PAIRING_EXACT_ORDER,
-    .unequal_lists_action = UNEQUAL_ERROR,
-    .copy_methodology = METHODOLOGY_FULL_COPY,
-    .target_element_supplier = SUPPLIER_IMPLEMENTATION,
-    .thin_provisioning_policy = THIN_IMPLEMENTATION,
-    .on_group_or_list_error = ON_ERROR_STOP,
-    .copy_priority = PRIORITY_NOT_MANAGED,
-    .copy_recovery_mode = RECOVERY_AUTOMATIC,
-};
-
-static const struct setting_property clone_properties[] = {
+/* Of a copy from or to a LUN of another system. What differs for the others is below. */
+static const struct setting_property common[] = {
     {"InstanceID", .honours = SETTING_IGNORED},
     {"ElementName", .honours = SETTING_IGNORED},
     {"ConfigurationName", .honours = SETTING_IGNORED},
     {"ChangeableType", .honours = SETTING_IGNORED, DEFAULT(0)},
     /* By position: targets are chosen for it or given in it. */
-    {"Pairing", 9, DEFAULT(PAIRING_EXACT_ORDER), VALUES(2, PAIRING_EXACT_ORDER)},
-    /* There are no groups yet. */
-    {"UnequalGroupsAction", 6, SETTING_NOTHING, DEFAULT(UNEQUAL_ERROR)},
+    {"Pairing", 9, DEFAULT(PAIRING_EXACT_ORDER), VALUES(2, PAIRING_EXACT_ORDER),
+     WHAT("pairs are made by position (2 or 3).")},
+    {"UnequalGroupsAction", 6, NOTHING, DEFAULT(UNEQUAL_ERROR), WHAT(NO_GROUPS)},
     {"UnequalListsAction", 12, DEFAULT(UNEQUAL_ERROR),
-     VALUES(UNEQUAL_ERROR, UNEQUAL_SOURCE_LARGER, UNEQUAL_TARGET_LARGER)},
-    /* Between LUNs of other arrays every clone is a copy of all that is in use. */
+     VALUES(UNEQUAL_ERROR, UNEQUAL_SOURCE_LARGER, UNEQUAL_TARGET_LARGER), WHAT("2 to 4.")},
     {"DesiredCopyMethodology", 3, DEFAULT(METHODOLOGY_FULL_COPY),
-     VALUES(METHODOLOGY_IMPLEMENTATION, METHODOLOGY_FULL_COPY)},
-    /* A target that is named, or a free LUN of a pool; there is nothing to create one from. */
-    {"TargetElementSupplier", 7, DEFAULT(SUPPLIER_IMPLEMENTATION), VALUES(1, 2, 3, 4, 5)},
+     VALUES(METHODOLOGY_ANY, METHODOLOGY_FULL_COPY),
+     WHAT("copies from and to LUNs of other systems are full copies (2 or 3).")},
+    /* A target that is named, a free LUN of a pool, or a new volume. */
+    {"TargetElementSupplier", 7, DEFAULT(SUPPLIER_IMPLEMENTATION), VALUES(1, 2, 3, 4, 5),
+     WHAT("1 to 5.")},
     /* The array of the target decides whether it is thin, and whether it compresses. */
     {"ThinProvisioningPolicy", 8, DEFAULT(THIN_IMPLEMENTATION),
-     VALUES(THIN_POOL_DECIDES, THIN_IMPLEMENTATION)},
+     VALUES(THIN_POOL_DECIDES, THIN_IMPLEMENTATION),
+     WHAT("the target LUN decides about its provisioning (6 or 7).")},
     /* We do not see the writes of the hosts, so we cannot hold them. */
-    {"ConsistentPointInTime", 2, SETTING_NOTHING, DEFAULT(0)},
-    {"DeltaUpdateInterval", 13, SETTING_NOTHING},
-    {"DeltaUpdateBlocks", 14, SETTING_NOTHING},
-    {"Multihop", 4, DEFAULT(1), VALUES(1)},
-    {"OnGroupOrListError", 5, DEFAULT(ON_ERROR_STOP), VALUES(ON_ERROR_CONTINUE, ON_ERROR_STOP)},
-    {"CopyPriority", 0, DEFAULT(PRIORITY_NOT_MANAGED), VALUES(0, 1, 2, 3, 4)},
+    {"ConsistentPointInTime", 2, NOTHING, DEFAULT(0),
+     WHAT("volumes are not cut together in this version.")},
+    {"DeltaUpdateInterval", 13, NOTHING, WHAT(NO_MIRROR)},
+    {"DeltaUpdateBlocks", 14, NOTHING, WHAT(NO_MIRROR)},
+    {"Multihop", 4, DEFAULT(1), VALUES(1), WHAT("one hop only.")},
+    {"OnGroupOrListError", 5, DEFAULT(ON_ERROR_STOP), VALUES(ON_ERROR_CONTINUE, ON_ERROR_STOP),
+     WHAT("2 or 3.")},
+    {"CopyPriority", 0, DEFAULT(PRIORITY_NOT_MANAGED), VALUES(0, 1, 2, 3, 4), WHAT("0 to 4.")},
     /* A copy goes on by itself when the link is back; it never waits for somebody to resume it. */
     {"CopyRecoveryMode", 11, DEFAULT(RECOVERY_AUTOMATIC),
-     VALUES(RECOVERY_AUTOMATIC, RECOVERY_IMPLEMENTATION)},
+     VALUES(RECOVERY_AUTOMATIC, RECOVERY_IMPLEMENTATION),
+     WHAT("a copy goes on by itself when its LUN is back (2 or 4).")},
     /* Hosts write to the LUN, not through us: neither of the two can be kept. */
-    {"FailedCopyStopsHostIO", 10, SETTING_NOTHING, DEFAULT(0)},
-    {"ReadOnly", 15, SETTING_NOTHING},
-    {"StorageCompressionPolicy", 16, DEFAULT(7), VALUES(6, 7)},
-    {"AutoDelete", 21, SETTING_NOTHING, DEFAULT(0)},
-    {"TimeBeforeRemoval", 23, SETTING_NOTHING},
-    {"RRCHardwareCompressionEnabled", 20, SETTING_NOTHING, DEFAULT(0)},
-    {"RRCSoftwareCompressionEnabled", 19, SETTING_NOTHING, DEFAULT(0)},
-    {"TargetElementGoal", 18, DEFAULT(TARGET_IMPLEMENTATION), VALUES(TARGET_IMPLEMENTATION)},
+    {"FailedCopyStopsHostIO", 10, NOTHING, DEFAULT(0), WHAT(NO_MIRROR)},
+    {"ReadOnly", 15, NOTHING, WHAT("LUNs of other systems cannot be made read-only from here.")},
+    {"StorageCompressionPolicy", 16, DEFAULT(7), VALUES(6, 7),
+     WHAT("the target decides about compression (6 or 7).")},
+    {"AutoDelete", 21, NOTHING, DEFAULT(0), WHAT("replicas are kept until they are deleted.")},
+    {"TimeBeforeRemoval", 23, NOTHING, WHAT("replicas are kept until they are deleted.")},
+    {"RRCHardwareCompressionEnabled", 20, NOTHING, DEFAULT(0), WHAT(NO_PACKING)},
+    {"RRCSoftwareCompressionEnabled", 19, NOTHING, DEFAULT(0), WHAT(NO_PACKING)},
+    {"TargetElementGoal", 18, DEFAULT(TARGET_IMPLEMENTATION), VALUES(TARGET_IMPLEMENTATION),
+     WHAT("2; another goal is named by TargetSettingGoal.")},
     /* 3: from the pool that the source is in. */
     {"TargetElementResourcePool", 17, DEFAULT(TARGET_IMPLEMENTATION),
-     VALUES(TARGET_IMPLEMENTATION, TARGET_SAME_AS_SOURCE)},
-    {"ConsistencyExempt", 24, SETTING_NOTHING, DEFAULT(0)},
-    {"ConsistentAsyncCopy", 25, SETTING_NOTHING, DEFAULT(0)},
-    {"DesiredRPO", 26, SETTING_NOTHING},
-    {"MaximumSkew", 27, SETTING_NOTHING},
+     VALUES(TARGET_IMPLEMENTATION, TARGET_SAME_AS_SOURCE), WHAT("2 or 3.")},
+    {"ConsistencyExempt", 24, NOTHING, DEFAULT(0), WHAT(NO_GROUPS)},
+    {"ConsistentAsyncCopy", 25, NOTHING, DEFAULT(0), WHAT(NO_MIRROR)},
+    {"DesiredRPO", 26, NOTHING, WHAT(NO_MIRROR)},
+    {"MaximumSkew", 27, NOTHING, WHAT(NO_MIRROR)},
     /* ours */
-    {"BandwidthLimit", 0, SETTING_ANY, DEFAULT(0)},
-    {"Verify", 0, SETTING_ANY, DEFAULT(0)},
+    {"BandwidthLimit", 0, .honours = SETTING_ANY, DEFAULT(0)},
+    {"Verify", 0, .honours = SETTING_ANY, DEFAULT(0)},
 };
 
-const struct setting_property *setting_properties(uint32_t sync_type, size_t *ret_n)
+#define HOSTED_THIN                                                                                \
+    {                                                                                              \
+        "ThinProvisioningPolicy", 8, DEFAULT(THIN_IMPLEMENTATION),                                 \
+            VALUES(THIN_TO_THIN, THIN_SAME_AS_SOURCE, THIN_POOL_DECIDES, THIN_IMPLEMENTATION),     \
+            WHAT("hosted volumes are thin (2, 5 to 7).")                                           \
+    }
+#define HOSTED_READ_ONLY                                                                           \
+    {                                                                                              \
+        "ReadOnly", 15, VALUES(READ_ONLY_TARGET),                                                  \
+            WHAT("the target can be read-only for its hosts (3), the source cannot.")              \
+    }
+
+/* A snapshot shares what its source has; there is no other way to make one. */
+static const struct setting_property of_snapshots[] = {
+    {"DesiredCopyMethodology", 3, DEFAULT(METHODOLOGY_COPY_ON_WRITE),
+     VALUES(METHODOLOGY_ANY, METHODOLOGY_COPY_ON_WRITE),
+     WHAT("a snapshot shares the data of its source (2 or 6); SyncType Clone (8) can be a full "
+          "copy.")},
+    HOSTED_THIN,
+    HOSTED_READ_ONLY,
+};
+/* Both ends hosted here: shared layers where they can be, or bytes of its own. */
+static const struct setting_property of_local_clones[] = {
+    {"DesiredCopyMethodology", 3, DEFAULT(METHODOLOGY_ANY),
+     VALUES(METHODOLOGY_ANY, METHODOLOGY_FULL_COPY, METHODOLOGY_COPY_ON_WRITE),
+     WHAT("a clone of a hosted volume shares its data (6), is a full copy (3), or what is quicker "
+          "(2).")},
+    HOSTED_THIN,
+    HOSTED_READ_ONLY,
+};
+
+static const struct {
+    uint32_t sync_type;
+    bool remote;
+    const struct setting_property *differing;
+    size_t n;
+} types[] = {
+    {SYNC_SNAPSHOT, false, of_snapshots, ARRAY_LEN(of_snapshots)},
+    {SYNC_CLONE, false, of_local_clones, ARRAY_LEN(of_local_clones)},
+    {SYNC_CLONE, true, NULL, 0},
+};
+
+size_t setting_properties_count(void)
 {
-    *ret_n = sync_type == SYNC_CLONE ? ARRAY_LEN(clone_properties) : 0;
-    return clone_properties;
+    return ARRAY_LEN(common);
 }
 
-const struct setting_property *setting_property(uint32_t sync_type, const char *name)
+const struct setting_property *setting_property_at(uint32_t sync_type, bool remote, size_t i)
 {
-    size_t n;
-    const struct setting_property *properties = setting_properties(sync_type, &n);
+    CHECK(i < ARRAY_LEN(common));
+    for (size_t t = 0; t < ARRAY_LEN(types); t++) {
+        if (types[t].sync_type != sync_type || types[t].remote != remote) {
+            continue;
+        }
+        for (size_t k = 0; k < types[t].n; k++) {
+            if (strcmp(types[t].differing[k].name, common[i].name) == 0) {
+                return &types[t].differing[k];
+            }
+        }
+        return &common[i];
+    }
+    return NULL;
+}
 
-    for (size_t i = 0; i < n; i++) {
-        if (strcmp(properties[i].name, name) == 0) {
-            return &properties[i];
+const struct setting_property *setting_property(uint32_t sync_type, bool remote, const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(common); i++) {
+        if (strcmp(common[i].name, name) == 0) {
+            return setting_property_at(sync_type, remote, i);
         }
     }
     return NULL;
 }
 
-bool setting_honoured(uint32_t sync_type, const char *name, uint64_t value, bool given_text)
+bool setting_property_honours(const struct setting_property *property, uint64_t value,
+                              bool given_text)
 {
-    const struct setting_property *property = setting_property(sync_type, name);
-
-    if (property == NULL) {
-        return false;
-    }
     switch (property->honours) {
     case SETTING_ANY:
     case SETTING_IGNORED:
         return true;
     case SETTING_NOTHING:
-        return !given_text && property->has_default && property->initial == value;
+        return !given_text && (property->has_default ? property->initial == value : value == 0);
     case SETTING_VALUES:
         for (size_t i = 0; i < property->n_values; i++) {
             if (property->values[i] == value) {
@@ -127,9 +181,4 @@ bool setting_honoured(uint32_t sync_type, const char *name, uint64_t value, bool
         return false;
     }
     return false;
-}
-
-const struct setting_defaults *setting_defaults(uint32_t sync_type)
-{
-    return sync_type == SYNC_CLONE ? &clone_defaults : NULL;
 }

@@ -19,23 +19,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct setting_defaults {
-    uint32_t pairing;
-    uint32_t unequal_lists_action;
-    uint32_t copy_methodology;
-    uint32_t target_element_supplier;
-    uint32_t thin_provisioning_policy;
-    uint32_t on_group_or_list_error;
-    uint32_t copy_priority;
-    uint32_t copy_recovery_mode;
-    bool failed_copy_stops_host_io;
-    uint32_t read_only;       /* 0: none */
-    uint64_t bandwidth_limit; /* 0: none */
-    bool verify;
-};
-/* NULL for a sync type that is not made. */
-const struct setting_defaults *setting_defaults(uint32_t sync_type);
-
 /* A property of ReplicationSettingData. */
 enum setting_honours {
     SETTING_ANY,     /* any value */
@@ -52,14 +35,18 @@ struct setting_property {
     uint64_t initial; /* the default */
     size_t n_values;
     uint64_t values[SETTING_VALUES_MAX];
+    const char *what; /* for refusals: what there is instead */
 };
-/* All of them, in the order of the class. */
-const struct setting_property *setting_properties(uint32_t sync_type, size_t *ret_n);
-/* NULL: not a property of the class. */
-const struct setting_property *setting_property(uint32_t sync_type, const char *name);
 
-/* Can a property have that value (numbers and booleans; intervals and texts: pass 0 and given_text
- * true)? */
-bool setting_honoured(uint32_t sync_type, const char *name, uint64_t value, bool given_text);
+/* How many properties the class has. */
+size_t setting_properties_count(void);
+/* The i-th, in the order of the class, as replicas of that type take it. NULL for a type that is not made. */
+const struct setting_property *setting_property_at(uint32_t sync_type, bool remote, size_t i);
+/* NULL: not a property of the class. */
+const struct setting_property *setting_property(uint32_t sync_type, bool remote, const char *name);
+
+/* Can the property have that value? (Numbers and booleans; intervals and texts: pass 0 and given_text true.) */
+bool setting_property_honours(const struct setting_property *property, uint64_t value,
+                              bool given_text);
 
 #endif

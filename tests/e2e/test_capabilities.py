@@ -6,7 +6,8 @@ import pytest
 from contract import contract
 from process import MIB
 
-CLONES = (12, 13)  # Synchronous and Asynchronous Clone Remote
+MADE = (6, 7, 10, 11, 12, 13)  # snapshots of hosted volumes; clones of anything
+REMOTE = (12, 13)              # with a LUN of another system at one end at least
 
 
 def test_the_closed_form_of_replication_types(shared):
@@ -20,11 +21,13 @@ def test_the_closed_form_of_replication_types(shared):
                 assert (back["SyncType"], back["Mode"], back["LocalOrRemote"]) == (sync_type, mode, place)
 
 
-def test_only_remote_clones_are_announced(shared):
+def test_snapshots_and_clones_are_announced_and_mirrors_are_not(shared):
     capabilities = shared.client.get("/services/ReplicationServiceCapabilities")
-    assert set(capabilities["SupportedReplicationTypes"]) == set(CLONES)
+    assert set(capabilities["SupportedReplicationTypes"]) == set(MADE)
     peer = shared.client.get(shared.volume(size=MIB))["System"]
-    assert set(shared.client.method("GetSupportedReplicationTypesForSystem", {"System": peer})["SupportedReplicationTypes"]) == set(CLONES)
+    for system, types in ((peer, REMOTE), ("/systems/local", MADE)):
+        answer = shared.client.method("GetSupportedReplicationTypesForSystem", {"System": system})
+        assert set(answer["SupportedReplicationTypes"]) == set(types)
 
 
 @pytest.mark.parametrize("method,output", [
@@ -32,9 +35,9 @@ def test_only_remote_clones_are_announced(shared):
     ("GetSupportedConsistency", "SupportedConsistency"), ("GetSupportedListOperations", "SupportedListOperations"),
     ("GetSupportedThinProvisioningFeatures", "SupportedThinProvisioningFeatures"), ("GetSupportedListFeatures", "GroupFeatures")])
 def test_what_is_not_there_is_not_announced(shared, method, output):
-    """Mirrors and snapshots: an empty answer, or 1 Not Supported; never a list of what does not work."""
+    """Mirrors and remote snapshots: an empty answer, or 1 Not Supported; never a list of what does not work."""
     for number in contract().enums["ReplicationType"]:
-        if int(number) in CLONES:
+        if int(number) in MADE:
             shared.client.method(method, {"ReplicationType": int(number)}, expect=200)
             continue
         answer = shared.client.method(method, {"ReplicationType": int(number)}, expect=(200, 501))
@@ -112,6 +115,19 @@ def test_maxima_and_names(shared):
 def test_connection_features_of_portals(shared):
     point = shared.client.get(shared.volume(size=MIB))["AccessPoint"]
     assert isinstance(shared.client.method("GetSupportedConnectionFeatures", {"connection": point})["SupportedConnectionFeatures"], list)
+
+
+def test_each_kind_of_copy_has_its_capabilities(shared):
+    """StorageReplicationCapabilities: what is done by a job is in the asynchronous list too, what never is only in the other (C6)."""
+    service = shared.client.get("/services/StorageConfigurationService")
+    kinds = {each["SupportedSynchronizationType"]: each for each in service["StorageReplicationCapabilities"]}
+    assert set(kinds) == {4, 5, 6}  # UnSyncAssoc-Full, UnSyncAssoc-Delta, UnSyncUnAssoc
+    assert kinds[5]["SupportedAsynchronousActions"] == [] and kinds[5]["SupportedSynchronousActions"] == [2, 4, 6]
+    assert set(kinds[4]["SupportedAsynchronousActions"]) == {2, 3, 4, 5, 7}
+    assert set(kinds[6]["SupportedAsynchronousActions"]) == {2, 3, 4, 5, 6, 7}
+    assert kinds[5]["MaximumReplicasPerSource"] == 250
+    assert kinds[5]["SupportedModifyOperations"] == [2, 4, 5, 12, 13]  # no copy that could be suspended
+    assert kinds[6]["SupportedModifyOperations"] == [2, 4, 5, 8, 9, 12, 13]
 
 
 def test_the_configuration_service_tells_its_side(shared):

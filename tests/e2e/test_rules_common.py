@@ -74,7 +74,7 @@ def test_C5_return_value_1_is_a_combination_that_is_not_there_without_side_effec
     with shared.unchanged():
         for name, body, parameter in (
                 (CREATE, {"SyncType": "Mirror", "SourceElement": source, "TargetElement": target}, "SyncType"),
-                (CREATE, {"SyncType": "Snapshot", "SourceElement": source, "TargetElement": target}, "SyncType"),
+                (CREATE, {"SyncType": "Snapshot", "SourceElement": source, "TargetElement": target}, "SourceElement"),
                 ("CreateListReplica", {"SyncType": 6, "SourceElements": [source], "TargetElements": [target]}, "SyncType"),
                 ("CreateReplica", {"SourceElement": source, "CopyType": 2}, "CopyType"),
                 ("AttachReplica", {"SourceElement": source, "TargetElement": target, "CopyType": 3}, "CopyType"),
