@@ -6,12 +6,29 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 
 static sem_t asked;
+
+/* The last resort: a signal handler waits for nobody, not even for a log that nobody reads. */
+static void hard_end(int signal)
+{
+    (void)signal;
+    _exit(EXIT_HARD);
+}
+
+static void arm_last_resort(void)
+{
+    struct sigaction action = {.sa_handler = hard_end};
+    struct itimerval due = {
+        .it_value = {.tv_sec = ENDING_LAST_MS / 1000, .tv_usec = ENDING_LAST_MS % 1000 * 1000}};
+    sigaction(SIGALRM, &action, NULL);
+    setitimer(ITIMER_REAL, &due, NULL);
+}
 
 static void watch(const sigset_t *signals)
 {
@@ -43,8 +60,9 @@ static void *take_signals(void *arg)
         if (signal == SIGHUP) {
             log_info("smirrord SIGHUP is ignored; a new configuration needs a restart");
         } else if (signal == SIGTERM || signal == SIGINT) {
-            log_info("smirrord %s: ending", signal == SIGTERM ? "SIGTERM" : "SIGINT");
+            arm_last_resort();
             sem_post(&asked);
+            log_info("smirrord %s: ending", signal == SIGTERM ? "SIGTERM" : "SIGINT");
             watch(signals);
         }
     }

@@ -8,7 +8,9 @@
  *
  * All signals that we look at are blocked everywhere and taken by one thread. After the first
  * SIGTERM or SIGINT it waits 4.5 s; if the process is still there then, it ends with EXIT_HARD:
- * what was committed is safe, copies go on from their checkpoints at the next start.
+ * what was committed is safe, copies go on from their checkpoints at the next start. It says so in the
+ * log first; when that hangs too (standard error is a pipe that nobody reads), a timer ends the
+ * process after 4.75 s.
  */
 #ifndef DAEMON_ENDING_H
 #define DAEMON_ENDING_H
@@ -19,6 +21,7 @@ enum {
     EXIT_USAGE = 2,
     EXIT_HARD = 3,
     ENDING_MS = 4500,
+    ENDING_LAST_MS = 4750,
 };
 
 int ending_begin(void);

@@ -6,8 +6,8 @@
  * End:   ready file, HTTP takes nothing new, control stops (copies write their checkpoints, what
  * waits is answered), HTTP sends the last answers, data directory (unlocked).
  */
-#include <signal.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,8 +17,8 @@
 
 #include "api/json_out.h"
 #include "api/server.h"
-#include "base/sockaddr.h"
 #include "base/log.h"
+#include "base/sockaddr.h"
 #include "base/strbuf.h"
 #include "daemon/datadir.h"
 #include "daemon/ending.h"
@@ -214,21 +214,22 @@ static int start(struct daemon *daemon, struct error *error)
     return err;
 }
 
-static void stop(struct daemon *daemon)
+/* Also after a start that did not succeed: then some parts are not there. code: of the process. */
+static void stop(struct daemon *daemon, int code)
 {
-    bool hangs = false;
     if (daemon->server != NULL) {
         remove_ready_file(daemon);
         server_quiesce(daemon->server);
     }
-    if (daemon->control != NULL && control_stop(daemon->control) < 0) {
-        /* Some copies hang in their devices. What is committed is safe, and they go on from there.
-         */
-        log_warning("smirrord ended without waiting for its copies");
-        _exit(EXIT_ORDERLY);
-    }
+    bool hangs = daemon->control != NULL && control_stop(daemon->control) < 0;
     if (daemon->server != NULL) {
         server_stop(daemon->server);
+    }
+    if (hangs) {
+        /* Records and answers are in order, and copies go on from their checkpoints; only their devices
+         * do not let go of what control has, so it cannot be freed. The kernel unlocks the directory. */
+        log_warning("smirrord ended in order, without waiting for LUNs that do not answer");
+        _exit(code);
     }
     if (daemon->http_fd >= 0) {
         close(daemon->http_fd);
@@ -243,11 +244,6 @@ static void stop(struct daemon *daemon)
     free(daemon->tls_key);
     free(daemon->tls_client_ca);
     datadir_close(&daemon->dir);
-    if (hangs) {
-        /* Records and answers are in order; only devices of the data loops do not let go. */
-        log_warning("smirrord ended in order, without waiting for LUNs that do not answer");
-        _exit(EXIT_ORDERLY);
-    }
 }
 
 int main(int argc, char **argv)
@@ -286,10 +282,11 @@ int main(int argc, char **argv)
     } else {
         ending_wait();
     }
-    stop(&daemon);
+    int code = err == 0 ? EXIT_ORDERLY : EXIT_NO_START;
+    stop(&daemon, code);
     if (err == 0) {
         log_info("smirrord ended in order");
     }
     options_fini(&daemon.options);
-    return err == 0 ? EXIT_ORDERLY : EXIT_NO_START;
+    return code;
 }

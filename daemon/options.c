@@ -23,6 +23,7 @@
 /* What was found for each row: the text, and where it came from. */
 struct found {
     char *text;
+    bool given; /* not the default */
     char source[128];
 };
 
@@ -46,6 +47,7 @@ found_set(struct parse *parse, int row, const char *text, const char *fmt, ...)
 {
     struct found *found = &parse->found[row];
     va_list args;
+    found->given = text != option_rows[row].fallback;
     free(found->text);
     found->text = strdup(text);
     CHECK(found->text != NULL);
@@ -193,6 +195,13 @@ static int default_data(struct parse *parse, struct options *options,
                         char *(*env)(const char *name))
 {
     struct strbuf path = STRBUF_INIT;
+    const struct found *found = &parse->found[row_find("data", strlen("data"))];
+    if (found->given) {
+        return option_wrong(parse->message,
+                            "%s: the name of the data directory is empty; name one, or leave the "
+                            "option out for $XDG_STATE_HOME/smirror or ~/.local/state/smirror.",
+                            found->source);
+    }
     const char *state = env("XDG_STATE_HOME");
     const char *home = env("HOME");
     if (state != NULL && state[0] == '/') {

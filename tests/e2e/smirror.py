@@ -44,7 +44,7 @@ class Smirror:
     def http(self):
         return self.ready["http"]
 
-    def spawn(self, *more):
+    def spawn(self, *more, **popen):
         """Starts the process and does not wait for it."""
         self.starts += 1
         self.ready_file = self.directory / f"ready{self.starts}.json"
@@ -58,7 +58,7 @@ class Smirror:
             self.process = start_process(
                 [*self.before, str(SMIRRORD), "--data", str(self.data), "--http", "127.0.0.1:0", "--iscsi", "127.0.0.1:0",
                  "--ready-file", str(self.ready_file), *self.options, *more],
-                env=environment, cwd=self.directory, stdout=log, stderr=log, **self.user)
+                env=environment, cwd=self.directory, **{"stdout": log, "stderr": log, **popen}, **self.user)
 
     def start(self, *more):
         self.spawn(*more)

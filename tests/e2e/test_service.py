@@ -83,6 +83,20 @@ def test_a_wrong_option_ends_it_with_one_sentence(arguments, directory):
     assert "Sanitizer" not in done.stderr
 
 
+@pytest.mark.parametrize("way", ["option", "environment", "file"])
+def test_an_empty_name_of_the_data_directory_is_refused(directory, way):
+    """Else a variable of a script that is not set would mean the directory in the home."""
+    (directory / "conf").write_text("data =\n" if way == "file" else "")
+    environment = dict(os.environ, HOME=str(directory), SMIRROR_CONFIG=str(directory / "conf"))
+    if way == "environment":
+        environment["SMIRROR_DATA"] = ""
+    done = subprocess.run([SMIRRORD, "--http", "127.0.0.1:0", "--iscsi", "127.0.0.1:0", *(["--data="] if way == "option" else [])],
+                          capture_output=True, text=True, timeout=20 * SLOWNESS, env=environment)
+    assert done.returncode == 2, done
+    assert "data directory is empty" in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (directory / ".local").exists()
+
+
 def test_help_names_every_option_and_ends_well():
     done = subprocess.run([SMIRRORD, "--help"], capture_output=True, text=True, timeout=20 * SLOWNESS, check=True)
     for option in ("--data", "--http", "--iscsi", "--ready-file", "--config"):

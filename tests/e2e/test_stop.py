@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """SIGTERM ends the service in order within 5 seconds, whatever is going on, and a new start goes on."""
 
+import contextlib
+import fcntl
 import http.client
+import os
 import signal
 import socket
 import threading
@@ -31,6 +34,45 @@ def test_a_second_sigterm_does_no_harm(world):
     world.slow_clone(source, target)
     world.smirror.process.send_signal(signal.SIGTERM)
     world.smirror.stop()
+
+
+def test_sigterm_ends_it_although_nobody_reads_its_log(make_service):
+    """Every thread that says something hangs then; the end does not wait for them."""
+    service = make_service("--log-level", "debug", start=False)
+    reading, writing = os.pipe()
+    fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+    os.set_blocking(reading, False)
+    try:
+        service.spawn(stderr=writing)
+        end = time.monotonic() + 15 * SLOWNESS
+        while not service.ready_file.exists():
+            assert time.monotonic() < end and service.process.poll() is None
+            try:
+                os.read(reading, 4096)
+            except BlockingIOError:
+                time.sleep(0.005)
+        service.wait_ready()
+        asked = threading.Event()
+
+        def ask():
+            """Until the pipe is full and no request is answered any more."""
+            client = Client(service.http, service.client.token, timeout=2 * SLOWNESS)
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                while True:
+                    client.get("/healthz")
+            asked.set()
+
+        threading.Thread(target=ask).start()
+        assert asked.wait(30 * SLOWNESS)
+        began = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        code = service.process.wait(5 * SLOWNESS)
+        assert code == 3, "it could not end in order"
+        assert time.monotonic() - began < 5 * SLOWNESS
+    finally:
+        os.close(reading)
+        os.close(writing)
+    service.process = None
 
 
 def test_sigterm_under_load_ends_it_in_time_and_a_new_start_goes_on(world):
