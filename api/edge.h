@@ -23,6 +23,7 @@
 #include "api/read_cache.h"
 #include "service/call.h"
 #include "service/control.h"
+#include "service/readiness.h"
 
 enum { EDGE_READERS_MAX = 16 };
 
@@ -38,6 +39,7 @@ struct edge {
     unsigned waiting_max;     /* suspended calls, and as many waits for jobs */
     atomic_uint job_waits;    /* of the waiting: GET ?wait= */
     struct control *control;
+    struct readiness readiness; /* control's */
     struct metrics metrics;
 
     _Atomic bool closed;

@@ -5,11 +5,11 @@
 #include <gnutls/crypto.h>
 #include <gnutls/gnutls.h>
 #include <inttypes.h>
-#include <sys/socket.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <time.h>
 
 #include "api/answer.h"
@@ -18,14 +18,16 @@
 #include "api/reads.h"
 #include "base/check.h"
 #include "base/log.h"
+#include "base/sockaddr.h"
 
 enum { WAIT_SLICE_MS = 1000 };
 
 enum phase {
     PHASE_HEADERS,
     PHASE_BODY,
-    PHASE_CALLING,  /* suspended: control has the call */
-    PHASE_JOB_WAIT, /* suspended: control has the waiter */
+    PHASE_CALLING,   /* suspended: control has the call */
+    PHASE_JOB_WAIT,  /* suspended: control has the waiter */
+    PHASE_READINESS, /* suspended: control has the ask */
     PHASE_ANSWERED,
 };
 
@@ -41,11 +43,13 @@ struct request {
     enum verb verb;
     char idempotency_key[IDEMPOTENCY_KEY_MAX + 1];
     struct error error; /* what the checks found */
+    bool last;          /* nothing that follows on the connection can be understood */
     struct strbuf body;
     uint64_t received;
     struct call *call;
     struct job_waiter waiter;
     uint64_t wait_until_ns;
+    struct readiness_ask ask;
     int status;
 };
 
@@ -69,7 +73,7 @@ static uint64_t now_ns(void)
 struct request *request_new(struct edge *edge, const char *raw_uri)
 {
     struct request *request = calloc(1, sizeof(*request));
-    char *uri = strdup(raw_uri);
+    char *uri = strdup(raw_uri != NULL ? raw_uri : "");
     if (request == NULL || uri == NULL) {
         free(request);
         free(uri);
@@ -91,12 +95,14 @@ void request_done(struct request *request)
         uint64_t ns = now_ns() - request->begun_ns;
         metrics_count(&edge->metrics, route_template(&request->route), request->status, ns);
         log_debug("http[%s %.*s] %d in %" PRIu64 " us", verb_name(request->verb),
-                  (int)strcspn(request->raw_uri, "?"), request->raw_uri, request->status, ns / 1000);
+                  (int)strcspn(request->raw_uri, "?"), request->raw_uri, request->status,
+                  ns / 1000);
     }
     if (request->phase == PHASE_JOB_WAIT) {
         atomic_fetch_sub_explicit(&edge->job_waits, 1, memory_order_relaxed);
     }
-    if (request->phase == PHASE_CALLING || request->phase == PHASE_JOB_WAIT) {
+    if (request->phase == PHASE_CALLING || request->phase == PHASE_JOB_WAIT ||
+        request->phase == PHASE_READINESS) {
         /* Resumed, but the client had gone. */
         atomic_fetch_sub_explicit(&edge->metrics.waiting, 1, memory_order_relaxed);
     }
@@ -133,8 +139,13 @@ static void add_headers(struct request *request, const struct reply *reply,
         add_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer");
     } else if (reply->status == MHD_HTTP_METHOD_NOT_ALLOWED) {
         add_header(response, MHD_HTTP_HEADER_ALLOW, request->route.allow);
+    } else if (reply->status == MHD_HTTP_UNSUPPORTED_MEDIA_TYPE) {
+        add_header(response, MHD_HTTP_HEADER_ACCEPT_ENCODING, "identity");
     } else if (reply->status == MHD_HTTP_SERVICE_UNAVAILABLE) {
         add_header(response, MHD_HTTP_HEADER_RETRY_AFTER, "1");
+    }
+    if (request->last) {
+        add_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
     }
 }
 
@@ -206,18 +217,42 @@ static bool client_certificate_good(struct MHD_Connection *connection)
            gnutls_certificate_verify_peers2(info->tls_session, &status) == 0 && status == 0;
 }
 
-static int check_host(struct request *request, const struct headers *headers)
+/* HTTP/1.0 knows no Host. No browser speaks it, so no page can make one do so: on a loopback address
+ * it needs none. */
+static int check_no_host(struct request *request, const struct headers *headers,
+                         const char *version)
+{
+    if (strcmp(version, MHD_HTTP_VERSION_1_0) != 0) {
+        return error_set(&request->error, ERR_BAD_REQUEST, "The Host header is missing.");
+    }
+    if (headers->origin != NULL || !sockaddr_is_loopback(&request->edge->access.listen)) {
+        return error_set(&request->error, ERR_BAD_REQUEST,
+                         "The Host header is missing; without it HTTP/1.0 is only taken on a "
+                         "loopback address, and without an Origin.");
+    }
+    return 0;
+}
+
+static int check_host(struct request *request, const struct headers *headers, const char *version)
 {
     const struct access *access = &request->edge->access;
     struct sockaddr_storage near;
     const struct sockaddr_storage *local = NULL;
     if (headers->host == NULL) {
-        return error_set(&request->error, ERR_FORBIDDEN_HOST, "The Host header is missing.");
+        int err = check_no_host(request, headers, version);
+        if (err != 0) {
+            return err;
+        }
     }
-    bool host = access_host_allowed(access, headers->host, NULL);
+    /* RFC 9112 3.2.2: the host of the absolute form counts, not the header. */
+    const char *name = uri_authority(&request->arena, request->raw_uri);
+    if (name == NULL) {
+        name = headers->host;
+    }
+    bool host = name == NULL || access_host_allowed(access, name, NULL);
     if (!host && near_end(request->connection, &near)) {
         local = &near;
-        host = access_host_allowed(access, headers->host, local);
+        host = access_host_allowed(access, name, local);
     }
     if (!host) {
         return error_set(&request->error, ERR_FORBIDDEN_HOST,
@@ -237,6 +272,13 @@ static int check_body_headers(struct request *request, const struct headers *hea
 {
     if (!has_body) {
         return 0;
+    }
+    if (headers->content_encoding != NULL &&
+        strcasecmp(headers->content_encoding, "identity") != 0) {
+        return error_set(
+            &request->error, ERR_UNSUPPORTED_MEDIA,
+            "The body has the Content-Encoding '%.40s'; send it as it is, without one.",
+            headers->content_encoding);
     }
     if (headers->content_type == NULL || !content_type_is_json(headers->content_type)) {
         return error_set(
@@ -265,18 +307,8 @@ static int check_idempotency_key(struct request *request, const struct headers *
     return 0;
 }
 
-/* RFC 9112 6.1: two lengths are a trap for whoever stands between us and the client. */
-static int check_framing(struct request *request, const struct headers *headers)
-{
-    if (headers->transfer_encoding != NULL && headers->content_length != NULL) {
-        return error_set(&request->error, ERR_BAD_REQUEST,
-                         "A request has Content-Length or Transfer-Encoding, not both.");
-    }
-    return 0;
-}
-
-static int check_headers(struct request *request, const struct headers *headers, bool has_body,
-                         uint64_t announced)
+static int check_headers(struct request *request, const struct headers *headers,
+                         const char *version, bool has_body, uint64_t announced)
 {
     struct edge *edge = request->edge;
     struct error path_error = {0};
@@ -285,10 +317,7 @@ static int check_headers(struct request *request, const struct headers *headers,
         return error_set(error, ERR_UNAUTHORIZED,
                          "A client certificate of the configured authority is needed.");
     }
-    int err = check_host(request, headers);
-    if (err == 0) {
-        err = check_framing(request, headers);
-    }
+    int err = check_host(request, headers, version);
     if (err != 0) {
         return err;
     }
@@ -317,16 +346,17 @@ static int check_headers(struct request *request, const struct headers *headers,
     return err;
 }
 
-static enum MHD_Result step_headers(struct request *request, const char *verb)
+static enum MHD_Result step_headers(struct request *request, const char *verb, const char *version)
 {
     struct headers headers;
     uint64_t announced = 0;
     request->verb = verb_parse(verb);
-    int err = headers_read(request->connection, &headers, &request->error);
-    bool has_body = headers_body(&headers, &announced);
-    if (err == 0) {
-        err = check_headers(request, &headers, has_body, announced);
+    if (headers_read(request->connection, &request->arena, &headers, &request->error) != 0) {
+        request->last = true;
+        return send_problem(request, &request->error);
     }
+    bool has_body = headers_body(&headers, &announced);
+    int err = check_headers(request, &headers, version, has_body, announced);
     request->phase = PHASE_BODY;
     if (err != 0 && has_body &&
         (headers.expect != NULL || (announced != UINT64_MAX && announced > REQUEST_DRAIN_MAX))) {
@@ -523,6 +553,12 @@ static int read_into(struct request *request, struct reply *reply)
     struct error *error = &request->error;
     switch (route->kind) {
     case ROUTE_READYZ:
+        if (request->ask.err != 0) {
+            return error_set(error, ERR_NOT_READY,
+                             "The records cannot be written: %s. Calls that change something fail "
+                             "until they can.",
+                             readiness_text(request->ask.err));
+        }
         strbuf_puts(&reply->body, "{\"Status\":\"ready\"}");
         return read_ready(edge, error);
     case ROUTE_METRICS:
@@ -561,6 +597,26 @@ static bool wait_for_job(struct request *request, uint64_t wait_ms)
     return true;
 }
 
+static void readiness_known(struct readiness_ask *ask)
+{
+    struct request *request = ask->arg;
+    MHD_resume_connection(request->connection);
+}
+
+/* Inside the gate. */
+static int ask_readiness(struct request *request)
+{
+    struct edge *edge = request->edge;
+    if (too_many_waiting(edge)) {
+        return error_set(&request->error, ERR_OVERLOADED,
+                         "More than %u requests are waiting; try again.", edge->waiting_max);
+    }
+    request->ask = (struct readiness_ask){.fn = readiness_known, .arg = request};
+    suspend(request, PHASE_READINESS);
+    readiness_ask(&edge->readiness, edge->control, &request->ask);
+    return 0;
+}
+
 /* resumed: what was to be waited for is over. */
 static enum MHD_Result answer_read(struct request *request, bool resumed)
 {
@@ -590,13 +646,17 @@ static enum MHD_Result answer_read(struct request *request, bool resumed)
             edge_leave(edge);
             return MHD_YES;
         }
+        if (route->kind == ROUTE_READYZ && !resumed && ask_readiness(request) == 0) {
+            edge_leave(edge);
+            return MHD_YES;
+        }
         err = request->error.code != ERR_NONE ? -EIO : read_into(request, &reply);
         edge_leave(edge);
     }
     if (err != 0) {
         strbuf_fini(&reply.body);
-        if (route->kind == ROUTE_READYZ) {
-            error_set(&request->error, ERR_SHUTTING_DOWN, "The records do not answer now.");
+        if (route->kind == ROUTE_READYZ && request->error.code == ERR_STORE_FAILED) {
+            error_set(&request->error, ERR_NOT_READY, "The records do not answer now.");
         }
         return send_problem(request, &request->error);
     }
@@ -606,12 +666,13 @@ static enum MHD_Result answer_read(struct request *request, bool resumed)
 /* ---- the steps */
 
 enum MHD_Result request_step(struct request *request, struct MHD_Connection *connection,
-                             const char *verb, const char *upload, size_t *upload_size)
+                             const char *verb, const char *version, const char *upload,
+                             size_t *upload_size)
 {
     request->connection = connection;
     switch (request->phase) {
     case PHASE_HEADERS:
-        return step_headers(request, verb);
+        return step_headers(request, verb, version);
     case PHASE_BODY:
         if (*upload_size > 0) {
             return step_upload(request, upload, upload_size);
@@ -627,6 +688,9 @@ enum MHD_Result request_step(struct request *request, struct MHD_Connection *con
         return end_call(request);
     case PHASE_JOB_WAIT:
         atomic_fetch_sub_explicit(&request->edge->job_waits, 1, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&request->edge->metrics.waiting, 1, memory_order_relaxed);
+        return answer_read(request, true);
+    case PHASE_READINESS:
         atomic_fetch_sub_explicit(&request->edge->metrics.waiting, 1, memory_order_relaxed);
         return answer_read(request, true);
     case PHASE_ANSWERED:

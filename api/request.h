@@ -9,11 +9,12 @@
  *     HEADERS ─▶ BODY ─▶ (dispatch) ─▶ ANSWERED
  *        │                 │   ▲
  *        │ no use to       ▼   │ resumed
- *        │ read on     CALLING, JOB_WAIT (suspended)
+ *        │ read on     CALLING, JOB_WAIT, READINESS (suspended)
  *        └───────────────────────▶ ANSWERED
  *
- * The checks, in their order, the first that fails gives the answer: client certificate (401), Host
- * and Origin (403), token (401), path (404, 414, 400), verb (405), content type (415), announced
+ * The checks, in their order, the first that fails gives the answer: the form of the headers and
+ * where the body ends (400, 501; the connection is closed), client certificate (401), Host and Origin
+ * (400, 403), token (401), path (404, 414, 400), verb (405), content coding and type (415), announced
  * size (413), Idempotency-Key (400); after the body: size (413), JSON (400), names, types and
  * values (400). The body of a request that has failed is read and thrown away, up to a limit: a
  * client that is still sending would not see the answer otherwise.
@@ -36,7 +37,8 @@ struct request;
 struct request *request_new(struct edge *edge, const char *raw_uri);
 /* What libmicrohttpd calls again and again until there is an answer. */
 enum MHD_Result request_step(struct request *request, struct MHD_Connection *connection,
-                             const char *verb, const char *upload, size_t *upload_size);
+                             const char *verb, const char *version, const char *upload,
+                             size_t *upload_size);
 void request_done(struct request *request);
 
 #endif

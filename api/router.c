@@ -134,6 +134,51 @@ int route_match(const struct uri *uri, struct route *ret_route, struct error *er
     return err;
 }
 
+/* What is done to the objects of a collection is done by methods: where they are. */
+static const char *const where_to_act[COLLECTION_COUNT] = {
+    [COLLECTION_SYSTEMS] =
+        "A system comes with POST /services/ReplicationService/AddServiceAccessPoint.",
+    [COLLECTION_POOLS] =
+        "Use POST /services/StorageConfigurationService/CreateOrModifyStoragePool, and "
+        "POST /services/StorageConfigurationService/DeleteStoragePool.",
+    [COLLECTION_VOLUMES] =
+        "A LUN is added with POST /services/ReplicationService/AddReplicationEntity or "
+        "POST /services/StorageConfigurationService/ScsiScan, and forgotten with DELETE "
+        "/volumes/{id}.",
+    [COLLECTION_SYNCHRONIZATIONS] =
+        "Use POST /services/ReplicationService/CreateElementReplica to make one, and "
+        "POST /services/ReplicationService/ModifyReplicaSynchronization for all that is done to "
+        "it.",
+    [COLLECTION_ACCESS_POINTS] =
+        "A portal is added with POST /services/ReplicationService/AddServiceAccessPoint, and "
+        "forgotten with DELETE /accesspoints/{id}.",
+    [COLLECTION_JOBS] = "Use POST /jobs/{id}/RequestStateChange, and DELETE /jobs/{id} when it has "
+                        "ended.",
+    [COLLECTION_SERVICES] = "A method is called with POST /services/{service}/{Method}.",
+};
+
+static const char *hint(const struct route *route)
+{
+    const char *text = NULL;
+    switch (route->kind) {
+    case ROUTE_SERVICES:
+    case ROUTE_SERVICE:
+        text = where_to_act[COLLECTION_SERVICES];
+        break;
+    case ROUTE_LIST:
+    case ROUTE_OBJECT:
+        text = where_to_act[route->collection];
+        break;
+    case ROUTE_SERVICE_METHOD:
+    case ROUTE_OBJECT_METHOD:
+        text = "A method is called with POST; GET /services lists them with their parameters.";
+        break;
+    default:
+        break;
+    }
+    return text != NULL ? text : "";
+}
+
 int route_check_verb(const struct route *route, enum verb verb, struct error *error)
 {
     bool taken = false;
@@ -151,9 +196,10 @@ int route_check_verb(const struct route *route, enum verb verb, struct error *er
     case VERB_OTHER:
         break;
     }
-    return taken
-               ? 0
-               : error_set(error, ERR_METHOD_NOT_ALLOWED, "This resource takes %s.", route->allow);
+    const char *more = hint(route);
+    return taken ? 0
+                 : error_set(error, ERR_METHOD_NOT_ALLOWED, "This resource takes %s.%s%s",
+                             route->allow, more[0] != '\0' ? " " : "", more);
 }
 
 bool route_is_open(const struct route *route)

@@ -3,8 +3,10 @@
 
 #include <stdbool.h>
 #include <string.h>
+#include <strings.h>
 
 #include "api/utf8.h"
+#include "base/check.h"
 #include "base/strbuf.h"
 
 static int hex_digit(char c)
@@ -114,6 +116,25 @@ static int parse_query(struct arena *arena, const char *query, struct uri *uri, 
     return 0;
 }
 
+/* Where the authority of the absolute form begins; NULL: it is another form. */
+static const char *after_scheme(const char *raw)
+{
+    static const char *const schemes[] = {"http://", "https://"};
+    for (size_t i = 0; i < ARRAY_LEN(schemes); i++) {
+        size_t len = strlen(schemes[i]);
+        if (strncasecmp(raw, schemes[i], len) == 0) {
+            return raw + len;
+        }
+    }
+    return NULL;
+}
+
+const char *uri_authority(struct arena *arena, const char *raw)
+{
+    const char *authority = after_scheme(raw);
+    return authority != NULL ? arena_strndup(arena, authority, strcspn(authority, "/?#")) : NULL;
+}
+
 int uri_parse(struct arena *arena, const char *raw, struct uri *ret_uri, struct error *error)
 {
     struct uri uri = {0};
@@ -121,8 +142,17 @@ int uri_parse(struct arena *arena, const char *raw, struct uri *ret_uri, struct 
         return error_set(error, ERR_URI_TOO_LONG, "A request target has at most %d bytes.",
                          URI_LEN_MAX);
     }
+    if (strchr(raw, ' ') != NULL) {
+        return error_set(error, ERR_BAD_REQUEST,
+                         "There is a blank in the request target; it has to be written as %%20.");
+    }
+    const char *authority = after_scheme(raw);
+    if (authority != NULL) {
+        raw = authority + strcspn(authority, "/?#");
+    }
     size_t path_len = strcspn(raw, "?#");
-    int err = parse_path(arena, raw, path_len, &uri, error);
+    int err = authority != NULL && path_len == 0 ? 0 /* http://host is http://host/ */
+                                                 : parse_path(arena, raw, path_len, &uri, error);
     if (err == 0 && raw[path_len] == '?') {
         err = parse_query(arena, raw + path_len + 1, &uri, error);
     }

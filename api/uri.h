@@ -7,6 +7,9 @@
  * Ownership: texts live in the arena that was given.
  * Errors:    not_found for a path that no resource can have, bad_request, bad_query, uri_too_long.
  *
+ * Both forms of RFC 9112 3.2 that name a resource are taken: "/path?query" and
+ * "http://host/path?query".
+ *
  * The decoded form never decides where a segment ends: "%2F" is a character of its segment.
  */
 #ifndef API_URI_H
@@ -33,6 +36,8 @@ struct uri {
     unsigned n_params;
 };
 
+/* The host and port of the absolute form; NULL: the target is in another form. */
+const char *uri_authority(struct arena *arena, const char *raw);
 int uri_parse(struct arena *arena, const char *raw, struct uri *ret_uri, struct error *error);
 
 struct strbuf;

@@ -22,7 +22,9 @@ ERROR_ROW(TOO_LARGE,            "too_large",              NO_RV,                
 ERROR_ROW(URI_TOO_LONG,         "uri_too_long",           NO_RV,                 414, -EFBIG,        "Address too long")
 ERROR_ROW(UNSUPPORTED_MEDIA,    "unsupported_media_type", NO_RV,                 415, -EINVAL,       "Content type not supported")
 ERROR_ROW(IDEMPOTENCY_REUSED,   "idempotency_key_reused", NO_RV,                 422, -EINVAL,       "Idempotency-Key used with another request")
+ERROR_ROW(UNKNOWN_CODING,       "unsupported_transfer_encoding", NO_RV,          501, -EOPNOTSUPP,   "Transfer-Encoding not supported")
 ERROR_ROW(SHUTTING_DOWN,        "shutting_down",          NO_RV,                 503, -ESHUTDOWN,    "The service is stopping")
+ERROR_ROW(NOT_READY,            "not_ready",              NO_RV,                 503, -EIO,          "The service is not ready")
 ERROR_ROW(OVERLOADED,           "overloaded",             NO_RV,                 503, -EBUSY,        "Too many requests are waiting")
 /* 1 Not Supported */
 ERROR_ROW(NOT_SUPPORTED,        "not_supported",          1,                     501, -EOPNOTSUPP,   "Not supported")

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/random.h"
 
 enum { FILE_SIZE_MAX = 1 << 20 };
@@ -167,13 +168,13 @@ static int lock(struct datadir *dir, struct error *error)
         }
         close(fd);
     } else {
+        /* The lock is what counts; the number is for people. Written over the old one it needs no new
+         * space. */
         int len = snprintf(number, sizeof(number), "%d\n", (int)getpid());
-        if (ftruncate(fd, 0) != 0 || pwrite(fd, number, (size_t)len, 0) != len) {
-            err = failed(error, "write", path);
-            close(fd);
-        } else {
-            dir->lock_fd = fd;
+        if (pwrite(fd, number, (size_t)len, 0) != len || ftruncate(fd, len) != 0) {
+            log_warning("smirrord %s does not tell our process: %s", path, strerror(errno));
         }
+        dir->lock_fd = fd;
     }
     free(path);
     return err;
@@ -217,6 +218,20 @@ static int keep_hex(const struct datadir *dir, const char *name, size_t len, cha
     return err;
 }
 
+/* Whether the file is there as it should be: then a full disk does not keep us from starting. */
+static bool holds(const char *path, const char *text)
+{
+    char *found = NULL;
+    struct stat info;
+    bool same = stat(path, &info) == 0 && S_ISREG(info.st_mode) && (info.st_mode & 07777) == 0600 &&
+                file_read(path, &found, NULL) == 0 && strcmp(found, text) == 0;
+    if (found != NULL) {
+        explicit_bzero(found, strlen(found));
+    }
+    free(found);
+    return same;
+}
+
 static int write_auth_header(struct datadir *dir, struct error *error)
 {
     char line[TOKEN_SIZE + 32];
@@ -225,7 +240,9 @@ static int write_auth_header(struct datadir *dir, struct error *error)
         return no_memory(error);
     }
     int len = snprintf(line, sizeof(line), "Authorization: Bearer %s\n", dir->token);
-    int err = file_replace(dir->auth_header_file, line, (size_t)len, error);
+    int err = holds(dir->auth_header_file, line)
+                  ? 0
+                  : file_replace(dir->auth_header_file, line, (size_t)len, error);
     explicit_bzero(line, sizeof(line));
     return err;
 }

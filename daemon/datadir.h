@@ -11,7 +11,8 @@
  *     auth-header   the header with the token, mode 0600, for curl -H @FILE
  *     initiator-id  8 hexadecimal digits: part of our iSCSI name
  *
- * Each file is written beside its place, brought to the disk, and renamed.
+ * Each file but the lock is written beside its place, brought to the disk, and renamed; only when it
+ * has changed, so that a start needs no space.
  */
 #ifndef DAEMON_DATADIR_H
 #define DAEMON_DATADIR_H

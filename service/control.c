@@ -41,6 +41,7 @@ enum {
     BATCH_MAX = 256,
     EXPIRE_INTERVAL_S = 60,
     EVENT_RETRY_MS = 500,
+    SAY_HELD_S = 30,
 };
 
 struct effect {
@@ -71,6 +72,7 @@ struct control {
 
     struct call *held; /* events that could not be recorded, oldest first */
     struct call **held_tail;
+    uint64_t said_held_ns; /* when that was last logged */
 
     struct effect *effects;
     struct effect **effects_tail;
@@ -594,6 +596,17 @@ static bool lane_is_held(const struct control *control, const struct call *call,
     return false;
 }
 
+/* A disk may stay full for days: said at first, and then every half minute. */
+static void say_held(struct control *control, const struct call *call)
+{
+    uint64_t now_ns = loop_now_ns(control->loop);
+
+    if (control->said_held_ns == 0 || now_ns - control->said_held_ns >= SAY_HELD_S * SEC_NS) {
+        control->said_held_ns = now_ns;
+        log_error("control: an event could not be recorded, trying again: %s", call->error.detail);
+    }
+}
+
 /* After the commit (or its failure): hand the call back. */
 static void call_finish(struct control *control, struct call *call)
 {
@@ -601,8 +614,7 @@ static void call_finish(struct control *control, struct call *call)
         if (event_again(call)) {
             held_push(control, call);
             if (!loop_timer_pending(&control->retry_timer)) {
-                log_error("control: an event could not be recorded, trying again: %s",
-                          call->error.detail);
+                say_held(control, call);
                 loop_timer_start(&control->retry_timer, EVENT_RETRY_MS * MS_NS);
             }
             return;

@@ -39,9 +39,10 @@
 #include "store/migrations.h"
 
 #define BUSY_TIMEOUT_MS   5000
-#define STATEMENT_BUCKETS 128        /* a power of two */
-#define WAL_PAGES         "1000"     /* 4 MiB between checkpoints */
-#define WAL_KEEP_BYTES    "16777216" /* a WAL that a long reader made grow is cut back to this */
+#define SAY_AGAIN_NS      10000000000u /* between two log lines of the same failure */
+#define STATEMENT_BUCKETS 128          /* a power of two */
+#define WAL_PAGES         "1000"       /* 4 MiB between checkpoints */
+#define WAL_KEEP_BYTES    "16777216"   /* a WAL that a long reader made grow is cut back to this */
 
 struct statement {
     struct db *db;
@@ -58,7 +59,10 @@ struct db {
     bool in_transaction;
     bool in_read;
     unsigned savepoints;
-    int broken_err; /* why SQLite has rolled the transaction back, or 0 */
+    int said_rc;      /* the failure that was logged last, */
+    uint64_t said_ns; /* when, */
+    unsigned unsaid;  /* and how often it was there since */
+    int broken_err;   /* why SQLite has rolled the transaction back, or 0 */
     struct db_stats stats;
     char message[256]; /* what SQLite said of the last failure */
     struct statement *buckets[STATEMENT_BUCKETS];
@@ -134,6 +138,24 @@ static int errno_of(sqlite3 *handle, int rc)
     }
 }
 
+/* A disk that is full fails everything, again and again: the same failure is said every ten seconds. */
+static void say_failure(struct db *db, int rc, const char *what)
+{
+    uint64_t now = now_ns();
+    if (rc == db->said_rc && now - db->said_ns < SAY_AGAIN_NS) {
+        db->unsaid++;
+        return;
+    }
+    char more[48] = "";
+    if (rc == db->said_rc && db->unsaid > 0) {
+        snprintf(more, sizeof(more), ", and %u times since it was said", db->unsaid);
+    }
+    log_error("store: %.100s: %s (SQLite %d%s)", what, db->message, rc, more);
+    db->said_rc = rc;
+    db->said_ns = now;
+    db->unsaid = 0;
+}
+
 /* Translates and logs a failure. A violated constraint is an answer, not an incident: the caller
  * tells it. */
 static int db_failed(struct db *db, int rc, const char *what)
@@ -141,7 +163,7 @@ static int db_failed(struct db *db, int rc, const char *what)
     int err = errno_of(db->handle, rc);
     snprintf(db->message, sizeof(db->message), "%s", sqlite3_errmsg(db->handle));
     if ((rc & 0xff) != SQLITE_CONSTRAINT) {
-        log_error("store: %.100s: %s (SQLite %d)", what, db->message, rc);
+        say_failure(db, rc, what);
     }
     if (db->in_transaction && db->broken_err == 0 && sqlite3_get_autocommit(db->handle)) {
         db->broken_err = err;
@@ -446,6 +468,27 @@ void db_rollback(struct db *db)
     end_transaction(db);
 }
 
+int db_try_commit(struct db *db)
+{
+    char pragma[48];
+    int64_t version;
+    int err = db_begin(db);
+    if (err < 0) {
+        return err;
+    }
+    /* Setting a number of the header, also to what it is, writes the first page. */
+    err = db_number(db, "PRAGMA user_version", &version);
+    if (err == 0) {
+        snprintf(pragma, sizeof(pragma), "PRAGMA user_version = %" PRId64, version);
+        err = db_exec(db, pragma);
+    }
+    if (err < 0) {
+        db_rollback(db);
+        return err;
+    }
+    return db_commit(db);
+}
+
 int db_savepoint(struct db *db)
 {
     CHECK(db->in_transaction);
@@ -595,6 +638,19 @@ static int create_file(const char *dir, const char *path, struct error *error)
     return 0;
 }
 
+static int error_cannot_read(struct error *error, int err, const char *path, const char *message)
+{
+    if (err == -ENOSPC) {
+        error_set(error, ERR_NO_SPACE,
+                  "%s cannot be read (%s): the disk is full, and the index of the write-ahead log "
+                  "needs 32 KiB.",
+                  path, message);
+    } else {
+        error_set(error, ERR_STORE_FAILED, "%s cannot be read: %s.", path, message);
+    }
+    return err;
+}
+
 /* Refuses files that smirror did not write. *ret_version is 0 for an empty file. */
 static int check_file(struct db *db, const char *path, int64_t *ret_version, struct error *error)
 {
@@ -609,8 +665,7 @@ static int check_file(struct db *db, const char *path, int64_t *ret_version, str
         err = db_number(db, "SELECT count(*) FROM sqlite_schema", &objects);
     }
     if (err < 0) {
-        error_set(error, ERR_STORE_FAILED, "%s cannot be read: %s.", path, db_message(db));
-        return err;
+        return error_cannot_read(error, err, path, db_message(db));
     }
     bool empty = application_id == 0 && version == 0 && objects == 0;
     if (!empty && application_id != STORE_APPLICATION_ID) {
@@ -679,6 +734,10 @@ static int open_connection(const char *path, int lock_fd, struct db **ret_db, st
         return err;
     }
     sqlite3_extended_result_codes(db->handle, 1);
+    /* The WAL (empty) and its index stay when the last connection closes: with their space kept, the
+     * next start has it also on a disk that is full by then. */
+    int persist = 1;
+    sqlite3_file_control(db->handle, "main", SQLITE_FCNTL_PERSIST_WAL, &persist);
     sqlite3_busy_timeout(db->handle, BUSY_TIMEOUT_MS);
     db->lock_fd = lock_fd;
     *ret_db = db;
@@ -754,7 +813,9 @@ int store_open(const char *dir, struct db **ret_db, struct error *error)
 
 static int set_up_reader(struct db *db, const char *path, struct error *error)
 {
-    int err = db_exec(db, "PRAGMA query_only = ON");
+    /* Whoever closes last empties the WAL, given that it has a limit. */
+    int err = db_exec(db, "PRAGMA query_only = ON;"
+                          "PRAGMA journal_size_limit = " WAL_KEEP_BYTES);
     if (err < 0) {
         error_set(error, ERR_STORE_FAILED, "%s cannot be read: %s.", path, db_message(db));
         return err;

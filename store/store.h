@@ -51,6 +51,8 @@ int db_begin(struct db *db);
 /* Ends the transaction also when it fails: then nothing of it was done. */
 int db_commit(struct db *db);
 void db_rollback(struct db *db);
+/* Whether the disk takes a commit: of one page, with what is in it already. Outside of a transaction. */
+int db_try_commit(struct db *db);
 /* Savepoints may be nested. Release keeps what was done since the last one, rollback undoes it. */
 int db_savepoint(struct db *db);
 int db_release(struct db *db);

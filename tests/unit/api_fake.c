@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "service/readiness.h"
 #include "service/services.h"
 #include "service/view.h"
 
@@ -243,6 +244,19 @@ void control_submit(struct control *control, struct call *call)
     control->held++;
     pthread_cond_signal(&control->changed);
     pthread_mutex_unlock(&control->lock);
+}
+
+void readiness_ask(struct readiness *readiness, struct control *control, struct readiness_ask *ask)
+{
+    (void)readiness;
+    (void)control;
+    ask->err = store_fails ? -ENOSPC : 0;
+    ask->fn(ask);
+}
+
+const char *readiness_text(int err)
+{
+    return err == -ENOSPC ? "the disk is full" : "";
 }
 
 void control_wait_job(struct control *control, struct job_waiter *waiter)
