@@ -301,7 +301,8 @@ int main(int argc, char **argv)
 {
     const char *env = getenv("SMIRROR_SIM_SEED");
     uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : env ? strtoull(env, NULL, 0) : 1;
-    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : argc > 1 || env ? 1 : 500;
+    uint64_t all = TEST_STRIDE == 1 ? 500 : 80;
+    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : argc > 1 || env ? 1 : all;
     log_set_level(argc > 1 && count == 1 ? LOG_DEBUG : LOG_ERROR);
     signal(SIGABRT, tell_seed);
     for (uint64_t seed = first; seed < first + count; seed++) {

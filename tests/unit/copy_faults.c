@@ -51,7 +51,7 @@ typedef void (*expect_fn)(struct copy_bench *bench, unsigned at);
 static unsigned at_every_request(bool on_target, struct test_fault fault, bool verify,
                                  expect_fn expect)
 {
-    for (unsigned at = 1;; at++) {
+    for (unsigned at = 1;; at += TEST_STRIDE) {
         struct copy_bench bench;
         bench_init(&bench, at, true);
         bench.spec.verify = verify;
@@ -274,7 +274,7 @@ static void a_session_lost_without_a_word_is_survived(void **state)
 static void both_links_lost_one_after_the_other(void **state)
 {
     (void)state;
-    for (unsigned at = 1; at < 60; at++) {
+    for (unsigned at = 1; at < 60; at += TEST_STRIDE) {
         struct copy_bench bench;
         bench_init(&bench, at, true);
         struct test_fault fault = {.ops = TEST_ALL_OPS,
@@ -294,7 +294,7 @@ static void both_links_lost_one_after_the_other(void **state)
 static void a_target_lost_while_nothing_is_in_flight_is_written_again(void **state)
 {
     (void)state;
-    for (uint64_t later_ns = 0; later_ns < SEC_NS; later_ns += 37 * MS_NS) {
+    for (uint64_t later_ns = 0; later_ns < SEC_NS; later_ns += 37 * MS_NS * TEST_STRIDE) {
         struct copy_bench bench;
         copy_bench_init(&bench, later_ns, 4 * MIB, 4 * MIB);
         test_disk_fill(bench.source, 0, 4 * MIB, 1);
