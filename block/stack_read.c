@@ -22,10 +22,11 @@ bool stack_known(struct stack *stack, uint64_t first, uint64_t last, struct laye
     for (unsigned i = stack->n_layers; i-- > 0;) {
         struct layer *layer = stack->layers[i];
         uint64_t n = layer_granules(layer);
-        if (first >= n) {
+        /* A layer from before the volume grew may end in the chunk that is going to be resolved. */
+        if (first / LAYER_CHUNK_GRANULES * LAYER_CHUNK_GRANULES >= n) {
             continue;
         }
-        if (!layer_want(layer, first, last < n ? last : n - 1, use)) {
+        if (!layer_want(layer, first < n ? first : n - 1, last < n ? last : n - 1, use)) {
             return false;
         }
     }

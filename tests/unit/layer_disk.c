@@ -27,6 +27,8 @@ struct page {
 struct disk_file {
     struct page *buckets[BUCKETS];
     uint64_t size;
+    uint64_t durable_size;
+    uint64_t extended_at;
     bool open;
 };
 
@@ -156,6 +158,9 @@ static void mark_done(struct layer_disk *disk, struct disk_file *file, uint64_t 
 
 static void make_durable(struct disk_file *file, uint64_t began)
 {
+    if (file->extended_at <= began) {
+        file->durable_size = file->size;
+    }
     for (unsigned b = 0; b < BUCKETS; b++) {
         for (struct page *page = file->buckets[b]; page; page = page->next) {
             unsigned keep = 0;
@@ -259,6 +264,7 @@ static int begin(struct handle *handle, struct layer_io *io)
     case LAYER_IO_EXTEND:
         if (handle->file->size < io->offset + io->len) {
             handle->file->size = io->offset + io->len;
+            handle->file->extended_at = UINT64_MAX;
         }
         break;
     }
@@ -290,6 +296,7 @@ static int finish(struct handle *handle, struct layer_io *io, uint64_t began)
         make_durable(handle->file, began);
         break;
     case LAYER_IO_EXTEND:
+        handle->file->extended_at = ++disk->clock;
         break;
     case LAYER_IO_FIND:
         layer_disk_find(handle->file, io);
@@ -383,7 +390,7 @@ static void opened(void *arg)
     if (!file) {
         file = calloc(1, sizeof(*file));
         CHECK(file != NULL && map_put(&disk->files, opening->path, file) == 0);
-        file->size = opening->size_bytes;
+        file->size = file->durable_size = opening->size_bytes;
     }
     file->open = true;
     struct handle *handle = calloc(1, sizeof(*handle));
@@ -516,6 +523,10 @@ void layer_disk_power_on(struct layer_disk *disk)
     for (struct map_entry *e = map_first(&disk->files); e; e = map_next(&disk->files, e)) {
         struct disk_file *file = e->value;
         CHECK(!file->open);
+        if (random_chance(&disk->random, 1, 2)) {
+            file->size = file->durable_size;
+        }
+        file->durable_size = file->size;
         for (unsigned b = 0; b < BUCKETS; b++) {
             for (struct page *page = file->buckets[b]; page; page = page->next) {
                 page_settle(disk, page, mood);
@@ -560,7 +571,7 @@ void layer_disk_poke(struct layer_disk *disk, const char *path, uint64_t offset,
 
 void layer_disk_set_size(struct layer_disk *disk, const char *path, uint64_t size_bytes)
 {
-    file_of(disk, path)->size = size_bytes;
+    file_of(disk, path)->size = file_of(disk, path)->durable_size = size_bytes;
 }
 
 void layer_disk_fail(struct layer_disk *disk, enum layer_io_op op, unsigned count, int status)

@@ -20,12 +20,13 @@
 
 #include "base/log.h"
 #include "block/layer_private.h"
+#include "block/mem_dev.h"
 #include "block/stack.h"
 #include "tests/unit/layer_disk.h"
 
 enum {
     W_BLOCK = 512,
-    W_WINDOWS = 4,
+    W_WINDOWS = 5, /* the last only when the volume has grown */
     W_WINDOW = 96 << 10,
     W_BLOCKS = W_WINDOWS * W_WINDOW / W_BLOCK,
     W_VALUES = 12,
@@ -33,6 +34,7 @@ enum {
     W_INFLIGHT = 6,
     W_MOST = 24 << 10,
     W_SIZE = 64 << 20,
+    W_BOTTOM = (60 << 20) + 512 * 7,
 };
 
 struct cell {
@@ -80,6 +82,8 @@ struct world {
     bool merged; /* a merge was not finished: run it again */
     enum stack_job_kind merge_kind;
     unsigned merge_index;
+    uint64_t size; /* of the top, and what it may be after a cut while it grows */
+    uint64_t grow_to;
 };
 
 #define W_EXPECT(world, condition)                                                                 \
@@ -93,7 +97,8 @@ struct world {
 static inline uint64_t world_offset(unsigned block)
 {
     static const uint64_t begins[W_WINDOWS] = {0, (4 << 20) - W_WINDOW / 2,
-                                               (60 << 20) - W_WINDOW / 2, W_SIZE - W_WINDOW};
+                                               (60 << 20) - W_WINDOW / 2, W_SIZE - W_WINDOW,
+                                               (120 << 20) - W_WINDOW / 2};
     unsigned per = W_WINDOW / W_BLOCK;
     return begins[block / per] + (uint64_t)(block % per) * W_BLOCK;
 }
@@ -175,7 +180,7 @@ static inline struct layer *world_layer(struct world *world, const char *name, b
                               .cache = world->cache,
                               .backend = layer_disk_backend(world->disk),
                               .space = &world->space,
-                              .size_bytes = create ? W_SIZE : 0,
+                              .size_bytes = create ? world->size : 0,
                               .log_half_bytes = 4096u * (2 + world->seed % 3)};
     memcpy(spec.id, name, strlen(name) < 16 ? strlen(name) : 16);
     *wait = (struct world_wait){0};
@@ -219,7 +224,16 @@ static inline void world_open(struct world *world)
             fail();
         }
     }
+    uint64_t size = layer_size_bytes(world->layers[world->n_layers - 1]);
+    W_EXPECT(world, size == world->size || size == world->grow_to);
+    world->size = world->grow_to = size;
     world->dev = world_stack(world, world->n_layers);
+}
+
+/* How many blocks of the model a volume of that size has. */
+static inline unsigned world_blocks(uint64_t size)
+{
+    return W_BLOCKS - (size < world_offset(W_BLOCKS - 1) + W_BLOCK ? W_WINDOW / W_BLOCK : 0);
 }
 
 static inline struct world *world_new(uint64_t seed, unsigned delay_percent)
@@ -234,6 +248,7 @@ static inline struct world *world_new(uint64_t seed, unsigned delay_percent)
     world->disk = layer_disk_new(seed * 7 + 1, delay_percent);
     /* Small: map pages come and go. */
     assert_int_equal(layer_cache_new(seed % 2 ? 1 : 1 << 20, &world->cache), 0);
+    world->size = world->grow_to = W_SIZE;
     struct world_wait wait;
     snprintf(world->names[0], sizeof(world->names[0]), "layer%u", world->serial++);
     world->layers[0] = world_layer(world, world->names[0], true, &wait);
@@ -245,6 +260,26 @@ static inline struct world *world_new(uint64_t seed, unsigned delay_percent)
     world->n_layers = 1;
     world->dev = world_stack(world, 1);
     return world;
+}
+
+/* Below the oldest layer there is a device with data in every second granule; before the first
+ * request. */
+static inline void world_add_bottom(struct world *world)
+{
+    struct world_wait wait = {0};
+    struct mem_dev_spec spec = {.size_bytes = W_BOTTOM};
+    blockdev_close(world->dev, world_closed, &wait);
+    world_await(world, &wait);
+    assert_int_equal(mem_dev_new(world->loop, &spec, &world->bottom), 0);
+    for (unsigned b = 0; b < W_BLOCKS; b++) {
+        uint8_t data[W_BLOCK];
+        if (world_offset(b) + W_BLOCK <= W_BOTTOM && b / 8 % 2) {
+            world->views[0]->cells[b].v[0].value = ++world->stamp;
+            world_stamp(data, b, world->stamp);
+            mem_disk_poke(mem_dev_disk(world->bottom), world_offset(b), data, W_BLOCK);
+        }
+    }
+    world->dev = world_stack(world, 1);
 }
 
 /* Settles what a sync that began then has made sure of. */
@@ -315,6 +350,7 @@ static inline void world_submit(struct world *world, struct world_op *op, enum b
                                 unsigned flags)
 {
     uint64_t len = kind == BLOCK_FLUSH ? 0 : (uint64_t)(op->last - op->first + 1) * W_BLOCK;
+    len = op->last == world_blocks(world->size) - 1 && op->first == 0 ? world->size : len;
     op->used = true;
     op->world = world;
     op->began = world->clock;
@@ -328,6 +364,28 @@ static inline void world_submit(struct world *world, struct world_op *op, enum b
                                     .n_slices = kind == BLOCK_READ || kind == BLOCK_WRITE,
                                     .done = world_op_done};
     blockdev_submit(world->dev, &op->io.req);
+}
+
+/* The whole volume, as SANITIZE and a whole UNMAP do. */
+static inline void world_erase(struct world *world)
+{
+    struct world_op *op = &world->ops[0];
+    struct view *top = world->views[world->n_layers - 1];
+    op->first = 0;
+    op->last = world_blocks(world->size) - 1;
+    for (unsigned b = 0; b <= op->last; b++) {
+        struct cell *cell = &top->cells[b];
+        if (cell->n == W_VALUES) {
+            return;
+        }
+    }
+    for (unsigned b = 0; b <= op->last; b++) {
+        struct cell *cell = &top->cells[b];
+        cell->v[cell->n].value = 0;
+        cell->v[cell->n++].done = UINT64_MAX;
+    }
+    bool zero = random_chance(&world->random, 1, 2);
+    world_submit(world, op, zero ? BLOCK_ZERO : BLOCK_DISCARD, zero ? BLOCK_FUA : 0);
 }
 
 /* One random request, if there is room for it. */
@@ -346,7 +404,8 @@ static inline void world_request(struct world *world)
         return;
     }
     unsigned per = W_WINDOW / W_BLOCK;
-    unsigned window = (unsigned)random_below(&world->random, W_WINDOWS);
+    unsigned window =
+        (unsigned)random_below(&world->random, world_blocks(world->size) * W_BLOCK / W_WINDOW);
     unsigned begin = (unsigned)random_below(&world->random, per);
     unsigned count = 1 + (unsigned)random_below(&world->random, W_MOST / W_BLOCK);
     if (random_chance(&world->random, 1, 2)) {
@@ -409,7 +468,7 @@ static inline void world_check_view(struct world *world, unsigned index, bool af
         return;
     }
     struct blockdev *dev = world_stack(world, index + 1);
-    for (unsigned w = 0; w < W_WINDOWS; w++) {
+    for (unsigned w = 0; w < world_blocks(dev->info.size_bytes) * W_BLOCK / W_WINDOW; w++) {
         unsigned first = w * (W_WINDOW / W_BLOCK);
         memset(data, 0xee, sizeof(data));
         struct io io;
@@ -496,29 +555,44 @@ static inline void world_forget(struct world *world, unsigned layer, unsigned vi
     world->n_layers--;
 }
 
+/* Runs a job while requests go on, sometimes stopping it and beginning again. */
+static inline int world_job(struct world *world, enum stack_job_kind kind, unsigned index)
+{
+    struct world_wait wait = {.status = -ECANCELED};
+    for (unsigned life = 0; wait.status == -ECANCELED; life++) {
+        struct stack_job *job;
+        struct stack_job_spec spec = {
+            .kind = kind, .index = index, .max_inflight = 3, .done = world_done, .arg = &wait};
+        bool stop = life < 3 && random_chance(&world->random, 1, 4);
+        wait = (struct world_wait){0};
+        assert_int_equal(stack_job_start(world->dev, &spec, &job), 0);
+        while (!wait.done) {
+            if (random_chance(&world->random, 1, 4) && !layer_disk_is_cut(world->disk)) {
+                world_request(world);
+            }
+            if (!loop_sim_step(world->sim)) {
+                loop_sim_advance(world->sim, 20000);
+            }
+            if (stop && !wait.done && random_chance(&world->random, 1, 8)) {
+                stack_job_stop(job);
+                stop = false;
+            }
+        }
+    }
+    W_EXPECT(world, wait.status == 0 || layer_disk_is_cut(world->disk));
+    return wait.status;
+}
+
 /* Runs a merge while requests go on; false if the power went. */
 static inline bool world_merge(struct world *world, enum stack_job_kind kind, unsigned index)
 {
     struct world_wait wait = {0};
-    struct stack_job *job;
-    struct stack_job_spec spec = {
-        .kind = kind, .index = index, .max_inflight = 3, .done = world_done, .arg = &wait};
     unsigned gone = kind == STACK_MERGE_UP ? index : index - 1;
     world->views[gone]->lost = true;
     world->merged = true;
     world->merge_kind = kind;
     world->merge_index = index;
-    assert_int_equal(stack_job_start(world->dev, &spec, &job), 0);
-    while (!wait.done) {
-        if (random_chance(&world->random, 1, 4) && !layer_disk_is_cut(world->disk)) {
-            world_request(world);
-        }
-        if (!loop_sim_step(world->sim)) {
-            loop_sim_advance(world->sim, 20000);
-        }
-    }
-    if (wait.status) {
-        W_EXPECT(world, layer_disk_is_cut(world->disk));
+    if (world_job(world, kind, index)) {
         return false;
     }
     world->merged = false;
@@ -532,26 +606,61 @@ static inline bool world_merge(struct world *world, enum stack_job_kind kind, un
     return true;
 }
 
+static inline void world_close_bottom(struct world *world)
+{
+    struct world_wait wait = {0};
+    blockdev_close(world->bottom, world_closed, &wait);
+    world_await(world, &wait);
+    world->bottom = NULL;
+}
+
+/* Fills the oldest layer from the bottom, and then does without; false if the power went. */
+static inline bool world_hydrate(struct world *world)
+{
+    struct world_wait wait = {0};
+    if (world_job(world, STACK_HYDRATE, 0)) {
+        return false;
+    }
+    assert_int_equal(stack_drop_bottom(world->dev, world_done, &wait), 0);
+    world_await(world, &wait);
+    world_close_bottom(world);
+    return true;
+}
+
+/* Makes the volume larger while requests go on; false if the power went. */
+static inline bool world_grow(struct world *world)
+{
+    static const uint64_t sizes[] = {W_SIZE + 3 * LAYER_GRANULE + 512, 119 << 20,
+                                     (128 << 20) + 512};
+    struct world_wait wait = {0};
+    for (unsigned i = 0; i < ARRAY_LEN(sizes) && world->grow_to == world->size; i++) {
+        world->grow_to = sizes[i] > world->size ? sizes[i] : world->size;
+    }
+    if (world->grow_to == world->size) {
+        return true;
+    }
+    assert_int_equal(stack_grow(world->dev, world->grow_to, world_done, &wait), 0);
+    while (!wait.done) {
+        if (!layer_disk_is_cut(world->disk)) {
+            world_request(world);
+        }
+        if (!loop_sim_step(world->sim)) {
+            loop_sim_advance(world->sim, 20000);
+        }
+    }
+    W_EXPECT(world, wait.status == 0 || layer_disk_is_cut(world->disk));
+    if (!wait.status) {
+        world->size = world->grow_to;
+    }
+    return wait.status == 0;
+}
+
 /* Scrubs every layer while requests go on; false if the power went. Then no layer has space that
  * its map does not know of. */
 static inline bool world_scrub(struct world *world)
 {
     for (unsigned l = 0; l < world->n_layers; l++) {
-        struct world_wait wait = {0};
-        struct stack_job *job;
-        struct stack_job_spec spec = {
-            .kind = STACK_SCRUB, .index = l, .max_inflight = 2, .done = world_done, .arg = &wait};
-        assert_int_equal(stack_job_start(world->dev, &spec, &job), 0);
-        while (!wait.done) {
-            if (random_chance(&world->random, 1, 8) && !layer_disk_is_cut(world->disk)) {
-                world_request(world);
-            }
-            if (!loop_sim_step(world->sim)) {
-                loop_sim_advance(world->sim, 20000);
-            }
-        }
-        if (wait.status) {
-            W_EXPECT(world, layer_disk_is_cut(world->disk));
+        if (world_job(world, STACK_SCRUB, l)) {
             return false;
         }
     }
@@ -612,6 +721,9 @@ static inline void world_check_space(struct world *world)
 static inline void world_free(struct world *world)
 {
     world_close(world);
+    if (world->bottom) {
+        world_close_bottom(world);
+    }
     for (unsigned i = 0; i < world->n_layers; i++) {
         free(world->views[i]);
     }
@@ -620,6 +732,19 @@ static inline void world_free(struct world *world)
     loop_free(world->loop);
     loop_sim_free(world->sim);
     free(world);
+}
+
+/* count requests and nothing else. */
+static inline void world_requests(struct world *world, unsigned count)
+{
+    for (unsigned i = 0; i < count && !layer_disk_is_cut(world->disk); i++) {
+        world_request(world);
+        for (uint64_t n = random_below(&world->random, 6); n > 0; n--) {
+            if (!loop_sim_step(world->sim)) {
+                loop_sim_advance(world->sim, 20000);
+            }
+        }
+    }
 }
 
 /* count random steps, or until the power goes. */
@@ -635,7 +760,18 @@ static inline void world_run(struct world *world, unsigned count)
         } else if (dice < 10 && world->n_layers > 2) {
             world_merge(world, STACK_MERGE_DOWN,
                         1 + (unsigned)random_below(&world->random, world->n_layers - 2));
-        } else if (dice < 12) {
+        } else if (dice == 10) {
+            world_scrub(world);
+        } else if (dice == 11) {
+            world_grow(world);
+        } else if (dice == 12 && world->bottom) {
+            world_hydrate(world);
+        } else if (dice == 13) {
+            world_drain(world);
+            if (!layer_disk_is_cut(world->disk)) {
+                world_erase(world);
+            }
+        } else if (dice < 16) {
             world_close(world);
             if (!layer_disk_is_cut(world->disk)) {
                 world_open(world);
@@ -643,12 +779,7 @@ static inline void world_run(struct world *world, unsigned count)
                 world->dev = NULL;
             }
         } else {
-            world_request(world);
-            for (uint64_t n = random_below(&world->random, 6); n > 0; n--) {
-                if (!loop_sim_step(world->sim)) {
-                    loop_sim_advance(world->sim, 20000);
-                }
-            }
+            world_requests(world, 1);
         }
     }
 }
