@@ -479,12 +479,13 @@ static void copies_share_a_line_fairly(void **state)
 {
     (void)state;
     uint64_t done[4];
-    if (TEST_STRIDE == 1) {
-        share((const unsigned[]){0, 2, 0, 2}, done);
-        for (unsigned i = 0; i < 4; i++) {
-            /* 25 each if it were exact: who comes late takes the others' queue for the path. */
-            assert_in_range(done[i], 15 * MIB, 40 * MIB);
-        }
+    if (TEST_STRIDE != 1) {
+        skip(); /* half a gigabyte of disks, for a question of timing */
+    }
+    share((const unsigned[]){0, 2, 0, 2}, done);
+    for (unsigned i = 0; i < 4; i++) {
+        /* 25 each if it were exact: who comes late takes the others' queue for the path. */
+        assert_in_range(done[i], 15 * MIB, 40 * MIB);
     }
     share((const unsigned[]){1, 2, 3, 4}, done);
     for (unsigned i = 1; i < 4; i++) {
