@@ -52,6 +52,9 @@ const struct option_row option_rows[OPTION_ROWS] = {
      "metadata addresses and our own ports are always refused."},
     {"data-loops", TYPE_COUNT, "N", "0", "0: one per core, at most 4", AT(data_loops), 0, 64,
      "Threads that move data."},
+    {"pool-directories", TYPE_TEXT, "PATHS", "", "the data directory only", AT(pool_directories), 0, 0,
+     "Directories, separated by colons, below which pools of files may be made besides the data "
+     "directory."},
     {"copies-at-once", TYPE_COUNT, "N", "4", NULL, AT(copies_at_once), 1, 1024,
      "Copies that run at a time; others wait in their order."},
     {"copy-bandwidth-limit", TYPE_RATE, "BYTES", "0", "0: none", AT(copy_bandwidth_limit), 0, 0,

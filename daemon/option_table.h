@@ -37,7 +37,7 @@ struct option_row {
     const char *help;
 };
 
-enum { OPTION_ROWS = 22 };
+enum { OPTION_ROWS = 23 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* Members of these types own a text. */

@@ -35,6 +35,7 @@ struct options {
     uint64_t http_connections;
     char *portal_allow;
     uint64_t data_loops; /* 0: one per core, at most 4 */
+    char *pool_directories;
     uint64_t copies_at_once;
     uint64_t copy_bandwidth_limit; /* bytes a second; 0: none */
     uint64_t copy_give_up_ms;      /* 0: never */

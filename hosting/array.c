@@ -653,7 +653,7 @@ int array_new(const struct array_spec *spec, struct array **ret_array)
     pthread_rwlock_init(&array->lock, NULL);
     for (unsigned i = 0; i < spec->n_loops && r == 0; i++) {
         array->loops[i] = spec->loops[i];
-        r = shelf_new(array, spec->loops[i], spec->map_bytes, &array->shelves[i]);
+        r = shelf_new(array, i, &array->shelves[i]);
     }
     if (r < 0) {
         array_free(array);

@@ -58,10 +58,12 @@ void array_pool_set_capacity(struct array *array, const char *pool_id, uint64_t 
 void array_pool_remove(struct array *array, const char *pool_id);
 
 struct array_usage {
-    uint64_t
-        capacity_bytes; /* what can be used in all: of the pool, or what its file system leaves */
+    uint64_t file_system_bytes; /* used, and what the file system has left */
+    uint64_t capacity_bytes;    /* of the pool, or that of the file system */
     uint64_t used_bytes;
     uint64_t available_bytes;
+    uint64_t
+        reclaimable_bytes; /* of what was there a moment ago: will be free when merging is done */
 };
 /* Any thread. False: no such pool. */
 bool array_pool_usage(struct array *array, const char *pool_id, struct array_usage *ret_usage);

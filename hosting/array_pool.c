@@ -169,10 +169,15 @@ bool array_pool_usage(struct array *array, const char *pool_id, struct array_usa
         uint64_t fs_left = statvfs(pool->dir, &fs) == 0 ? (uint64_t)fs.f_bavail * fs.f_frsize : 0;
 
         ret_usage->used_bytes = space_used(&pool->space);
+        ret_usage->file_system_bytes = ret_usage->used_bytes + fs_left;
         ret_usage->available_bytes = left < fs_left ? left : fs_left;
         ret_usage->capacity_bytes = space_capacity(&pool->space) == UINT64_MAX
                                         ? ret_usage->used_bytes + fs_left
                                         : space_capacity(&pool->space);
+        ret_usage->reclaimable_bytes = 0;
+        for (unsigned i = 0; i < array->spec.n_loops; i++) {
+            ret_usage->reclaimable_bytes += atomic_load(&pool->reclaimable_bytes[i]);
+        }
         found = true;
     }
     pthread_rwlock_unlock(&array->lock);

@@ -23,6 +23,8 @@
 
 enum { ARRAY_DIR_SIZE = 512, ARRAY_PATH_SIZE = ARRAY_DIR_SIZE + ARRAY_ID_LEN + 8 };
 
+enum { ARRAY_LOOPS_MAX = 16 };
+
 typedef char array_id[ARRAY_ID_LEN + 1];
 
 /* ---- control's half ---- */
@@ -36,6 +38,7 @@ struct pool {
     bool removed;
     struct loop_task low_task;
     atomic_bool low_posted;
+    _Atomic uint64_t reclaimable_bytes[ARRAY_LOOPS_MAX];
 };
 
 struct family {
@@ -60,8 +63,8 @@ struct entry {
 
 struct array {
     struct array_spec spec;
-    struct loop *loops[16];
-    struct shelf *shelves[16];
+    struct loop *loops[ARRAY_LOOPS_MAX];
+    struct shelf *shelves[ARRAY_LOOPS_MAX];
     struct map families;
     pthread_rwlock_t lock; /* pools and entries: changed by control, read by any thread */
     struct map pools;
@@ -168,6 +171,9 @@ struct shelf_layer {
     struct pool *pool;
     char path[ARRAY_PATH_SIZE];
     unsigned users; /* volumes on the shelf that have it */
+    /* For the space that merging will give back. */
+    struct shelf_layer *above; /* the only one found right above it */
+    bool keeps;                /* written to, or with several above it */
 };
 
 struct shelf_volume {
@@ -185,6 +191,7 @@ struct shelf_volume {
 struct shelf {
     struct array *array;
     struct loop *loop;
+    unsigned index;
     struct layer_cache *cache;
     struct map layers;
     struct map volumes;
@@ -194,7 +201,7 @@ struct shelf {
     unsigned pending;
 };
 
-int shelf_new(struct array *array, struct loop *loop, uint64_t map_bytes, struct shelf **ret_shelf);
+int shelf_new(struct array *array, unsigned index, struct shelf **ret_shelf);
 /* On control, once closed. */
 void shelf_free(struct shelf *shelf);
 /* On the loop: closes everything, then posts shelf_closed() to control. */

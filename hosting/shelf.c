@@ -55,6 +55,52 @@ void shelf_usage_refresh(struct shelf_volume *volume)
     atomic_store(&volume->entry->n_layers, n);
 }
 
+static void neighbours_look(struct shelf *shelf, struct blockdev *stack)
+{
+    unsigned n = stack_layers(stack);
+    struct shelf_layer *above = NULL;
+
+    for (unsigned i = n; i-- > 0;) {
+        struct shelf_layer *layer = shelf_layer_of(shelf, stack_layer(stack, i));
+
+        if (above == NULL || (layer->above != NULL && layer->above != above)) {
+            layer->keeps = true;
+        }
+        layer->above = above;
+        above = layer;
+    }
+}
+
+/* What is in a layer and in the only one above it will be there once when they are merged. */
+static void reclaimable_refresh(struct shelf *shelf)
+{
+    struct map_entry *e;
+
+    for (e = map_first(&shelf->layers); e != NULL; e = map_next(&shelf->layers, e)) {
+        struct shelf_layer *layer = e->value;
+
+        layer->above = NULL;
+        layer->keeps = false;
+        atomic_store(&layer->pool->reclaimable_bytes[shelf->index], 0);
+    }
+    for (e = map_first(&shelf->volumes); e != NULL; e = map_next(&shelf->volumes, e)) {
+        const struct shelf_volume *volume = e->value;
+
+        neighbours_look(shelf, volume->stack);
+    }
+    for (e = map_first(&shelf->layers); e != NULL; e = map_next(&shelf->layers, e)) {
+        const struct shelf_layer *layer = e->value;
+
+        if (!layer->keeps && layer->above != NULL) {
+            uint64_t own = layer_used_bytes(layer->layer);
+            uint64_t above = layer_used_bytes(layer->above->layer);
+
+            atomic_fetch_add(&layer->pool->reclaimable_bytes[shelf->index],
+                             own < above ? own : above);
+        }
+    }
+}
+
 static void usage_tick(void *arg)
 {
     struct shelf *shelf = arg;
@@ -62,6 +108,7 @@ static void usage_tick(void *arg)
     for (struct map_entry *e = map_first(&shelf->volumes); e; e = map_next(&shelf->volumes, e)) {
         shelf_usage_refresh(e->value);
     }
+    reclaimable_refresh(shelf);
     loop_timer_start(&shelf->usage_timer, USAGE_INTERVAL_MS * MS_NS);
 }
 
@@ -451,16 +498,17 @@ void shelf_volume_cut(struct op *op)
 
 /* ---- beginning and end ---- */
 
-int shelf_new(struct array *array, struct loop *loop, uint64_t map_bytes, struct shelf **ret_shelf)
+int shelf_new(struct array *array, unsigned index, struct shelf **ret_shelf)
 {
     struct shelf *shelf = calloc(1, sizeof(*shelf));
 
     CHECK(shelf != NULL);
     shelf->array = array;
-    shelf->loop = loop;
+    shelf->index = index;
+    shelf->loop = array->loops[index];
     map_init(&shelf->layers);
     map_init(&shelf->volumes);
-    int r = layer_cache_new(map_bytes, &shelf->cache);
+    int r = layer_cache_new(array->spec.map_bytes, &shelf->cache);
 
     if (r < 0) {
         free(shelf);

@@ -82,6 +82,7 @@ static const struct param params_StorageSetting[] = {
     /* ours */
     P_U64("BandwidthLimit"),
     P_BOOL("Verify"),
+    P_STRING("Directory"),
 };
 CLASS(StorageSetting);
 

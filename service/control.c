@@ -29,6 +29,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "service/exports.h"
 #include "service/hosted.h"
 #include "service/jobs.h"
 #include "service/live.h"
@@ -56,6 +57,7 @@ struct control {
     char *system_name;
     char *initiator_name;
     char *portal_allow;
+    char *pool_directories;
     struct db *db;
     struct loop *loop;
     struct loop *data_loops[DATA_LOOPS_MAX];
@@ -88,6 +90,8 @@ struct control {
     struct jobs *jobs;
     struct network *network;
     struct hosted *hosted;
+    struct served *served;
+    char iscsi_address[SOCKADDR_TEXT_LEN]; /* set before readers come */
     struct live *live;
 
     bool started;
@@ -146,6 +150,11 @@ struct network *control_network(struct control *control)
     return control->network;
 }
 
+struct served *control_served(struct control *control)
+{
+    return control->served;
+}
+
 struct hosted *control_hosted(struct control *control)
 {
     return control->hosted;
@@ -154,6 +163,12 @@ struct hosted *control_hosted(struct control *control)
 struct live *control_live(struct control *control)
 {
     return control->live;
+}
+
+bool control_iscsi_address(struct control *control, char ret_address[SOCKADDR_TEXT_LEN])
+{
+    memcpy(ret_address, control->iscsi_address, SOCKADDR_TEXT_LEN);
+    return ret_address[0] != '\0';
 }
 
 uint64_t control_now_ms(struct control *control)
@@ -844,6 +859,7 @@ static void control_free(struct control *control)
 {
     network_free(control->network);
     jobs_free(control->jobs);
+    served_free(control->served);
     hosted_free(control->hosted);
     live_free(control->live);
     for (unsigned i = 0; i < control->n_data_loops; i++) {
@@ -863,6 +879,7 @@ static void control_free(struct control *control)
     free(control->system_name);
     free(control->initiator_name);
     free(control->portal_allow);
+    free(control->pool_directories);
     free(control);
 }
 
@@ -892,6 +909,7 @@ static void control_begun(void *arg)
 {
     struct control *control = arg;
 
+    served_begin(control->served);
     jobs_begin(control->jobs);
     pthread_mutex_lock(&control->stop_lock);
     control->started = true;
@@ -921,6 +939,10 @@ int control_start(const struct control_options *options, struct control **ret_co
     control->portal_allow = strdup(options->portal_allow);
     CHECK(control->data_dir != NULL && control->system_name != NULL &&
           control->initiator_name != NULL && control->portal_allow != NULL);
+    control->pool_directories =
+        strdup(options->pool_directories != NULL ? options->pool_directories : "");
+    CHECK(control->pool_directories != NULL);
+    control->options.pool_directories = control->pool_directories;
     control->options.data_dir = control->data_dir;
     control->options.system_name = control->system_name;
     control->options.initiator_name = control->initiator_name;
@@ -971,6 +993,10 @@ int control_start(const struct control_options *options, struct control **ret_co
         goto failed;
     }
     r = jobs_new(control, &control->jobs, error);
+    if (r < 0) {
+        goto failed;
+    }
+    r = served_new(control, &control->served, error);
     if (r < 0) {
         goto failed;
     }
@@ -1046,7 +1072,7 @@ static void control_jobs_stopped(void *arg)
 {
     struct control *control = arg;
 
-    hosted_stop(control->hosted, NULL, control_hosted_stopped, control);
+    hosted_stop(control->hosted, served_stop, control_hosted_stopped, control);
 }
 
 static void control_stop_begin(void *arg)

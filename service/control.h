@@ -26,7 +26,11 @@ struct control_options {
     uint64_t probe_timeout_ms;
     uint64_t reach_interval_ms; /* how often peers are asked whether they are there */
     const char *portal_allow;   /* CIDR list */
+    const char *iscsi;                /* ADDR:PORT of our own target; NULL or "": none */
+    unsigned iscsi_connections;       /* 0: as target/target.h says */
+    unsigned iscsi_chap_algorithms;   /* set of TARGET_CHAP_…; 0: as target/target.h says */
     const char *own_addresses;  /* "ADDR:PORT,…": never dialled */
+    const char *pool_directories; /* PATH:…, below which pools of files may be */
     uint64_t idempotency_keep_ms;
     uint64_t job_keep_ms; /* TimeBeforeRemoval of new jobs */
 };
@@ -69,6 +73,9 @@ void control_event(struct control *control, method_fn fn, const void *arg, size_
 void control_event_in_order(struct control *control, const char *lane, method_fn fn,
                             const void *arg, size_t arg_size);
 
+/* Where volumes of our own are served; false: nowhere. Any thread. */
+bool control_iscsi_address(struct control *control, char ret_address[SOCKADDR_TEXT_LEN]);
+
 uint64_t control_now_ms(struct control *control); /* wall clock */
 struct loop *control_loop(struct control *control);
 struct db *control_db(struct control *control);
@@ -82,6 +89,8 @@ struct network;
 struct jobs *control_jobs(struct control *control);
 struct hosted;
 struct hosted *control_hosted(struct control *control);
+struct served;
+struct served *control_served(struct control *control);
 struct network *control_network(struct control *control);
 
 /* Live counters of running copies, overlaid by the read path (any thread). */

@@ -32,6 +32,7 @@
 #include "base/map.h"
 #include "service/enums.h"
 #include "service/handlers.h"
+#include "service/hosted.h"
 #include "service/network.h"
 #include "service/paths.h"
 #include "service/portals.h"
@@ -996,10 +997,9 @@ int method_delete_volume(struct call *call)
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    if (volume.kind != VOLUME_REMOTE) {
-        return call_fail(call, ERR_NOT_SUPPORTED,
-                         "/volumes/%s is not a LUN of another system; only those can be forgotten.",
-                         volume.head.id);
+    if (volume.kind == VOLUME_HOSTED) {
+        r = volume_end_relationships(call, volume.head.id, ERR_CONFLICT);
+        return r < 0 ? r : hosted_delete(call, &volume);
     }
     if (volume.pool_id[0] != '\0') {
         char blocked_on[PATH_SIZE];

@@ -648,6 +648,18 @@ static const struct enum_value values_name_element_type[] = {
 };
 MAP(name_element_type, "NamedElementType");
 
+/* Of CreateOrModifyElementFromStoragePool. */
+static const struct enum_value values_element_type[] = {
+    {2, "StorageVolume"},
+    {3, "StorageExtent"},
+    {4, "LogicalDisk"},
+    {5, "ThinlyProvisionedStorageVolume"},
+    {6, "ThinlyProvisionedLogicalDisk"},
+    {7, "FullyProvisionedStorageVolume"},
+    {8, "FullyProvisionedLogicalDisk"},
+};
+MAP(element_type, "ElementType");
+
 static const struct enum_value values_service_controlling[] = {
     {2, "Source Only"},
     {3, "Target Only"},

@@ -142,6 +142,7 @@ extern const struct enum_map map_thin_feature;
 extern const struct enum_map map_connection_feature;
 extern const struct enum_map map_name_feature;
 extern const struct enum_map map_name_element_type;
+extern const struct enum_map map_element_type;
 extern const struct enum_map map_service_controlling;
 extern const struct enum_map map_element_role;
 extern const struct enum_map map_group_persistency;

@@ -13,7 +13,9 @@
 
 #include "base/check.h"
 #include "service/control.h"
+#include "service/file_pools.h"
 #include "service/handlers.h"
+#include "service/hosted.h"
 #include "service/paths.h"
 #include "service/volumes.h"
 
@@ -251,10 +253,15 @@ static int pool_create(struct call *call, struct pool_row *pool)
     const struct volume_row *wanted;
     size_t n_wanted;
 
+    if (file_pool_wanted(call)) {
+        return file_pool_create(call, pool);
+    }
+
     if (!args_present(call->args, "InExtents")) {
         return call_fail_param(call, ERR_MISSING_PARAMETER, "InExtents",
-                               "A new pool needs InExtents: the paths of the LUNs that it is made "
-                               "of (/volumes/{id}). To change a pool, name it as Pool.");
+                               "A new pool needs InExtents, the paths of the LUNs that it is made "
+                               "of (/volumes/{id}), or, for a pool of files, a Size or a Goal "
+                               "with a Directory. To change a pool, name it as Pool.");
     }
     int r = load_extents(call, "", &wanted, &n_wanted);
 
@@ -276,12 +283,6 @@ static int pool_create(struct call *call, struct pool_row *pool)
 
 static int pool_modify(struct call *call, const char *element_name, struct pool_row *pool)
 {
-    if (pool->kind != POOL_REMOTE) {
-        return call_fail_param(call, ERR_NOT_SUPPORTED, "Pool",
-                               "/pools/%s is not a pool of LUNs of another system; only those can "
-                               "be changed.",
-                               pool->head.id);
-    }
     if (element_name[0] != '\0') {
         memcpy(pool->element_name, element_name, sizeof(pool->element_name));
         int r = table_update(call->db, &pool_table, pool);
@@ -290,7 +291,18 @@ static int pool_modify(struct call *call, const char *element_name, struct pool_
             return call_fail_store(call, r);
         }
     }
-    return args_present(call->args, "InExtents") ? members_replace(call, pool) : 0;
+    if (pool->kind == POOL_FILE) {
+        return file_pool_modify(call, pool);
+    }
+    int r = refuse_unsupported(call, "Goal");
+
+    if (r == 0) {
+        r = refuse_unsupported(call, "Size");
+    }
+    if (r < 0 || !args_present(call->args, "InExtents")) {
+        return r;
+    }
+    return members_replace(call, pool);
 }
 
 int method_create_or_modify_storage_pool(struct call *call)
@@ -301,13 +313,13 @@ int method_create_or_modify_storage_pool(struct call *call)
     struct pool_row pool = {0};
     uint64_t total;
     uint64_t available;
-    int r = refuse_unsupported(call, "Goal");
+    int r = refuse_unsupported(call, "InPools");
 
-    if (r == 0) {
-        r = refuse_unsupported(call, "Size");
+    if (r == 0 && args_present(call->args, "InExtents")) {
+        r = refuse_unsupported(call, "Goal");
     }
-    if (r == 0) {
-        r = refuse_unsupported(call, "InPools");
+    if (r == 0 && args_present(call->args, "InExtents")) {
+        r = refuse_unsupported(call, "Size");
     }
     if (r == 0 && name != NULL) {
         r = text_take(call, "ElementName", name, element_name, ELEMENT_NAME_MAX + 1);
@@ -327,7 +339,11 @@ int method_create_or_modify_storage_pool(struct call *call)
     if (r < 0) {
         return r;
     }
-    r = pool_capacity(call->db, pool.head.id, &total, &available);
+    if (pool.kind == POOL_FILE) {
+        total = file_pool_size(call, &pool);
+    } else {
+        r = pool_capacity(call->db, pool.head.id, &total, &available);
+    }
     if (r < 0) {
         return call_fail_store(call, r);
     }
@@ -345,6 +361,9 @@ int method_delete_storage_pool(struct call *call)
     size_t n = 0;
     int r = path_pool(call, "Pool", args_text(call->args, "Pool"), &pool);
 
+    if (r == 0 && pool.kind == POOL_FILE) {
+        return file_pool_delete(call, &pool);
+    }
     if (r == 0) {
         r = load_members(call, pool.head.id, &members, &n);
     }
@@ -572,6 +591,9 @@ int pool_take(struct call *call, const char *parameter, const struct pool_row *p
 
 int pool_give_back(struct call *call, struct volume_row *volume)
 {
+    if (volume->kind == VOLUME_HOSTED) {
+        return hosted_delete(call, volume);
+    }
     if (volume->pool_id[0] == '\0' || !volume->allocated) {
         return 0;
     }

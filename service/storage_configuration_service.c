@@ -50,11 +50,21 @@ static const struct param return_to_storage_pool[] = {
 static const struct param create_or_modify_storage_pool[] = {
     P_STRING("ElementName"),
     P_OUT_JOB,
-    P_REF("Goal", "StorageSetting"),
+    P_INSTANCE("Goal", StorageSetting),
     P_INOUT_U64("Size"),
     P_STRINGS("InPools"),
     P_STRINGS("InExtents"),
     P_INOUT_REF("Pool", "StoragePool"),
+};
+
+static const struct param create_or_modify_element[] = {
+    P_STRING("ElementName"),
+    P_ENUM("ElementType", element_type),
+    P_OUT_JOB,
+    P_REF("Goal", "ManagedElement"),
+    P_INOUT_U64("Size"),
+    P_REF("InPool", "StoragePool"),
+    P_INOUT_REF("TheElement", "LogicalElement"),
 };
 
 static const struct param delete_storage_pool[] = {
@@ -83,8 +93,9 @@ static const struct method methods[] = {
     METHOD("CreateOrModifyStoragePool", create_or_modify_storage_pool,
            method_create_or_modify_storage_pool, returns_k6j_size),
     METHOD("DeleteStoragePool", delete_storage_pool, method_delete_storage_pool, returns_k6j),
+    METHOD("CreateOrModifyElementFromStoragePool", create_or_modify_element,
+           method_create_or_modify_element_from_storage_pool, returns_k6j_size),
     METHOD("ScsiScan", scsi_scan, method_scsi_scan, returns_scan),
-    METHOD_NOT_SUPPORTED("CreateOrModifyElementFromStoragePool"),
     METHOD_NOT_SUPPORTED("CreateOrModifyReplicationPipe"),
     METHOD_NOT_SUPPORTED("CreateReplicationBuffer"),
     METHOD_NOT_SUPPORTED("CreateOrModifyElementFromElements"),

@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/sockaddr.h"
+#include "service/hosted.h"
 #include "service/view_parts.h"
 #include "store/replica.h"
 #include "store/system.h"
@@ -13,8 +15,11 @@
 
 enum {
     USAGE_UNRESTRICTED = 2,
+    USAGE_LOCAL_SOURCE = 6,
     USAGE_REMOTE_SOURCE = 7,
+    USAGE_LOCAL_TARGET = 8,
     USAGE_REMOTE_TARGET = 9,
+    USAGE_LOCAL_SOURCE_OR_TARGET = 10,
     USAGE_REMOTE_SOURCE_OR_TARGET = 11,
     USAGE_RESERVED_FOR_POOL = 21,
     USAGE_IN_USE_BY_POOL = 24,
@@ -43,6 +48,20 @@ static int portal_address(struct view *view, const char *access_point_id, const 
     }
     *ret_address = address;
     return 0;
+}
+
+/* By our own portal. */
+static void hosted_url(struct view *view, const struct volume_row *volume, struct out *out)
+{
+    char url[3 * NAME_SIZE];
+    char address[SOCKADDR_TEXT_LEN];
+
+    if (volume->offline || !control_iscsi_address(view->control, address)) {
+        out_null(out, "Url");
+    } else {
+        snprintf(url, sizeof(url), "iscsi://%s/%s/0", address, volume->iqn);
+        out_text(out, "Url", url);
+    }
 }
 
 static int volume_url(struct view *view, const struct volume_row *volume, const char *lun,
@@ -124,6 +143,12 @@ static int volume_relations(struct view *view, const struct volume_row *volume,
 /* Every relationship of a LUN of another system is a remote one. */
 static uint32_t volume_usage(const struct volume_row *volume, size_t n_source, size_t n_target)
 {
+    if (volume->kind == VOLUME_HOSTED) {
+        if (n_source > 0) {
+            return n_target > 0 ? USAGE_LOCAL_SOURCE_OR_TARGET : USAGE_LOCAL_SOURCE;
+        }
+        return n_target > 0 ? USAGE_LOCAL_TARGET : USAGE_UNRESTRICTED;
+    }
     if (n_source > 0) {
         return n_target > 0 ? USAGE_REMOTE_SOURCE_OR_TARGET : USAGE_REMOTE_SOURCE;
     }
@@ -134,6 +159,20 @@ static uint32_t volume_usage(const struct volume_row *volume, size_t n_source, s
         return volume->allocated ? USAGE_IN_USE_BY_POOL : USAGE_RESERVED_FOR_POOL;
     }
     return USAGE_UNRESTRICTED;
+}
+
+/* What it occupies: by itself, and together with others. */
+static void hosted_space(struct view *view, const struct volume_row *volume, struct out *out)
+{
+    struct array_volume_usage usage = {0};
+
+    array_volume_usage(hosted_array(control_hosted(view->control)), volume->head.id, &usage);
+    view->moving = true;
+    out_number(out, "SpaceConsumed", usage.used_bytes);
+    out_number(out, "SpaceShared", usage.shared_bytes);
+    out_number(out, "Layers", usage.n_layers);
+    out_bool(out, "WriteProtected", volume->write_protected);
+    out_bool(out, "Online", !volume->offline && volume->problem[0] == '\0');
 }
 
 static void volume_size(const struct volume_row *volume, struct out *out)
@@ -171,14 +210,24 @@ static int volume_properties(struct view *view, const struct volume_row *volume,
     volume_other_names(volume, lun, out);
     out_text_or_null(out, "VendorIdentification", volume->vendor);
     out_text_or_null(out, "ProductIdentification", volume->product);
-    out_text(out, "Kind", "remote");
-    int r = volume_url(view, volume, lun, out);
+    bool hosted = volume->kind == VOLUME_HOSTED;
+    int r = 0;
+
+    out_text(out, "Kind", hosted ? "hosted" : "remote");
+    if (hosted) {
+        hosted_url(view, volume, out);
+    } else {
+        r = volume_url(view, volume, lun, out);
+    }
     out_ref(out, "System", "systems", volume->system_id);
     out_ref(out, "AccessPoint", "accesspoints", volume->access_point_id);
     out_ref(out, "Pool", "pools", volume->pool_id);
     out_bool(out, "Allocated", volume->allocated);
     out_ref(out, "Setting", "settings", volume->setting_id);
     volume_size(volume, out);
+    if (hosted) {
+        hosted_space(view, volume, out);
+    }
     out_enum(out, "Usage", &map_usage, volume_usage(volume, n_source, syncs->n - n_source));
     volume_state(volume, out);
     out_begin_array(out, "Relationships");
@@ -206,7 +255,8 @@ static int volume_object(struct view *view, const void *row, struct out *out)
     return r;
 }
 
-static const struct enum_value volume_words[] = {{VOLUME_REMOTE, "remote"}};
+static const struct enum_value volume_words[] = {{VOLUME_REMOTE, "remote"},
+                                                 {VOLUME_HOSTED, "hosted"}};
 static const struct view_filter volume_filters[] = {
     {.name = "System", .column = "system_id", .kind = FILTER_PATH, .collection = "systems"},
     {.name = "Pool", .column = "pool_id", .kind = FILTER_PATH, .collection = "pools"},
@@ -235,6 +285,7 @@ const struct view_kind view_volumes = {
 struct members {
     struct id_list volumes;
     unsigned problems;
+    uint64_t size_bytes;
 };
 
 static int member_row(void *arg, const void *row)
@@ -243,6 +294,7 @@ static int member_row(void *arg, const void *row)
     struct members *members = arg;
 
     members->problems += volume->problem[0] != '\0';
+    members->size_bytes += volume->size_bytes;
     return id_list_add(&members->volumes, volume->head.id);
 }
 
@@ -257,22 +309,49 @@ static void pool_state(const struct members *members, struct out *out)
     }
 }
 
+/* Thin: what was promised is more than what is there. */
+static void pool_space(const struct pool_row *pool, const struct array_usage *usage,
+                       const struct members *members, struct out *out)
+{
+    out_bool(out, "ThinlyProvisioned", true);
+    out_number(out, "ProvisionedSpace", members->size_bytes);
+    out_number(out, "UsedSpace", usage->used_bytes);
+    out_number(out, "ReclaimableSpace", usage->reclaimable_bytes);
+    out_number(out, "Capacity", pool->capacity_bytes);
+    out_text(out, "Directory", pool->path);
+}
+
 static int pool_properties(struct view *view, const struct pool_row *pool,
                            const struct members *members, struct out *out)
 {
     uint64_t total_bytes = 0;
     uint64_t free_bytes = 0;
-    int r = pool_capacity(view->db, pool->head.id, &total_bytes, &free_bytes);
+    bool file = pool->kind == POOL_FILE;
+    struct array_usage usage = {0};
+    int r = 0;
+
+    if (file) {
+        array_pool_usage(hosted_array(control_hosted(view->control)), pool->head.id, &usage);
+        view->moving = true;
+        total_bytes = usage.capacity_bytes;
+        free_bytes = usage.available_bytes;
+    } else {
+        r = pool_capacity(view->db, pool->head.id, &total_bytes, &free_bytes);
+    }
 
     view_head(out, COLLECTION_POOLS, pool->head.id);
     view_instance_id(out, "InstanceID", pool->head.id);
     out_text(out, "PoolID", pool->head.id);
     out_text(out, "ElementName", pool->element_name);
-    out_text(out, "Kind", "remote");
+    out_text(out, "Kind", file ? "file" : "remote");
     out_bool(out, "Primordial", false);
-    out_enum(out, "Usage", &map_pool_usage, POOL_USAGE_REMOTE_REPLICATION);
+    out_enum(out, "Usage", &map_pool_usage,
+             file ? USAGE_UNRESTRICTED : POOL_USAGE_REMOTE_REPLICATION);
     out_number(out, "TotalManagedSpace", total_bytes);
     out_number(out, "RemainingManagedSpace", free_bytes);
+    if (file) {
+        pool_space(pool, &usage, members, out);
+    }
     pool_state(members, out);
     out_ref(out, "System", "systems", pool->system_id);
     out_begin_array(out, "Elements");
@@ -297,7 +376,7 @@ static int pool_object(struct view *view, const void *row, struct out *out)
     return r;
 }
 
-static const struct enum_value pool_words[] = {{POOL_REMOTE, "remote"}};
+static const struct enum_value pool_words[] = {{POOL_REMOTE, "remote"}, {POOL_FILE, "file"}};
 static const struct view_filter pool_filters[] = {
     {.name = "System", .column = "system_id", .kind = FILTER_PATH, .collection = "systems"},
     {.name = "ElementName", .column = "element_name", .kind = FILTER_TEXT},

@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Pools of files: directories in which the layers of hosted volumes are. */
+#include "service/file_pools.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "service/control.h"
+#include "service/hosted.h"
+#include "service/volumes.h"
+#include "store/system.h"
+
+bool file_pool_wanted(const struct call *call)
+{
+    return !args_present(call->args, "InExtents") &&
+           (args_present(call->args, "Goal") || args_present(call->args, "Size"));
+}
+
+/* ---- what is asked for ---- */
+
+static int read_goal(struct call *call, const char **ret_directory, uint64_t *ret_capacity)
+{
+    const struct values *goal = args_instance(call->args, "Goal");
+    static const char *const taken[] = {"InstanceID", "ElementName", "ChangeableType", "Directory",
+                                        "SpaceLimit"};
+
+    *ret_directory = NULL;
+    *ret_capacity = args_number(call->args, "Size", 0);
+    for (size_t i = 0; goal != NULL && i < goal->n_params; i++) {
+        bool known = false;
+
+        for (size_t k = 0; k < ARRAY_LEN(taken); k++) {
+            known = known || strcmp(taken[k], goal->params[i].name) == 0;
+        }
+        if (!known && goal->values[i].present) {
+            char name[96];
+
+            snprintf(name, sizeof(name), "Goal.%s", goal->params[i].name);
+            return call_fail_param(call, ERR_NOT_SUPPORTED, name,
+                                   "%s: a pool of files has a Directory and a SpaceLimit.", name);
+        }
+    }
+    if (goal != NULL) {
+        uint64_t limit = args_number(goal, "SpaceLimit", 0);
+
+        *ret_directory = args_text(goal, "Directory");
+        if (limit != 0 && *ret_capacity != 0 && limit != *ret_capacity) {
+            return call_fail_param(call, ERR_INVALID_PARAMETER, "Goal.SpaceLimit",
+                                   "Size and Goal.SpaceLimit say different capacities; give one "
+                                   "of them.");
+        }
+        *ret_capacity = limit != 0 ? limit : *ret_capacity;
+    }
+    if (args_present(call->args, "Size") && args_number(call->args, "Size", 0) == 0) {
+        return call_fail_param(call, ERR_INVALID_PARAMETER, "Size",
+                               "A pool of no bytes has no use; leave Size out for as much as the "
+                               "file system has.");
+    }
+    if (*ret_capacity > INT64_MAX) {
+        *ret_capacity = INT64_MAX;
+    }
+    return 0;
+}
+
+static bool path_climbs(const char *path)
+{
+    size_t len = strlen(path);
+
+    return strcmp(path, "..") == 0 || strncmp(path, "../", 3) == 0 ||
+           strstr(path, "/../") != NULL || (len > 2 && strcmp(path + len - 3, "/..") == 0);
+}
+
+/* Is the absolute path below one of those that the configuration names? */
+static bool directory_is_allowed(struct call *call, const char *directory)
+{
+    const char *at = control_options(call->control)->pool_directories;
+
+    while (at != NULL && *at != '\0') {
+        const char *end = strchrnul(at, ':');
+        size_t len = (size_t)(end - at);
+
+        while (len > 1 && at[len - 1] == '/') {
+            len--;
+        }
+        if (len > 0 && strncmp(directory, at, len) == 0 &&
+            (directory[len] == '\0' || directory[len] == '/' || len == 1)) {
+            return true;
+        }
+        at = *end == ':' ? end + 1 : end;
+    }
+    return false;
+}
+
+static int take_directory(struct call *call, const char *directory, struct pool_row *pool)
+{
+    char text[NAME_SIZE];
+
+    if (directory == NULL) {
+        snprintf(pool->path, sizeof(pool->path), "pools/%s", pool->head.id);
+        return 0;
+    }
+    int r = text_take(call, "Goal.Directory", directory, text, sizeof(text) - 8);
+
+    if (r < 0) {
+        return r;
+    }
+    if (path_climbs(text)) {
+        return call_fail_param(call, ERR_INVALID_PARAMETER, "Goal.Directory",
+                               "%.200s climbs out of where it is; name the directory itself.",
+                               text);
+    }
+    if (text[0] != '/') {
+        snprintf(pool->path, sizeof(pool->path), "pools/%.240s", text);
+        return 0;
+    }
+    if (!directory_is_allowed(call, text)) {
+        return call_fail_param(call, ERR_ADDRESS_NOT_ALLOWED, "Goal.Directory",
+                               "%.200s is not below the directories that --pool-directories "
+                               "allows. A name without a leading slash is made in the data "
+                               "directory.",
+                               text);
+    }
+    strcpy(pool->path, text);
+    return 0;
+}
+
+/* Whatever is there is not ours, and would be lost with the pool. */
+static int check_empty(struct call *call, const char *dir)
+{
+    DIR *open = opendir(dir);
+    const struct dirent *entry;
+    bool empty = true;
+
+    if (open == NULL) {
+        return 0; /* not there yet, or array_pool_add() says what is wrong */
+    }
+    while (empty && (entry = readdir(open)) != NULL) {
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                strcmp(entry->d_name, "lost+found") == 0;
+    }
+    closedir(open);
+    return empty
+               ? 0
+               : call_fail_param(call, ERR_INVALID_PARAMETER, "Goal.Directory",
+                                 "%.300s is not empty; a pool needs a directory of its own.", dir);
+}
+
+/* ---- making, changing ---- */
+
+static int too_large(struct call *call, uint64_t capacity, uint64_t nearest)
+{
+    call_fail_param(call, ERR_SIZE_NOT_SUPPORTED, "Size",
+                    "%llu bytes are more than the file system of the directory has; %llu would "
+                    "do.",
+                    (unsigned long long)capacity, (unsigned long long)nearest);
+    call->error.size = nearest;
+    return error_info(call->error.code)->err;
+}
+
+int file_pool_create(struct call *call, struct pool_row *pool)
+{
+    struct array *array = hosted_array(control_hosted(call->control));
+    char dir[PATH_MAX];
+    const char *directory;
+    struct array_usage usage;
+    struct error error = {0};
+    uint64_t capacity;
+    int r = read_goal(call, &directory, &capacity);
+
+    if (r < 0) {
+        return r;
+    }
+    store_new_id(pool->head.id);
+    pool->kind = POOL_FILE;
+    pool->created_ms = control_now_ms(call->control);
+    strcpy(pool->system_id, SYSTEM_LOCAL);
+    r = take_directory(call, directory, pool);
+    if (r == 0 && hosted_pool_dir(call->control, pool, dir, sizeof(dir)) < 0) {
+        r = call_fail_param(call, ERR_INVALID_PARAMETER, "Goal.Directory", "The path is too long.");
+    }
+    if (r == 0) {
+        r = check_empty(call, dir);
+    }
+    if (r < 0) {
+        return r;
+    }
+    r = array_pool_add(array, pool->head.id, dir, capacity, &error);
+    if (r < 0) {
+        return call_fail_param(call, error.code, "Goal.Directory", "%s", error.detail);
+    }
+    /* The directory is there even if the commit fails; an empty one does no harm. */
+    CHECK(array_pool_usage(array, pool->head.id, &usage));
+    if (capacity > usage.file_system_bytes) {
+        array_pool_remove(array, pool->head.id);
+        return too_large(call, capacity, usage.file_system_bytes);
+    }
+    pool->capacity_bytes = capacity;
+    if (pool->element_name[0] == '\0') {
+        snprintf(pool->element_name, sizeof(pool->element_name), "%.200s",
+                 directory != NULL ? directory : pool->head.id);
+    }
+    r = table_insert(call->db, &pool_table, pool);
+    if (r < 0) {
+        array_pool_remove(array, pool->head.id);
+        return call_fail_store(call, r);
+    }
+    return 0;
+}
+
+struct capacity {
+    char pool_id[ID_SIZE];
+    uint64_t bytes;
+};
+
+static void capacity_effect(struct control *control, void *arg)
+{
+    const struct capacity *capacity = arg;
+
+    array_pool_set_capacity(hosted_array(control_hosted(control)), capacity->pool_id,
+                            capacity->bytes);
+}
+
+int file_pool_modify(struct call *call, struct pool_row *pool)
+{
+    struct array *array = hosted_array(control_hosted(call->control));
+    const char *directory;
+    struct array_usage usage = {0};
+    uint64_t capacity;
+    int r = read_goal(call, &directory, &capacity);
+
+    if (r < 0) {
+        return r;
+    }
+    if (args_present(call->args, "InExtents")) {
+        return call_fail_param(call, ERR_INVALID_PARAMETER, "InExtents",
+                               "/pools/%s is made of files, not of LUNs of another system.",
+                               pool->head.id);
+    }
+    if (directory != NULL) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "Goal.Directory",
+                               "A pool stays in its directory.");
+    }
+    if (capacity == 0 || capacity == pool->capacity_bytes) {
+        return 0;
+    }
+    array_pool_usage(array, pool->head.id, &usage);
+    if (capacity < usage.used_bytes) {
+        call_fail_param(call, ERR_SIZE_NOT_SUPPORTED, "Size",
+                        "%llu bytes of /pools/%s are in use; it cannot be smaller than that.",
+                        (unsigned long long)usage.used_bytes, pool->head.id);
+        call->error.size = usage.used_bytes;
+        return error_info(call->error.code)->err;
+    }
+    if (capacity > usage.file_system_bytes) {
+        return too_large(call, capacity, usage.file_system_bytes);
+    }
+    pool->capacity_bytes = capacity;
+    r = table_update(call->db, &pool_table, pool);
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    struct capacity change = {.bytes = capacity};
+
+    strcpy(change.pool_id, pool->head.id);
+    control_effect(call->control, capacity_effect, &change, sizeof(change));
+    return 0;
+}
+
+uint64_t file_pool_size(struct call *call, const struct pool_row *pool)
+{
+    struct array_usage usage = {0};
+
+    array_pool_usage(hosted_array(control_hosted(call->control)), pool->head.id, &usage);
+    return pool->capacity_bytes != 0 ? pool->capacity_bytes : usage.capacity_bytes;
+}
+
+/* ---- deleting ---- */
+
+static void remove_effect(struct control *control, void *arg)
+{
+    array_pool_remove(hosted_array(control_hosted(control)), arg);
+}
+
+int file_pool_delete(struct call *call, const struct pool_row *pool)
+{
+    struct condition where[] = {WHERE_TEXT("pool_id", pool->head.id), WHERE_END};
+    struct volume_row volume;
+    int r = table_find(call->db, &volume_table, where, &volume);
+
+    if (r == 0) {
+        char blocked_on[PATH_SIZE];
+
+        snprintf(blocked_on, sizeof(blocked_on), "/volumes/%s", volume.head.id);
+        return call_fail_blocked(call, ERR_IN_USE, blocked_on,
+                                 "%s is in this pool. Return it first (ReturnToStoragePool), and "
+                                 "the others that are, then delete the pool.",
+                                 blocked_on);
+    }
+    if (r != -ENOENT) {
+        return call_fail_store(call, r);
+    }
+    if (hosted_pool_is_pinned(call->control, pool->head.id)) {
+        return call_fail(call, ERR_IN_USE, "A volume is being made in this pool now.");
+    }
+    r = table_delete(call->db, &pool_table, pool->head.id);
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    control_effect(call->control, remove_effect, pool->head.id, strlen(pool->head.id) + 1);
+    return 0;
+}
