@@ -962,6 +962,7 @@ int exports_new(const struct exports_spec *spec, struct exports **ret_exports)
         .n_loops = spec->n_loops,
         .limits = spec->limits,
         .chap_algorithms = spec->chap_algorithms,
+        .hold = spec->hold,
         .events = {.reservations_changed =
                        spec->events.reservations_changed ? reservations_changed : NULL,
                    .sessions_changed = sessions_changed},
@@ -980,6 +981,11 @@ int exports_listen(struct exports *exports, const struct sockaddr_storage *addr,
                    struct sockaddr_storage *ret_addr, struct error *error)
 {
     return target_listen(exports->server, addr, ret_addr, error);
+}
+
+void exports_accept(struct exports *exports)
+{
+    target_accept(exports->server);
 }
 
 static void server_closed(void *arg, int status)

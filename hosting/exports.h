@@ -35,6 +35,7 @@ struct exports_spec {
     unsigned n_loops;
     struct target_limits limits;
     unsigned chap_algorithms;
+    bool hold; /* portals accept only after exports_accept() */
     struct exports_events events;
     void *events_arg;
 };
@@ -43,6 +44,7 @@ int exports_new(const struct exports_spec *spec, struct exports **ret_exports);
 /* As target_listen(). */
 int exports_listen(struct exports *exports, const struct sockaddr_storage *addr,
                    struct sockaddr_storage *ret_addr, struct error *error);
+void exports_accept(struct exports *exports);
 /* What is under way ends, new specs are refused (shutting_down); logs everybody out (at most
  * grace_ns), then done; exports_free() may follow. */
 void exports_close(struct exports *exports, uint64_t grace_ns, loop_fn done, void *arg);

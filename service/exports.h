@@ -1,30 +1,72 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Who is served what: the records of exports, and the targets that follow them.
+ * Exports: which of our volumes initiators see, behind which targets, as records and as they are.
  *
- * Thread:    control.
+ * Thread:    control; exports_portal(), exports_sessions() and exports_numbers() any.
  * Ownership: rows are values.
- * Errors:    call->error in calls; struct error in callbacks.
+ * Errors:    call->error, as handlers do; array_done_fn gets a struct error or NULL, later.
+ *
+ * A change of records is followed by an effect that reads them again and makes the target what they
+ * say (export_apply()), so that several changes in a row end in the same. A volume can be a LUN from
+ * exports_serve_volume() to exports_withdraw_volume(), whatever the records say.
  */
 #ifndef SERVICE_EXPORTS_H
 #define SERVICE_EXPORTS_H
 
+#include "base/sockaddr.h"
 #include "hosting/exports.h"
 #include "service/call.h"
+#include "store/export.h"
 #include "store/volume.h"
 
-/* The volume is open: its own target and every other export that has it, as the records say. */
+#define EXPORTS_IQN_PREFIX "iqn.2026-11.io.smirror:"
+
+struct control;
+struct served;
+
+/* After the array was made (hosted_new()). Binds the portal; *error says when that cannot be. */
+int served_new(struct control *control, struct served **ret_served, struct error *error);
+/* After hosted_start(): initiators may come. */
+void served_begin(struct served *served);
+/* Everybody is logged out; then the devices of the array are in nobody's hands. */
+void served_stop(struct control *control, loop_fn done, void *arg);
+void served_free(struct served *served);
+
+/* ---- volumes of our own ---- */
+
+/* The volume gets a target of its own, with itself as LUN 0, open to every initiator. */
+int exports_volume_created(struct call *call, const struct volume_row *volume);
+/* Its target is called as it is now. */
+int exports_volume_renamed(struct call *call, const struct volume_row *volume);
+/* It is no LUN any more; its own target goes. */
+int exports_volume_deleted(struct call *call, const char *volume_id);
+/* in_use, blocked on an export, when an initiator is logged in to a target that has the volume. */
+int exports_volume_in_use(struct call *call, const char *volume_id);
+
+/* The volume is open: done when it is a LUN wherever the records want it. */
 void exports_serve_volume(struct control *control, const struct volume_row *volume,
                           array_done_fn done, void *arg);
-/* Before it is closed: nobody has its device any more. */
+/* Before it is closed: done when nobody has its device any more. */
 void exports_withdraw_volume(struct control *control, const char *volume_id, array_done_fn done,
                              void *arg);
 void exports_notify_volume(struct control *control, const char *volume_id,
                            enum target_lun_event event);
 
-/* in_use when somebody is logged in. */
-int exports_volume_in_use(struct call *call, const char *volume_id);
-/* Its rows go. */
-int exports_volume_deleted(struct call *call, const char *volume_id);
+/* ---- changes of exports ---- */
+
+/* In a handler that has changed rows of the export: the target follows, and the answer waits. */
+void export_changed(struct call *call, const char *export_id);
+
+/* ---- for readers, any thread ---- */
+
+/* Where the portal listens, "" when there is none. */
+const char *exports_portal(struct control *control);
+/* False: the portal can be reached by others than this host, and nobody has to say who he is. */
+bool export_may_be_served(struct control *control, const struct export_row *row,
+                          uint64_t n_initiators, bool chap);
+void exports_sessions(struct control *control, const char *export_id, export_session_fn fn,
+                      void *arg);
+/* False: there is no target. */
+bool exports_numbers(struct control *control, struct exports_stats *ret_stats);
 
 #endif

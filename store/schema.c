@@ -150,6 +150,45 @@ static const char schema_1[] =
 "CREATE INDEX layers_by_parent ON layers (parent_id);"
 "CREATE INDEX layers_by_bottom ON layers (bottom_volume_id) WHERE bottom_volume_id <> '';"
 
+/* Targets of our own. That of a volume has its id. */
+"CREATE TABLE exports ("
+"  seq            INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  id             TEXT NOT NULL UNIQUE,"
+"  element_name   TEXT NOT NULL,"
+"  iqn            TEXT NOT NULL UNIQUE,"
+"  own_volume_id  TEXT NOT NULL,"
+"  all_initiators INTEGER NOT NULL CHECK (all_initiators IN (0, 1)),"
+"  created_ms     INTEGER NOT NULL"
+") STRICT;"
+"CREATE INDEX exports_by_element_name ON exports (element_name);"
+
+"CREATE TABLE export_luns ("
+"  seq       INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  id        TEXT NOT NULL UNIQUE,"
+"  export_id TEXT NOT NULL REFERENCES exports (id) ON DELETE CASCADE,"
+"  number    INTEGER NOT NULL,"
+"  volume_id TEXT NOT NULL REFERENCES volumes (id),"
+"  read_only INTEGER NOT NULL CHECK (read_only IN (0, 1)),"
+"  UNIQUE (export_id, number)"
+") STRICT;"
+"CREATE INDEX export_luns_by_volume ON export_luns (volume_id);"
+
+"CREATE TABLE export_initiators ("
+"  seq       INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  id        TEXT NOT NULL UNIQUE,"
+"  export_id TEXT NOT NULL REFERENCES exports (id) ON DELETE CASCADE,"
+"  initiator TEXT NOT NULL,"
+"  UNIQUE (export_id, initiator)"
+") STRICT;"
+
+/* Persistent reservations that a LUN is to have after a restart, too. */
+"CREATE TABLE reservations ("
+"  export_id TEXT NOT NULL REFERENCES exports (id) ON DELETE CASCADE,"
+"  number    INTEGER NOT NULL,"
+"  bytes     BLOB NOT NULL,"
+"  PRIMARY KEY (export_id, number)"
+") STRICT, WITHOUT ROWID;"
+
 /* StorageSynchronized: one row for each pair of elements. */
 "CREATE TABLE synchronizations ("
 "  seq                       INTEGER PRIMARY KEY AUTOINCREMENT,"

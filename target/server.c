@@ -83,6 +83,7 @@ int target_server_new(const struct target_server_spec *spec, struct target_serve
         spec->chap_algorithms ? spec->chap_algorithms : TARGET_CHAP_ALL & ~TARGET_CHAP_MD5;
     server->events = spec->events;
     server->events_arg = spec->events_arg;
+    server->holding = spec->hold;
     list_init(&server->targets);
     list_init(&server->listening);
     list_init(&server->portals);
@@ -107,12 +108,23 @@ int target_server_new(const struct target_server_spec *spec, struct target_serve
     return 0;
 }
 
+/* Portals that never accepted. */
+static void held_portals_free(struct target_server *server)
+{
+    struct list *link;
+    while (server->holding && (link = list_first(&server->listening))) {
+        list_remove(link);
+        portal_free(portal_of_owner_link(link));
+    }
+}
+
 void target_server_free(struct target_server *server)
 {
     if (!server) {
         return;
     }
     CHECK(list_empty(&server->targets) && list_empty(&server->portals));
+    held_portals_free(server);
     for (unsigned i = 0; i < server->n_shards; i++) {
         shard_fini(&server->shards[i]);
     }
@@ -254,6 +266,13 @@ static void message_send(struct target_message *message)
 
 /* ---- portals ---- */
 
+static void portal_begin(struct target_server *server, struct portal *portal)
+{
+    struct target_message *message = message_new(server, MESSAGE_LISTEN, NULL);
+    message->portal = portal;
+    message_send(message);
+}
+
 int target_listen(struct target_server *server, const struct sockaddr_storage *addr,
                   struct sockaddr_storage *ret_addr, struct error *error)
 {
@@ -262,10 +281,20 @@ int target_listen(struct target_server *server, const struct sockaddr_storage *a
         return error ? error_info(error->code)->err : -EIO;
     }
     list_push_back(&server->listening, portal_owner_link(portal));
-    struct target_message *message = message_new(server, MESSAGE_LISTEN, NULL);
-    message->portal = portal;
-    message_send(message);
+    if (!server->holding) {
+        portal_begin(server, portal);
+    }
     return 0;
+}
+
+void target_accept(struct target_server *server)
+{
+    CHECK(server->holding);
+    server->holding = false;
+    list_for_each(link, &server->listening)
+    {
+        portal_begin(server, portal_of_owner_link(link));
+    }
 }
 
 int target_unlisten(struct target_server *server, const struct sockaddr_storage *addr)
@@ -275,6 +304,10 @@ int target_unlisten(struct target_server *server, const struct sockaddr_storage 
         struct portal *portal = portal_of_owner_link(link);
         if (sockaddr_equal(portal_addr(portal), addr)) {
             list_remove(link);
+            if (server->holding) {
+                portal_free(portal);
+                return 0;
+            }
             struct target_message *message = message_new(server, MESSAGE_UNLISTEN, NULL);
             message->portal = portal;
             message_send(message);
@@ -459,6 +492,7 @@ void target_server_close(struct target_server *server, uint64_t grace_ns, target
     closing->done = done;
     closing->arg = arg;
     server->closing = closing;
+    held_portals_free(server);
     while (!list_empty(&server->listening)) {
         list_remove(list_first(&server->listening));
     }

@@ -90,6 +90,7 @@ struct target_server {
     struct list targets;
     struct map names; /* lower case → struct target */
     struct list listening; /* struct portal.owner_link */
+    bool holding;          /* those are the owner's still */
     struct server_close *closing;
 
     /* First loop. */

@@ -128,6 +128,7 @@ struct target_server_spec {
     struct target_limits limits;
     struct target_access discovery; /* no rows: discovery is open to all */
     unsigned chap_algorithms;       /* set of TARGET_CHAP_…; 0: SHA3-256, SHA-256, SHA-1 */
+    bool hold;                      /* portals are bound, but accept only after target_accept() */
     struct target_events events;
     void *events_arg;
 };
@@ -146,6 +147,8 @@ void target_server_free(struct target_server *server);
  * Errors: in_use, address_not_allowed, internal. */
 int target_listen(struct target_server *server, const struct sockaddr_storage *addr,
                   struct sockaddr_storage *ret_addr, struct error *error);
+/* For a server that holds: the targets are there, initiators may come. Those that tried wait. */
+void target_accept(struct target_server *server);
 /* Connections that are up stay. -ENOENT: no such portal. */
 int target_unlisten(struct target_server *server, const struct sockaddr_storage *addr);
 

@@ -147,6 +147,7 @@ static void world_make(struct step *step)
                                 .loops = loops,
                                 .n_loops = N_LOOPS,
                                 .chap_algorithms = TARGET_CHAP_ALL,
+                                .hold = true,
                                 .events = {.sessions_changed = sessions_changed,
                                            .reservations_changed = reservations_changed}};
     struct sockaddr_storage addr;
@@ -158,6 +159,7 @@ static void world_make(struct step *step)
     CHECK(sockaddr_parse("127.0.0.1:0", 0, &addr) == 0);
     CHECK(exports_listen(exports, &addr, &bound, &step->error) == 0);
     sockaddr_format(&bound, portal);
+    exports_accept(exports);
     step_end(step);
 }
 
