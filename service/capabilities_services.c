@@ -187,17 +187,6 @@ static const struct copy_services copy_services[] = {
      {2, 3, 4, 5, 6, 7}},
 };
 
-/* The operations of ModifySynchronization and what they are to ModifyReplicaSynchronization. */
-static const struct {
-    uint32_t legacy;
-    uint32_t operation;
-} legacy_operations[] = {
-    {2, OPERATION_DETACH},          {3, OPERATION_FRACTURE},  {4, OPERATION_RESYNC},
-    {5, OPERATION_RESTORE},         {6, OPERATION_PREPARE},   {7, OPERATION_UNPREPARE},
-    {8, OPERATION_SUSPEND},         {9, OPERATION_RESUME},    {10, OPERATION_RESET_TO_SYNC},
-    {11, OPERATION_RESET_TO_ASYNC}, {12, OPERATION_ACTIVATE}, {13, OPERATION_ABORT},
-};
-
 static bool legacy_possible(const struct copy_services *services, uint32_t operation)
 {
     return (services->copies &&
@@ -212,9 +201,11 @@ static void legacy_supported(struct out *out, const struct copy_services *servic
 {
     struct numbers operations = {.n = 0};
 
-    for (size_t i = 0; i < ARRAY_LEN(legacy_operations); i++) {
-        if (legacy_possible(services, legacy_operations[i].operation)) {
-            numbers_add(&operations, legacy_operations[i].legacy);
+    for (size_t i = 0; i < map_legacy_operation.n_values; i++) {
+        uint32_t number = map_legacy_operation.values[i].number;
+
+        if (legacy_possible(services, replica_legacy_operation(number))) {
+            numbers_add(&operations, number);
         }
     }
     out_numbers(out, "SupportedModifyOperations", &map_legacy_operation, &operations);

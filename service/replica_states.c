@@ -321,6 +321,18 @@ bool replica_type_supported(uint32_t sync_type, uint32_t mode, bool remote)
                           replica_engine_possible(sync_type, remote, ENGINE_LAYERS));
 }
 
+uint32_t replica_legacy_operation(uint32_t number)
+{
+    static const uint32_t operations[] = {
+        [2] = OPERATION_DETACH,          [3] = OPERATION_FRACTURE,  [4] = OPERATION_RESYNC,
+        [5] = OPERATION_RESTORE,         [6] = OPERATION_PREPARE,   [7] = OPERATION_UNPREPARE,
+        [8] = OPERATION_SUSPEND,         [9] = OPERATION_RESUME,    [10] = OPERATION_RESET_TO_SYNC,
+        [11] = OPERATION_RESET_TO_ASYNC, [12] = OPERATION_ACTIVATE, [13] = OPERATION_ABORT,
+    };
+
+    return number < ARRAY_LEN(operations) ? operations[number] : 0;
+}
+
 void replica_legal_text(const struct sync_row *sync, char *out, size_t size)
 {
     size_t len = 0;

@@ -73,6 +73,9 @@ bool replica_wait_state_allowed(uint32_t sync_type, enum replica_engine engine, 
                                 uint32_t copy_state);
 /* Is a relationship in that state as far as the one that was waited for, or beyond? */
 bool replica_wait_reached(uint32_t wanted, uint32_t copy_state);
+/* What an operation of ModifySynchronization (map_legacy_operation) is to ModifyReplicaSynchronization (smis.md 3.5); 0: there
+ * is none of that number. */
+uint32_t replica_legacy_operation(uint32_t number);
 /* The legacy SyncState for a CopyState and ProgressStatus (smis.md 3.2). */
 uint32_t replica_sync_state(uint32_t copy_state, uint32_t progress_status);
 bool replica_sync_maintained(const struct sync_row *sync);
