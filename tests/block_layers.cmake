@@ -17,4 +17,6 @@ target_link_libraries(test_layer_bench PRIVATE block base)
 
 smirror_unit_test(layer_scale block base)
 smirror_unit_test(layer_files block base)
+smirror_unit_test(layer_chain block base)
+smirror_unit_test(write_thread block base)
 smirror_fuzzer(layer_open layer_disk block base)
