@@ -82,9 +82,15 @@ static const struct param params_StorageSetting[] = {
     /* ours */
     P_U64("BandwidthLimit"),
     P_BOOL("Verify"),
-    P_STRING("Directory"),
 };
 CLASS(StorageSetting);
+
+/* Ours: what a pool of files is to be. */
+static const struct param params_StoragePoolSetting[] = {
+    P_STRING("Directory"),
+    P_U64("SpaceLimit"),
+};
+CLASS(StoragePoolSetting);
 
 static const struct param params_ServiceAccessPoint[] = {
     P_STRING("Name"),

@@ -107,9 +107,6 @@ static int create(struct call *call)
     if (r == 0) {
         r = setting_apply_reference(call, "Goal", &volume);
     }
-    if (r == 0) {
-        snprintf(call->location, sizeof(call->location), "/volumes/%s", volume.head.id);
-    }
     return r < 0 ? r : answer(call, &volume);
 }
 

@@ -25,25 +25,9 @@ bool file_pool_wanted(const struct call *call)
 static int read_goal(struct call *call, const char **ret_directory, uint64_t *ret_capacity)
 {
     const struct values *goal = args_instance(call->args, "Goal");
-    static const char *const taken[] = {"InstanceID", "ElementName", "ChangeableType", "Directory",
-                                        "SpaceLimit"};
 
     *ret_directory = NULL;
     *ret_capacity = args_number(call->args, "Size", 0);
-    for (size_t i = 0; goal != NULL && i < goal->n_params; i++) {
-        bool known = false;
-
-        for (size_t k = 0; k < ARRAY_LEN(taken); k++) {
-            known = known || strcmp(taken[k], goal->params[i].name) == 0;
-        }
-        if (!known && goal->values[i].present) {
-            char name[96];
-
-            snprintf(name, sizeof(name), "Goal.%s", goal->params[i].name);
-            return call_fail_param(call, ERR_NOT_SUPPORTED, name,
-                                   "%s: a pool of files has a Directory and a SpaceLimit.", name);
-        }
-    }
     if (goal != NULL) {
         uint64_t limit = args_number(goal, "SpaceLimit", 0);
 

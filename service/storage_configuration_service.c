@@ -50,7 +50,7 @@ static const struct param return_to_storage_pool[] = {
 static const struct param create_or_modify_storage_pool[] = {
     P_STRING("ElementName"),
     P_OUT_JOB,
-    P_INSTANCE("Goal", StorageSetting),
+    P_INSTANCE("Goal", StoragePoolSetting),
     P_INOUT_U64("Size"),
     P_STRINGS("InPools"),
     P_STRINGS("InExtents"),
