@@ -91,7 +91,6 @@ struct control {
     struct network *network;
     struct hosted *hosted;
     struct served *served;
-    char iscsi_address[SOCKADDR_TEXT_LEN]; /* set before readers come */
     struct live *live;
 
     bool started;
@@ -163,12 +162,6 @@ struct hosted *control_hosted(struct control *control)
 struct live *control_live(struct control *control)
 {
     return control->live;
-}
-
-bool control_iscsi_address(struct control *control, char ret_address[SOCKADDR_TEXT_LEN])
-{
-    memcpy(ret_address, control->iscsi_address, SOCKADDR_TEXT_LEN);
-    return ret_address[0] != '\0';
 }
 
 uint64_t control_now_ms(struct control *control)

@@ -73,9 +73,6 @@ void control_event(struct control *control, method_fn fn, const void *arg, size_
 void control_event_in_order(struct control *control, const char *lane, method_fn fn,
                             const void *arg, size_t arg_size);
 
-/* Where volumes of our own are served; false: nowhere. Any thread. */
-bool control_iscsi_address(struct control *control, char ret_address[SOCKADDR_TEXT_LEN]);
-
 uint64_t control_now_ms(struct control *control); /* wall clock */
 struct loop *control_loop(struct control *control);
 struct db *control_db(struct control *control);

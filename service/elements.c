@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "service/exports.h"
 #include "service/handlers.h"
 #include "service/hosted.h"
 #include "service/paths.h"
@@ -167,6 +168,9 @@ static int modify(struct call *call)
         strcpy(volume.element_name, given);
         r = table_update(call->db, &volume_table, &volume);
         r = r < 0 ? call_fail_store(call, r) : 0;
+        if (r == 0 && volume.kind == VOLUME_HOSTED) {
+            r = exports_volume_renamed(call, &volume);
+        }
     }
     if (r == 0) {
         r = setting_apply_reference(call, "Goal", &volume);

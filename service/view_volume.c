@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
-#include "base/sockaddr.h"
+#include "service/exports.h"
 #include "service/hosted.h"
 #include "service/view_parts.h"
 #include "store/replica.h"
@@ -54,9 +54,9 @@ static int portal_address(struct view *view, const char *access_point_id, const 
 static void hosted_url(struct view *view, const struct volume_row *volume, struct out *out)
 {
     char url[3 * NAME_SIZE];
-    char address[SOCKADDR_TEXT_LEN];
+    const char *address = exports_portal(view->control);
 
-    if (volume->offline || !control_iscsi_address(view->control, address)) {
+    if (volume->offline || address[0] == '\0') {
         out_null(out, "Url");
     } else {
         snprintf(url, sizeof(url), "iscsi://%s/%s/0", address, volume->iqn);
