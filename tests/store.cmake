@@ -7,6 +7,7 @@ smirror_unit_test(store_migrations store_fixture)
 smirror_unit_test(store_schema store_fixture)
 smirror_unit_test(store_table store_fixture)
 smirror_unit_test(store_volume store_fixture)
+smirror_unit_test(store_export store_fixture)
 smirror_unit_test(store_job store_fixture)
 smirror_unit_test(store_speed store_fixture)
 

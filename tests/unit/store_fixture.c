@@ -15,9 +15,10 @@
 #include "base/log.h"
 
 const struct table *const fixture_tables[] = {
-    &system_table, &access_point_table, &secret_table, &setting_table, &pool_table,
-    &volume_table, &sync_table,         &job_table,    &copy_table,    &job_element_table,
-    &layer_table,
+    &system_table,     &access_point_table,     &secret_table, &setting_table,
+    &pool_table,       &volume_table,           &sync_table,   &job_table,
+    &copy_table,       &job_element_table,      &layer_table,  &export_table,
+    &export_lun_table, &export_initiator_table,
 };
 const size_t fixture_n_tables = ARRAY_LEN(fixture_tables);
 
@@ -98,10 +99,17 @@ bool column_is_reference(const struct table *table, const struct column *column)
         const struct table *table;
         const char *column;
     } references[] = {
-        {&access_point_table, "system_id"}, {&pool_table, "system_id"},
-        {&volume_table, "system_id"},       {&sync_table, "source_id"},
-        {&sync_table, "target_id"},         {&copy_table, "job_id"},
-        {&job_element_table, "job_id"},     {&layer_table, "pool_id"},
+        {&access_point_table, "system_id"},
+        {&pool_table, "system_id"},
+        {&volume_table, "system_id"},
+        {&sync_table, "source_id"},
+        {&sync_table, "target_id"},
+        {&copy_table, "job_id"},
+        {&job_element_table, "job_id"},
+        {&layer_table, "pool_id"},
+        {&export_lun_table, "export_id"},
+        {&export_lun_table, "volume_id"},
+        {&export_initiator_table, "export_id"},
     };
     for (size_t i = 0; i < ARRAY_LEN(references); i++) {
         if (references[i].table == table && strcmp(references[i].column, column->name) == 0) {

@@ -12,6 +12,7 @@
 
 #include <stddef.h>
 
+#include "store/export.h"
 #include "store/job.h"
 #include "store/replica.h"
 #include "store/system.h"
