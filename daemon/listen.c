@@ -18,7 +18,7 @@ static int failed(struct error *error, const char *text, int err)
     return error_set(error, ERR_INTERNAL, "Cannot listen at %s: %s.%s", text, strerror(err), hint);
 }
 
-int listen_reserve(const char *address, bool reuse, int *ret_fd, char text[SOCKADDR_TEXT_LEN],
+int listen_reserve(const char *address, int *ret_fd, char text[SOCKADDR_TEXT_LEN],
                    struct error *error)
 {
     struct sockaddr_storage addr;
@@ -30,9 +30,7 @@ int listen_reserve(const char *address, bool reuse, int *ret_fd, char text[SOCKA
     if (fd < 0) {
         return failed(error, address, errno);
     }
-    if (reuse) {
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-    }
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     if (addr.ss_family == AF_INET6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     }

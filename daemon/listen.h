@@ -15,9 +15,9 @@
 #include "base/sockaddr.h"
 
 /* Takes the address, but does not listen yet. text becomes the real one, with the port that 0 has
- * got. reuse: connections of an earlier process that are still being closed do not matter; nobody
- * is kept from taking the address as well until listen_begin(). */
-int listen_reserve(const char *address, bool reuse, int *ret_fd, char text[SOCKADDR_TEXT_LEN],
+ * got. Connections of an earlier process that are still being closed do not matter; nobody is kept
+ * from taking the address as well until listen_begin(). */
+int listen_reserve(const char *address, int *ret_fd, char text[SOCKADDR_TEXT_LEN],
                    struct error *error);
 int listen_begin(int fd, const char *text, struct error *error);
 

@@ -25,14 +25,14 @@
 #include "daemon/listen.h"
 #include "daemon/options.h"
 #include "service/control.h"
+#include "service/exports.h"
 
 struct daemon {
     struct options options;
     struct datadir dir;
-    int http_fd;  /* until the server has it */
-    int iscsi_fd; /* held, so that nobody else gets the address */
+    int http_fd; /* until the server has it */
     char http[SOCKADDR_TEXT_LEN];
-    char iscsi[SOCKADDR_TEXT_LEN];
+    char iscsi[SOCKADDR_TEXT_LEN]; /* bound by control */
     char own_addresses[2 * SOCKADDR_TEXT_LEN];
     char *tls_cert;
     char *tls_key;
@@ -66,23 +66,6 @@ static unsigned connections(const struct options *options)
     return (unsigned)wanted;
 }
 
-static int reserve_addresses(struct daemon *daemon, struct error *error)
-{
-    struct sockaddr_storage iscsi;
-    int err = listen_reserve(daemon->options.http, true, &daemon->http_fd, daemon->http, error);
-    if (err != 0) {
-        return err;
-    }
-    /* Nothing is served there yet. So a fixed port is left to whoever wants it (a tgtd on 3260, say); only port 0 is
-     * made a real one, because the ready file names it. */
-    if (sockaddr_parse(daemon->options.iscsi, 3260, &iscsi) == 0 && sockaddr_port(&iscsi) == 0) {
-        return listen_reserve(daemon->options.iscsi, false, &daemon->iscsi_fd, daemon->iscsi,
-                              error);
-    }
-    snprintf(daemon->iscsi, sizeof(daemon->iscsi), "%s", daemon->options.iscsi);
-    return 0;
-}
-
 static int read_tls(struct daemon *daemon, struct error *error)
 {
     const struct options *options = &daemon->options;
@@ -110,25 +93,30 @@ static int start_control(struct daemon *daemon, struct error *error)
         snprintf(daemon->initiator_name, sizeof(daemon->initiator_name),
                  "iqn.2026-11.io.smirror:initiator.%s", daemon->dir.initiator_id);
     }
-    snprintf(own, sizeof(daemon->own_addresses), "%s%s%s", daemon->http,
-             daemon->iscsi_fd >= 0 ? "," : "", daemon->iscsi_fd >= 0 ? daemon->iscsi : "");
+    snprintf(own, sizeof(daemon->own_addresses), "%s", daemon->http);
     struct control_options control = {
         .data_dir = daemon->dir.path,
         .system_name = options->system_name,
         .initiator_name = daemon->initiator_name,
         .data_loops = (unsigned)options->data_loops,
+        .pool_directories = options->pool_directories,
         .copies_at_once = (unsigned)options->copies_at_once,
         .copy_bandwidth_limit = options->copy_bandwidth_limit,
         .copy_give_up_ms = options->copy_give_up_ms,
         .probe_timeout_ms = options->probe_timeout_ms,
         .reach_interval_ms = options->reach_interval_ms,
         .portal_allow = options->portal_allow,
+        .iscsi = options->iscsi,
+        .iscsi_connections = (unsigned)options->iscsi_connections,
+        .iscsi_chap_algorithms = (unsigned)options->iscsi_chap,
         .own_addresses = own,
         .idempotency_keep_ms = options->idempotency_keep_ms,
         .job_keep_ms = options->job_keep_ms,
     };
     int err = control_start(&control, &daemon->control, error);
     if (err == 0) {
+        snprintf(daemon->iscsi, sizeof(daemon->iscsi), "%s", exports_portal(daemon->control));
+        snprintf(own, sizeof(daemon->own_addresses), "%s,%s", daemon->http, daemon->iscsi);
         control_set_own_addresses(daemon->control, own);
     }
     return err;
@@ -192,7 +180,7 @@ static int start(struct daemon *daemon, struct error *error)
     if (err == 0) {
         /* One that a killed process has left tells of addresses that are no more. */
         remove_ready_file(daemon);
-        err = reserve_addresses(daemon, error);
+        err = listen_reserve(daemon->options.http, &daemon->http_fd, daemon->http, error);
     }
     if (err == 0) {
         err = read_tls(daemon, error);
@@ -207,8 +195,8 @@ static int start(struct daemon *daemon, struct error *error)
         log_info("smirrord %s: %s://%s, data in %s, token for curl -H @%s", SMIRROR_VERSION,
                  daemon->tls_cert != NULL ? "https" : "http", daemon->http, daemon->dir.path,
                  daemon->dir.auth_header_file);
-        log_info("smirrord iSCSI initiator %s; its own target (%s) is not served yet",
-                 daemon->initiator_name, daemon->iscsi);
+        log_info("smirrord iSCSI: volumes served at %s, initiator %s", daemon->iscsi,
+                 daemon->initiator_name);
         err = write_ready_file(daemon, error);
     }
     return err;
@@ -234,9 +222,6 @@ static void stop(struct daemon *daemon, int code)
     if (daemon->http_fd >= 0) {
         close(daemon->http_fd);
     }
-    if (daemon->iscsi_fd >= 0) {
-        close(daemon->iscsi_fd);
-    }
     if (daemon->tls_key != NULL) {
         explicit_bzero(daemon->tls_key, strlen(daemon->tls_key));
     }
@@ -248,7 +233,7 @@ static void stop(struct daemon *daemon, int code)
 
 int main(int argc, char **argv)
 {
-    struct daemon daemon = {.dir = {.lock_fd = -1}, .http_fd = -1, .iscsi_fd = -1};
+    struct daemon daemon = {.dir = {.lock_fd = -1}, .http_fd = -1};
     char message[OPTIONS_MESSAGE_SIZE];
     struct error error = {0};
     /* A file-size limit is answered like a full disk. */

@@ -21,8 +21,13 @@ const struct option_row option_rows[OPTION_ROWS] = {
      "Where the HTTP API listens. Port 0: a free one. Another address than loopback needs "
      "--tls-cert and --tls-key."},
     {"iscsi", TYPE_ADDRESS, "ADDR:PORT", "127.0.0.1:3260", NULL, AT(iscsi), 0, 0,
-     "Where the iSCSI target will listen. Port 0: a free one. The address is reserved, but not "
-     "served yet."},
+     "Where volumes are served to initiators. Port 0: a free one. At another address than loopback "
+     "a volume is served only once its target has initiators or CHAP."},
+    {"iscsi-connections", TYPE_COUNT, "N", "1024", NULL, AT(iscsi_connections), 1, 65536,
+     "iSCSI connections at a time."},
+    {"iscsi-chap", TYPE_CHAP, "NAMES", "sha3-256,sha256,sha1,md5", NULL, AT(iscsi_chap), 0, 0,
+     "Algorithms that initiators may use for CHAP, separated by commas; of those that both sides "
+     "know, the strongest. Many initiators know md5 only."},
     {"ready-file", TYPE_PATH, "FILE", "", "none", AT(ready_file), 0, 0,
      "File that is written when the service answers, with its addresses as JSON; it is removed at "
      "the end."},

@@ -21,6 +21,7 @@ enum option_type {
     TYPE_RANGES,
     TYPE_IQN,
     TYPE_LEVEL,
+    TYPE_CHAP,
     TYPE_COUNT,
     TYPE_RATE,
     TYPE_DURATION,
@@ -37,7 +38,7 @@ struct option_row {
     const char *help;
 };
 
-enum { OPTION_ROWS = 23 };
+enum { OPTION_ROWS = 25 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* Members of these types own a text. */

@@ -6,11 +6,13 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/check.h"
 #include "base/sockaddr.h"
 #include "base/timefmt.h"
 #include "daemon/option_table.h"
+#include "target/target.h"
 
 int option_wrong(char message[OPTIONS_MESSAGE_SIZE], const char *fmt, ...)
 {
@@ -175,7 +177,42 @@ static int set_number(const struct option_row *row, const char *text, const char
 
 bool option_is_text(enum option_type type)
 {
-    return type != TYPE_LEVEL && type != TYPE_COUNT && type != TYPE_RATE && type != TYPE_DURATION;
+    return type != TYPE_LEVEL && type != TYPE_CHAP && type != TYPE_COUNT && type != TYPE_RATE &&
+           type != TYPE_DURATION;
+}
+
+/* Names between commas, as a set. */
+static int set_chap(const char *text, const char *source, uint64_t *member, char *message)
+{
+    static const struct {
+        const char *name;
+        unsigned bit;
+    } names[] = {{"md5", TARGET_CHAP_MD5},
+                 {"sha1", TARGET_CHAP_SHA1},
+                 {"sha256", TARGET_CHAP_SHA256},
+                 {"sha3-256", TARGET_CHAP_SHA3_256}};
+    *member = 0;
+    while (*text != '\0') {
+        size_t len = strcspn(text, ",");
+        unsigned bit = 0;
+        for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+            if (strlen(names[i].name) == len && strncasecmp(text, names[i].name, len) == 0) {
+                bit = names[i].bit;
+            }
+        }
+        if (bit == 0) {
+            return option_wrong(message,
+                                "%s: '%.*s' is not one of sha3-256, sha256, sha1, md5 (separated "
+                                "by commas).",
+                                source, len > 60 ? 60 : (int)len, text);
+        }
+        *member |= bit;
+        text += len;
+        text += *text == ',';
+        text += strspn(text, " ");
+    }
+    return *member != 0 ? 0
+                        : option_wrong(message, "%s: at least one algorithm is wanted.", source);
 }
 
 int option_set(const struct option_row *row, const char *text, const char *source,
@@ -184,6 +221,9 @@ int option_set(const struct option_row *row, const char *text, const char *sourc
     void *member = (char *)options + row->offset;
     if (option_is_text(row->type)) {
         return set_text(row, text, source, member, message);
+    }
+    if (row->type == TYPE_CHAP) {
+        return set_chap(text, source, member, message);
     }
     if (row->type != TYPE_LEVEL) {
         return set_number(row, text, source, member, message);

@@ -24,6 +24,8 @@ struct options {
     char *data;
     char *http;
     char *iscsi;
+    uint64_t iscsi_connections;
+    uint64_t iscsi_chap; /* set of TARGET_CHAP_… */
     char *ready_file;
     enum log_level log_level;
     char *system_name;

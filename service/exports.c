@@ -519,11 +519,18 @@ static int portal_open(struct served *served, const char *address, struct error 
     }
     int r = exports_listen(served->exports, &addr, &bound, error);
 
-    if (r == 0) {
-        sockaddr_format(&bound, served->portal);
-        served->loopback = sockaddr_is_loopback(&bound);
+    if (r < 0) {
+        char why[sizeof(error->detail)];
+
+        memcpy(why, error->detail, sizeof(why));
+        return error_set(error, error->code, "iSCSI: %.300s.%s", why,
+                         error->code == ERR_IN_USE
+                             ? " Another program serves there; choose another address or port."
+                             : "");
     }
-    return r;
+    sockaddr_format(&bound, served->portal);
+    served->loopback = sockaddr_is_loopback(&bound);
+    return 0;
 }
 
 int served_new(struct control *control, struct served **ret_served, struct error *error)

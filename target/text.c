@@ -31,10 +31,8 @@ static void add_target(struct connection *conn, const struct target *target)
         }
     }
     sockaddr_format(&local, address);
+    /* No TargetAlias (RFC 7143, appendix C has only these two): libiscsi gives up on it. */
     keys_add(out, "TargetName", target->name);
-    if (target->alias) {
-        keys_add(out, "TargetAlias", target->alias);
-    }
     strbuf_printf(out, "TargetAddress=%s,1", address);
     strbuf_putc(out, '\0');
 }
