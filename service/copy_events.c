@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "service/jobs_private.h"
+#include "service/replica.h"
 #include "service/volumes.h"
 
 static void copy_row_progress(struct copy_row *row, const struct copy_progress *progress)
@@ -172,7 +173,10 @@ int sync_remove(struct call *call, const struct sync_row *sync)
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    r = volume_forget_if_unused(call, sync->source_id);
+    r = replica_ended(call, sync);
+    if (r == 0) {
+        r = volume_forget_if_unused(call, sync->source_id);
+    }
     return r < 0 ? r : volume_forget_if_unused(call, sync->target_id);
 }
 

@@ -484,6 +484,21 @@ struct turn_walk {
     unsigned n;
 };
 
+/* A hosted volume that was just made, or at start: jobs_kick() follows when it is open, or has its problem. */
+static int volume_is_awaited(struct call *call, const char *volume_id)
+{
+    struct volume_row volume;
+    struct loop *loop;
+    int r = table_get(call->db, &volume_table, volume_id, &volume);
+
+    if (r < 0) {
+        return r == -ENOENT ? 0 : r;
+    }
+    return volume.kind == VOLUME_HOSTED && volume.problem[0] == '\0' &&
+           array_volume_device(hosted_array(control_hosted(call->control)), volume_id, &loop) ==
+               NULL;
+}
+
 static int turn_row(void *arg, const void *row)
 {
     struct turn_walk *walk = arg;
@@ -502,6 +517,13 @@ static int turn_row(void *arg, const void *row)
         if (copies_conflict(&walk->next[i], copy)) {
             return 0;
         }
+    }
+    r = volume_is_awaited(walk->call, copy->source_id);
+    if (r == 0) {
+        r = volume_is_awaited(walk->call, copy->target_id);
+    }
+    if (r != 0) {
+        return r < 0 ? r : 0;
     }
     walk->next[walk->n++] = *copy;
     return walk->n >= walk->room || walk->n == COPIES_AT_ONCE_MAX ? 1 : 0;

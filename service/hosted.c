@@ -224,7 +224,7 @@ static int volume_insert(struct call *call, const struct pool_row *pool, uint64_
         return r;
     }
     r = table_insert(call->db, &volume_table, volume);
-    return r < 0 ? call_fail_store(call, r) : 0;
+    return r < 0 ? call_fail_store(call, r) : exports_volume_created(call, volume);
 }
 
 int hosted_create(struct call *call, const struct pool_row *pool, uint64_t size_bytes,
@@ -403,6 +403,16 @@ int hosted_blank(struct call *call, struct volume_row *volume)
 }
 
 /* ---- the rest ---- */
+
+int hosted_show(struct call *call, struct volume_row *volume)
+{
+    if (!volume->offline) {
+        return 0;
+    }
+    volume->offline = false;
+    hosted_effect_serve(call, volume);
+    return volume_store(call, volume);
+}
 
 int hosted_unwatch(struct call *call, struct volume_row *volume)
 {

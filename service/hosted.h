@@ -70,6 +70,9 @@ int hosted_restore(struct call *call, struct volume_row *source, struct volume_r
 /* Loses its content and is not served until hosted_refresh(): Deactivate. */
 int hosted_blank(struct call *call, struct volume_row *volume);
 
+/* Served again, with what it has: one that was offline and is not to be a replica any more. */
+int hosted_show(struct call *call, struct volume_row *volume);
+
 /* Not a replica any more: its changes are not to be told. */
 int hosted_unwatch(struct call *call, struct volume_row *volume);
 int hosted_set_read_only(struct call *call, struct volume_row *volume, bool read_only);

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "service/exports.h"
 #include "service/hosted_private.h"
+#include "service/jobs.h"
 
 /* A change of one volume, as it goes from the handler to the effect and on. */
 struct change {
@@ -82,6 +83,7 @@ static int trouble_event(struct call *call)
     if (r == 0 && strcmp(volume.problem, trouble->text) != 0) {
         memcpy(volume.problem, trouble->text, sizeof(volume.problem));
         r = table_update(call->db, &volume_table, &volume);
+        jobs_kick(control_jobs(call->control)); /* a copy that waited for it gives up */
     }
     return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
 }
@@ -154,6 +156,7 @@ static void opened(void *arg, const struct error *error)
 {
     struct change *change = arg;
 
+    jobs_kick(control_jobs(change->hosted->control)); /* copies wait for it */
     if (error != NULL) {
         /* serve_now() comes after this and frees it. */
         change->failed = true;
@@ -240,6 +243,23 @@ void hosted_open_now(struct hosted *hosted, const struct volume_row *volume,
     memcpy(change->layers, layers, n * sizeof(*layers));
     hosted_busy(hosted, +1);
     volume_open(change);
+}
+
+static void serve_effect(struct control *control, void *arg)
+{
+    struct change *change = change_begin(arg);
+
+    (void)control;
+    array_barrier(change->hosted->array, change->volume.family, serve_now, change);
+}
+
+void hosted_effect_serve(struct call *call, const struct volume_row *volume)
+{
+    struct change *change = change_of(call, 0, 0);
+
+    change->volume = *volume;
+    change_gate(call, change);
+    change_ask(call, serve_effect, change);
 }
 
 /* ---- withdrawing ---- */

@@ -41,6 +41,8 @@ int hosted_effect_open(struct call *call, const struct volume_row *volume);
 /* The same for one that is open: onto the layers that its row names now, perhaps in another family. */
 int hosted_effect_replace(struct call *call, const struct volume_row *volume,
                           const char *old_family, bool was_offline);
+/* One that is open is served now. */
+void hosted_effect_serve(struct call *call, const struct volume_row *volume);
 void hosted_effect_cut(struct call *call, const char *volume_id, const struct layer_row *layer);
 void hosted_effect_grow(struct call *call, const char *volume_id, uint64_t size_bytes);
 void hosted_effect_read_only(struct call *call, const char *volume_id, bool read_only);

@@ -88,6 +88,9 @@ int sync_copy_stop(struct call *call, const char *sync_id, method_fn step);
 /* After a copy of it was stopped: the job sees what became of it. */
 int job_review(struct call *call, const char *job_id);
 
+/* Starts copies that can run now, soon: one has ended, or a volume was opened; on control. */
+void jobs_kick(struct jobs *jobs);
+
 /* Of the running copy of a relationship, if there is one; in effects. */
 void jobs_set_limits(struct jobs *jobs, const char *sync_id, uint32_t priority,
                      uint64_t bandwidth_limit);

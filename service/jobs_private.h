@@ -67,7 +67,6 @@ struct checkpoint_event {
 /* copy_runs.c */
 struct running *running_find(struct jobs *jobs, const char *copy_id);
 /* Starts what waits, most urgent first, oldest first, as far as there is room. */
-void jobs_kick(struct jobs *jobs);
 void jobs_kick_effect(struct control *control, void *arg);
 /* The volume is a LUN that an older session of ours may still write to: the next copy onto it ends that first. */
 void jobs_note_unclean(struct jobs *jobs, const char *volume_id);

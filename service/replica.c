@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/timefmt.h"
 #include "service/classes.h"
+#include "service/hosted.h"
 #include "service/paths.h"
 #include "service/setting_defaults.h"
 #include "service/volumes.h"
@@ -483,6 +484,36 @@ int replica_check_idle(struct call *call, const char *parameter, const struct vo
         r = find_busy(call, "source_id", volume, &check);
     }
     return r == 1 ? in_use(call, &check.found, "still being copied as the source", volume) : r;
+}
+
+void replica_made_now(struct sync_row *sync, uint64_t now_ms)
+{
+    sync->copy_state = STATE_SYNCHRONIZED;
+    sync->requested_copy_state = STATE_NOT_APPLICABLE;
+    sync->progress_status = PROGRESS_COMPLETED;
+    sync->percent_synced = 100;
+    sync->when_activated_ms = now_ms;
+    sync->when_synced_ms = now_ms;
+    sync->when_synchronized_ms = now_ms;
+}
+
+int replica_ended(struct call *call, const struct sync_row *sync)
+{
+    struct volume_row target;
+
+    if (replica_engine_of(sync) != ENGINE_LAYERS) {
+        return 0;
+    }
+    int r = table_get(call->db, &volume_table, sync->target_id, &target);
+
+    if (r < 0) {
+        return r == -ENOENT ? 0 : call_fail_store(call, r);
+    }
+    r = hosted_unwatch(call, &target);
+    if (r == 0 && sync->read_only != 0) {
+        r = hosted_set_read_only(call, &target, false);
+    }
+    return r < 0 ? r : hosted_show(call, &target);
 }
 
 int replica_target_changed(struct call *call, const char *volume_id)

@@ -85,8 +85,12 @@ int replica_check_limit(struct call *call, const char *parameter, const struct v
 
 /* May the content of the volume be replaced in an instant: does no copy read or write it now? */
 int replica_check_idle(struct call *call, const char *parameter, const struct volume_row *volume);
-/* The first change by a host since its content was set: a snapshot that was Synchronized is Skewed now. In a transaction. */
+/* The relationship is at rest with a target that has just taken what the source has. */
+void replica_made_now(struct sync_row *sync, uint64_t now_ms);
+/* The content of the volume is another one: the snapshot that it was is Skewed. In a transaction. */
 int replica_target_changed(struct call *call, const char *volume_id);
+/* The relationship is gone: its target is a volume like others, served and writable. */
+int replica_ended(struct call *call, const struct sync_row *sync);
 
 /* May source be read now (not while it is written as a target)? */
 int replica_check_source(struct call *call, const char *parameter, const struct volume_row *source);

@@ -5,7 +5,10 @@
  *     terms     what is asked for: CopyType or SyncType, setting data, waits
  *     pairs     which source onto which target: given, or taken from a pool; each completes its terms, and everything is
  *               checked before anything is made
- *     creation  relationships, and, unless nothing is to flow yet, one job with a copy for each
+ *     creation  relationships; what shares layers is there at once, and for the rest, unless nothing is to flow yet, there
+ *               is one job with a copy for each
+ *
+ * New hosted volumes need files, so that each body may run twice (service/hosted.h).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +16,7 @@
 
 #include "base/check.h"
 #include "service/handlers.h"
+#include "service/hosted.h"
 #include "service/paths.h"
 #include "service/pools.h"
 #include "service/replica.h"
@@ -30,8 +34,24 @@ struct pair {
     const char *element_name; /* for it; NULL: ours */
     char source_parameter[48];
     char target_parameter[48];
-    struct sync_row sync;
+    struct sync_row sync; /* head.id "": there is no relationship */
 };
+
+static bool shares_layers(const struct pair *pair)
+{
+    return pair->terms.engine == ENGINE_LAYERS;
+}
+
+/* A clone that shares layers and is not to stay related is a volume of its own at once. */
+static bool stays_related(const struct pair *pair)
+{
+    return !(pair->terms.temporary && pair->terms.start && shares_layers(pair));
+}
+
+static bool needs_copy(const struct pair *pair)
+{
+    return pair->terms.start && !shares_layers(pair);
+}
 
 static int check_name(struct call *call, const char *parameter, const char *name)
 {
@@ -45,6 +65,26 @@ static int check_name(struct call *call, const char *parameter, const char *name
 
 /* ---- creation ---- */
 
+/* What the relationship is before any data has moved, or at once where none has to. */
+static void sync_begin(const struct replica_terms *terms, uint64_t now, struct sync_row *sync)
+{
+    bool inactive = terms->wait_for_copy_state == STATE_INACTIVE;
+
+    sync->requested_copy_state = STATE_NOT_APPLICABLE;
+    if (terms->start && terms->engine == ENGINE_LAYERS) {
+        replica_made_now(sync, now);
+        return;
+    }
+    sync->copy_state = inactive ? STATE_INACTIVE : STATE_INITIALIZED;
+    sync->progress_status = inactive ? PROGRESS_DORMANT : PROGRESS_COMPLETED;
+    if (terms->start) {
+        sync->progress_status = PROGRESS_INITIALIZING;
+        if (terms->wait_for_copy_state != 0) {
+            sync->requested_copy_state = terms->wait_for_copy_state;
+        }
+    }
+}
+
 static int insert_sync(struct call *call, struct pair *pair)
 {
     const struct replica_terms *terms = &pair->terms;
@@ -55,11 +95,6 @@ static int insert_sync(struct call *call, struct pair *pair)
         .copy_type = terms->copy_type,
         .replica_type = terms->replica_type,
         .remote = terms->remote,
-        .copy_state =
-            terms->wait_for_copy_state == STATE_INACTIVE ? STATE_INACTIVE : STATE_INITIALIZED,
-        .requested_copy_state = STATE_NOT_APPLICABLE,
-        .progress_status =
-            terms->wait_for_copy_state == STATE_INACTIVE ? PROGRESS_DORMANT : PROGRESS_COMPLETED,
         .temporary = terms->temporary,
         .created_target = pair->allocate,
         .copy_priority = terms->copy_priority,
@@ -72,11 +107,7 @@ static int insert_sync(struct call *call, struct pair *pair)
         .when_established_ms = now,
     };
 
-    if (terms->start) {
-        sync.requested_copy_state =
-            terms->wait_for_copy_state != 0 ? terms->wait_for_copy_state : STATE_NOT_APPLICABLE;
-        sync.progress_status = PROGRESS_INITIALIZING;
-    }
+    sync_begin(terms, now, &sync);
     strcpy(sync.source_id, pair->source.head.id);
     strcpy(sync.target_id, pair->target.head.id);
     int r = table_insert(call->db, &sync_table, &sync);
@@ -88,6 +119,7 @@ static int insert_sync(struct call *call, struct pair *pair)
     return 0;
 }
 
+/* One job for those pairs that have to be copied. */
 static int start_copies(struct call *call, const struct replica_terms *terms, struct pair *pairs,
                         size_t n, const char *element_name)
 {
@@ -101,9 +133,20 @@ static int start_copies(struct call *call, const struct replica_terms *terms, st
         .continue_on_error = terms->continue_on_error,
     };
     struct job_row job;
-    int r = job_create(call, &wanted, &job);
+    size_t n_copies = 0;
+    int r;
 
+    for (size_t i = 0; i < n; i++) {
+        n_copies += needs_copy(&pairs[i]);
+    }
+    if (n_copies == 0) {
+        return 0;
+    }
+    r = job_create(call, &wanted, &job);
     for (size_t i = 0; i < n && r == 0; i++) {
+        if (!needs_copy(&pairs[i])) {
+            continue;
+        }
         r = job_add_copy(call, &job, (uint32_t)i, &pairs[i].sync, &pairs[i].source,
                          &pairs[i].target);
         if (r == 0) {
@@ -113,78 +156,143 @@ static int start_copies(struct call *call, const struct replica_terms *terms, st
     }
     /* Targets first: clients take the first volume for what was made. */
     for (size_t i = 0; i < n && r == 0; i++) {
-        r = job_add_element(call, &job, "volumes", pairs[i].target.head.id,
-                            pairs[i].allocate ? ELEMENT_EFFECT_CREATE : ELEMENT_EFFECT_INTEGRITY);
+        if (needs_copy(&pairs[i])) {
+            r = job_add_element(call, &job, "volumes", pairs[i].target.head.id,
+                                pairs[i].allocate ? ELEMENT_EFFECT_CREATE
+                                                  : ELEMENT_EFFECT_INTEGRITY);
+        }
     }
     for (size_t i = 0; i < n && r == 0; i++) {
-        r = job_add_element(call, &job, "volumes", pairs[i].source.head.id,
-                            ELEMENT_EFFECT_PERFORMANCE);
+        if (needs_copy(&pairs[i])) {
+            r = job_add_element(call, &job, "volumes", pairs[i].source.head.id,
+                                ELEMENT_EFFECT_PERFORMANCE);
+        }
     }
     return r < 0 ? r : job_started(call, &job);
 }
 
-/* Takes the targets that are to be allocated, then makes everything. All pairs are checked by then. */
-static int create_pairs(struct call *call, const struct replica_terms *terms,
-                        const struct pool_row *pool, struct pair *pairs, size_t n)
+/* The pool for a target that is to be made; *ret NULL: any that has a free LUN. */
+static int pool_for(struct call *call, const struct pair *pair, const struct pool_row *pool,
+                    struct pool_row *ret_row, const struct pool_row **ret)
 {
-    const struct volume_row **taken = arena_alloc(&call->arena, 2 * n * sizeof(*taken));
-    size_t n_taken = 0;
-    int r;
+    *ret = pool;
+    if (pool != NULL || (pair->source.kind == VOLUME_REMOTE && !pair->terms.pool_of_source)) {
+        return 0;
+    }
+    int r = table_get(call->db, &pool_table, pair->source.pool_id, ret_row);
+
+    if (r == -ENOENT) {
+        return call_fail_param(
+            call, ERR_BAD_VALUE, "ReplicationSettingData.TargetElementResourcePool",
+            "/volumes/%s is in no pool that a target could be taken from.", pair->source.head.id);
+    }
+    *ret = ret_row;
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+/* The volumes of a list that are not to be taken from a pool for others. */
+struct taken {
+    const struct volume_row **volumes;
+    size_t n;
+};
+
+/* A target that is copied onto, or will be. */
+static int target_for_copy(struct call *call, const struct pool_row *pool, struct pair *pair,
+                           struct taken *taken)
+{
+    char base[NAME_SIZE + 16];
+    struct pool_row row;
+    const struct pool_row *from;
+    int r = pool_for(call, pair, pool, &row, &from);
+
+    if (r < 0) {
+        return r;
+    }
+    if (from != NULL && from->kind == POOL_FILE) {
+        snprintf(base, sizeof(base), "%.230s-replica", pair->source.element_name);
+        uint64_t size_bytes = (pair->source.size_bytes + HOSTED_PHYSICAL_BYTES - 1) /
+                              HOSTED_PHYSICAL_BYTES * HOSTED_PHYSICAL_BYTES;
+
+        return hosted_create(call, from, size_bytes, pair->element_name, base, &pair->target);
+    }
+    r = pool_take(call, "TargetPool", from, &pair->source, pair->element_name, taken->volumes,
+                  taken->n, &pair->target);
+    if (r == 0) {
+        taken->volumes[taken->n++] = &pair->target;
+    }
+    return r;
+}
+
+static int target_of_layers(struct call *call, struct pair *pair)
+{
+    bool watched = pair->terms.sync_type == SYNC_SNAPSHOT;
+    int r = 0;
+
+    if (pair->allocate) {
+        r = hosted_derive(call, &pair->source, pair->element_name, watched, !pair->terms.start,
+                          &pair->target);
+    } else if (pair->terms.start) {
+        r = hosted_refresh(call, &pair->source, &pair->target, watched);
+    }
+    if (r == 0 && pair->terms.read_only != 0) {
+        r = hosted_set_read_only(call, &pair->target, true);
+    }
+    return r;
+}
+
+static int make_target(struct call *call, const struct pool_row *pool, struct pair *pair,
+                       struct taken *taken)
+{
+    if (shares_layers(pair)) {
+        return target_of_layers(call, pair);
+    }
+    if (pair->allocate) {
+        return target_for_copy(call, pool, pair, taken);
+    }
+    if (pair->target.pool_id[0] != '\0' && !pair->target.allocated) {
+        pair->target.allocated = true;
+        int r = table_update(call->db, &volume_table, &pair->target);
+
+        return r < 0 ? call_fail_store(call, r) : 0;
+    }
+    return 0;
+}
+
+static int apply_setting(struct call *call, struct pair *pair)
+{
+    if (values_param(call->args, "TargetSettingGoal") != NULL) {
+        return setting_apply_reference(call, "TargetSettingGoal", &pair->target);
+    }
+    if (values_param(call->args, "Goal") != NULL) {
+        return setting_apply_goal(call, "Goal", &pair->terms, &pair->target);
+    }
+    return 0;
+}
+
+/* Takes the targets that are to be allocated, then makes everything. All pairs are checked by then. */
+static int create_pairs(struct call *call, const struct pool_row *pool, struct pair *pairs,
+                        size_t n)
+{
+    struct taken taken = {.volumes = arena_alloc(&call->arena, 2 * n * sizeof(*taken.volumes))};
+    int r = 0;
 
     /* The list's sources, and targets that the client named, are not to be taken for others. */
     for (size_t i = 0; i < n; i++) {
-        taken[n_taken++] = &pairs[i].source;
+        taken.volumes[taken.n++] = &pairs[i].source;
         if (!pairs[i].allocate) {
-            taken[n_taken++] = &pairs[i].target;
+            taken.volumes[taken.n++] = &pairs[i].target;
         }
     }
-    for (size_t i = 0; i < n; i++) {
-        if (pairs[i].allocate) {
-            struct pool_row of_source;
-            const struct pool_row *from = pool;
-
-            if (from == NULL && terms->pool_of_source) {
-                r = table_get(call->db, &pool_table, pairs[i].source.pool_id, &of_source);
-                if (r == -ENOENT) {
-                    return call_fail_param(call, ERR_BAD_VALUE,
-                                           "ReplicationSettingData.TargetElementResourcePool",
-                                           "/volumes/%s is in no pool that a target could be taken "
-                                           "from.",
-                                           pairs[i].source.head.id);
-                }
-                if (r < 0) {
-                    return call_fail_store(call, r);
-                }
-                from = &of_source;
-            }
-            r = pool_take(call, "TargetPool", from, &pairs[i].source, pairs[i].element_name, taken,
-                          n_taken, &pairs[i].target);
-            if (r < 0) {
-                return r;
-            }
-            taken[n_taken++] = &pairs[i].target;
-        } else if (pairs[i].target.pool_id[0] != '\0' && !pairs[i].target.allocated) {
-            pairs[i].target.allocated = true;
-            r = table_update(call->db, &volume_table, &pairs[i].target);
-            if (r < 0) {
-                return call_fail_store(call, r);
-            }
-        }
-        if (values_param(call->args, "TargetSettingGoal") != NULL) {
-            r = setting_apply_reference(call, "TargetSettingGoal", &pairs[i].target);
-        } else if (values_param(call->args, "Goal") != NULL) {
-            r = setting_apply_goal(call, "Goal", terms, &pairs[i].target);
-        } else {
-            r = 0;
-        }
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = make_target(call, pool, &pairs[i], &taken);
         if (r == 0) {
+            r = apply_setting(call, &pairs[i]);
+        }
+        if (r == 0 && stays_related(&pairs[i])) {
             r = insert_sync(call, &pairs[i]);
         }
-        if (r < 0) {
-            return r;
-        }
     }
-    return 0;
+    return r;
 }
 
 /* Now that its elements are known. */
@@ -203,9 +311,23 @@ static int complete_terms(struct call *call, const struct replica_terms *terms,
     return replica_terms_complete(call, &ends, &pair->terms);
 }
 
+/* Among those of a list that are checked so far: how many share the layers of this one's source, itself included. */
+static int check_sharing(struct call *call, const struct pair *pairs, size_t i)
+{
+    size_t n = 0;
+
+    for (size_t k = 0; k <= i; k++) {
+        n += shares_layers(&pairs[k]) && stays_related(&pairs[k]) &&
+             strcmp(pairs[k].source.head.id, pairs[i].source.head.id) == 0;
+    }
+    return n == 0 || !shares_layers(&pairs[i])
+               ? 0
+               : replica_check_limit(call, pairs[i].source_parameter, &pairs[i].source, n);
+}
+
 /* ---- StorageConfigurationService ---- */
 
-int method_create_replica(struct call *call)
+static int create_replica(struct call *call)
 {
     struct replica_terms terms;
     struct pool_row pool;
@@ -238,13 +360,21 @@ int method_create_replica(struct call *call)
         r = replica_check_source(call, "SourceElement", &pair.source);
     }
     if (r == 0) {
-        r = create_pairs(call, &terms, pool_path != NULL ? &pool : NULL, &pair, 1);
+        r = check_sharing(call, &pair, 0);
+    }
+    if (r == 0) {
+        r = create_pairs(call, pool_path != NULL ? &pool : NULL, &pair, 1);
     }
     if (r < 0) {
         return r;
     }
     outs_path(call->outs, "TargetElement", "/volumes/%s", pair.target.head.id);
-    return terms.start ? start_copies(call, &terms, &pair, 1, pair.element_name) : 0;
+    return start_copies(call, &terms, &pair, 1, pair.element_name);
+}
+
+int method_create_replica(struct call *call)
+{
+    return hosted_run(call, create_replica);
 }
 
 /* What AttachReplica and the creating half of AttachOrModifyReplica share. */
@@ -257,12 +387,12 @@ static int attach(struct call *call, const struct replica_terms *terms, struct p
                                NULL);
     }
     if (r == 0) {
-        r = create_pairs(call, terms, NULL, pair, 1);
+        r = check_sharing(call, pair, 0);
     }
-    if (r < 0) {
-        return r;
+    if (r == 0) {
+        r = create_pairs(call, NULL, pair, 1);
     }
-    return terms->start ? start_copies(call, terms, pair, 1, NULL) : 0;
+    return r < 0 ? r : start_copies(call, terms, pair, 1, NULL);
 }
 
 static int attach_elements(struct call *call, struct pair *pair)
@@ -275,7 +405,7 @@ static int attach_elements(struct call *call, struct pair *pair)
                                &pair->target);
 }
 
-int method_attach_replica(struct call *call)
+static int attach_replica(struct call *call)
 {
     struct replica_terms terms;
     struct pair pair = {.source_parameter = "SourceElement", .target_parameter = "TargetElement"};
@@ -286,6 +416,11 @@ int method_attach_replica(struct call *call)
         r = attach_elements(call, &pair);
     }
     return r < 0 ? r : attach(call, &terms, &pair);
+}
+
+int method_attach_replica(struct call *call)
+{
+    return hosted_run(call, attach_replica);
 }
 
 struct limits_effect {
@@ -353,7 +488,7 @@ static int modify_attached(struct call *call, const struct replica_terms *terms,
     return 0;
 }
 
-int method_attach_or_modify_replica(struct call *call)
+static int attach_or_modify_replica(struct call *call)
 {
     struct replica_terms terms;
     struct pair pair = {.source_parameter = "SourceElement", .target_parameter = "TargetElement"};
@@ -382,6 +517,11 @@ int method_attach_or_modify_replica(struct call *call)
         return attach(call, &terms, &pair);
     }
     return r < 0 ? call_fail_store(call, r) : modify_attached(call, &terms, &pair.target, &sync);
+}
+
+int method_attach_or_modify_replica(struct call *call)
+{
+    return hosted_run(call, attach_or_modify_replica);
 }
 
 /* ---- ReplicationService ---- */
@@ -479,6 +619,9 @@ static int check_pairs(struct call *call, const struct replica_terms *terms,
                     : replica_check_pair(call, pairs[i].source_parameter, &pairs[i].source,
                                          pairs[i].target_parameter, &pairs[i].target, NULL);
         }
+        if (r == 0) {
+            r = check_sharing(call, pairs, i);
+        }
     }
     return r;
 }
@@ -496,7 +639,7 @@ static int check_taken(struct call *call, struct pair *pairs, size_t n)
     return r;
 }
 
-int method_create_element_replica(struct call *call)
+static int create_element_replica(struct call *call)
 {
     struct replica_terms terms;
     struct pool_row pool_row;
@@ -536,7 +679,7 @@ int method_create_element_replica(struct call *call)
         r = check_pairs(call, &terms, pool, &pair, 1);
     }
     if (r == 0) {
-        r = create_pairs(call, &terms, pool, &pair, 1);
+        r = create_pairs(call, pool, &pair, 1);
     }
     if (r == 0) {
         r = check_taken(call, &pair, 1);
@@ -546,7 +689,12 @@ int method_create_element_replica(struct call *call)
     }
     outs_path(call->outs, "TargetElement", "/volumes/%s", pair.target.head.id);
     outs_path(call->outs, "Synchronization", "/synchronizations/%s", pair.sync.head.id);
-    return terms.start ? start_copies(call, &terms, &pair, 1, pair.element_name) : 0;
+    return start_copies(call, &terms, &pair, 1, pair.element_name);
+}
+
+int method_create_element_replica(struct call *call)
+{
+    return hosted_run(call, create_element_replica);
 }
 
 static int list_counts(struct call *call, const struct replica_terms *terms, size_t *ret_n)
@@ -652,7 +800,7 @@ static int check_same_target_twice(struct call *call, const struct pair *pairs, 
     return 0;
 }
 
-int method_create_list_replica(struct call *call)
+static int create_list_replica(struct call *call)
 {
     struct replica_terms terms;
     struct pool_row pool_row;
@@ -664,8 +812,8 @@ int method_create_list_replica(struct call *call)
     if (r == 0 && args_number(call->args, "Consistency", 2) == 3) {
         r = call_fail_param(
             call, ERR_NOT_SUPPORTED, "Consistency",
-            "LUNs of other systems cannot be held at one moment; Consistency must be "
-            "2 or left out.");
+            "Volumes are not cut at one moment in this version; Consistency must be 2 or "
+            "left out.");
     }
     if (r == 0 && targets_given) {
         static const char *const names[] = {"TargetSettingGoal", "TargetPool", "ElementNames"};
@@ -698,7 +846,7 @@ int method_create_list_replica(struct call *call)
         r = check_pairs(call, &terms, pool, pairs, n);
     }
     if (r == 0) {
-        r = create_pairs(call, &terms, pool, pairs, n);
+        r = create_pairs(call, pool, pairs, n);
     }
     if (r == 0) {
         r = check_taken(call, pairs, n);
@@ -713,5 +861,10 @@ int method_create_list_replica(struct call *call)
         outs_add_text(call->outs, "Synchronizations",
                       arena_printf(&call->arena, "/synchronizations/%s", pairs[i].sync.head.id));
     }
-    return terms.start ? start_copies(call, &terms, pairs, n, NULL) : 0;
+    return start_copies(call, &terms, pairs, n, NULL);
+}
+
+int method_create_list_replica(struct call *call)
+{
+    return hosted_run(call, create_list_replica);
 }

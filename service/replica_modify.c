@@ -5,6 +5,8 @@
  * An operation that must stop or suspend a copy first has two halves: sync_copy_stop() answers CALL_PENDING and the
  * call comes back, in a transaction of its own, when the copy rests. It then looks at the relationship afresh: the copy
  * may have been quicker.
+ *
+ * What shares the layers of its source (replica_engine_of()) is changed at once, without a job.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,6 +14,7 @@
 
 #include "base/check.h"
 #include "service/handlers.h"
+#include "service/hosted.h"
 #include "service/paths.h"
 #include "service/pools.h"
 #include "service/replica.h"
@@ -26,14 +29,6 @@ struct modification {
     struct sync_row sync;
 };
 
-/* The older numbers of ModifySynchronization (smis.md 3.5). */
-static const uint32_t legacy_operations[] = {
-    [2] = OPERATION_DETACH,          [3] = OPERATION_FRACTURE,  [4] = OPERATION_RESYNC,
-    [5] = OPERATION_RESTORE,         [6] = OPERATION_PREPARE,   [7] = OPERATION_UNPREPARE,
-    [8] = OPERATION_SUSPEND,         [9] = OPERATION_RESUME,    [10] = OPERATION_RESET_TO_SYNC,
-    [11] = OPERATION_RESET_TO_ASYNC, [12] = OPERATION_ACTIVATE, [13] = OPERATION_ABORT,
-};
-
 static const char *operation_text(const struct modification *mod)
 {
     return mod->legacy != 0 ? enum_text(&map_legacy_operation, mod->legacy)
@@ -45,8 +40,11 @@ static void legacy_legal_text(const struct sync_row *sync, char *out, size_t siz
     size_t len = 0;
 
     snprintf(out, size, "none");
-    for (uint32_t number = 2; number < ARRAY_LEN(legacy_operations); number++) {
-        if (replica_verdict_of(sync, legacy_operations[number]) == VERDICT_LEGAL && len < size) {
+    for (size_t i = 0; i < map_legacy_operation.n_values; i++) {
+        uint32_t number = map_legacy_operation.values[i].number;
+
+        if (replica_verdict_of(sync, replica_legacy_operation(number)) == VERDICT_LEGAL &&
+            len < size) {
             len += (size_t)snprintf(out + len, size - len, "%s%s (%u)", len == 0 ? "" : ", ",
                                     enum_text(&map_legacy_operation, number), number);
         }
@@ -172,27 +170,132 @@ static int start_copy(struct call *call, struct modification *mod, bool restore)
     return r < 0 ? r : job_started(call, &job);
 }
 
-static int end_relationship(struct call *call, struct modification *mod)
-{
-    int r = sync_remove(call, &mod->sync);
+/* ---- what shares layers ---- */
 
+/* Activate and Resync: the target takes what the source reads now, and is as large. */
+static int take_moment(struct call *call, struct modification *mod)
+{
+    struct sync_row *sync = &mod->sync;
+    struct volume_row source;
+    struct volume_row target;
+    int r = volumes_of(call, sync, &source, &target);
+
+    if (r == 0) {
+        r = replica_check_source(call, "Synchronization", &source);
+    }
+    if (r == 0) {
+        r = replica_check_idle(call, "Synchronization", &target);
+    }
+    if (r == 0 && target.size_bytes < source.size_bytes) {
+        r = hosted_grow(call, &target, source.size_bytes);
+    }
+    if (r == 0) {
+        r = hosted_refresh(call, &source, &target, sync->sync_type == SYNC_SNAPSHOT);
+    }
     if (r < 0) {
         return r;
     }
-    if (mod->operation == OPERATION_RETURN_TO_POOL) {
-        struct volume_row target;
-
-        r = table_get(call->db, &volume_table, mod->sync.target_id, &target);
-        if (r == -ENOENT) {
-            return 0; /* it was not to be kept, and is forgotten */
-        }
-        if (r < 0) {
-            return call_fail_store(call, r);
-        }
-        r = volume_end_relationships(call, target.head.id, ERR_IN_USE);
-        return r < 0 ? r : pool_give_back(call, &target);
+    if (sync->temporary) {
+        return sync_remove(call, sync);
     }
-    return 0;
+    replica_made_now(sync, control_now_ms(call->control));
+    sync->copied_bytes = source.size_bytes;
+    return store_sync(call, sync);
+}
+
+/* The source takes what the replica reads now, its own changes included; what the source had is kept beside it. */
+static int give_back(struct call *call, struct modification *mod)
+{
+    struct sync_row *sync = &mod->sync;
+    uint64_t activated_ms = sync->when_activated_ms;
+    struct volume_row source;
+    struct volume_row target;
+    struct volume_row kept;
+    int r = volumes_of(call, sync, &source, &target);
+
+    if (r == 0) {
+        r = replica_check_idle(call, "Synchronization", &source);
+    }
+    if (r == 0) {
+        r = replica_check_source(call, "Synchronization", &target);
+    }
+    if (r == 0 && sync->sync_type == SYNC_SNAPSHOT && !target.watched) {
+        /* Both are equal now; the next change makes it Skewed again. */
+        target.watched = true;
+        r = table_update(call->db, &volume_table, &target);
+        r = r < 0 ? call_fail_store(call, r) : 0;
+    }
+    if (r == 0) {
+        r = hosted_restore(call, &source, &target, NULL, &kept);
+    }
+    if (r == 0) {
+        r = replica_target_changed(call, source.head.id);
+    }
+    if (r == 0) {
+        r = hosted_unwatch(call, &source);
+    }
+    if (r < 0) {
+        return r;
+    }
+    replica_made_now(sync, control_now_ms(call->control));
+    sync->when_activated_ms = activated_ms;
+    return store_sync(call, sync);
+}
+
+static int deactivate(struct call *call, struct modification *mod)
+{
+    struct sync_row *sync = &mod->sync;
+    struct volume_row source;
+    struct volume_row target;
+    int r = volumes_of(call, sync, &source, &target);
+
+    if (r == 0) {
+        r = replica_check_idle(call, "Synchronization", &target);
+    }
+    if (r == 0) {
+        r = hosted_blank(call, &target);
+    }
+    if (r < 0) {
+        return r;
+    }
+    sync->copy_state = STATE_INACTIVE;
+    sync->progress_status = PROGRESS_DORMANT;
+    sync->percent_synced = 0;
+    sync->when_deactivated_ms = control_now_ms(call->control);
+    return store_sync(call, sync);
+}
+
+/* ---- ends ---- */
+
+/* The target goes, and all that it is in. */
+static int return_to_pool(struct call *call, struct modification *mod)
+{
+    struct volume_row target;
+    int r = table_get(call->db, &volume_table, mod->sync.target_id, &target);
+
+    if (r == 0 && target.kind == VOLUME_HOSTED) {
+        r = volume_end_relationships(call, target.head.id, ERR_IN_USE);
+        return r < 0 ? r : hosted_delete(call, &target);
+    }
+    r = sync_remove(call, &mod->sync);
+    if (r < 0) {
+        return r;
+    }
+    r = table_get(call->db, &volume_table, mod->sync.target_id, &target);
+    if (r == -ENOENT) {
+        return 0; /* it was not to be kept, and is forgotten */
+    }
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    r = volume_end_relationships(call, target.head.id, ERR_IN_USE);
+    return r < 0 ? r : pool_give_back(call, &target);
+}
+
+static int end_relationship(struct call *call, struct modification *mod)
+{
+    return mod->operation == OPERATION_RETURN_TO_POOL ? return_to_pool(call, mod)
+                                                      : sync_remove(call, &mod->sync);
 }
 
 static int abort_done(struct call *call)
@@ -377,6 +480,19 @@ static int modify(struct call *call, struct modification *mod)
     if (r < 0) {
         return r;
     }
+    if (replica_engine_of(sync) == ENGINE_LAYERS) {
+        switch (mod->operation) {
+        case OPERATION_ACTIVATE:
+        case OPERATION_RESYNC:
+            return take_moment(call, mod);
+        case OPERATION_RESTORE:
+            return give_back(call, mod);
+        case OPERATION_DEACTIVATE:
+            return deactivate(call, mod);
+        default: /* Abort and the ends are the same for all */
+            break;
+        }
+    }
     switch (mod->operation) {
     case OPERATION_ABORT:
         return operation_abort(call, mod);
@@ -401,7 +517,29 @@ static int find_synchronization(struct call *call, struct modification *mod)
                                 &mod->sync);
 }
 
-int method_modify_replica_synchronization(struct call *call)
+/* ReadOnly 3: for the hosts of the target, from now on. */
+static int set_read_only(struct call *call, struct modification *mod)
+{
+    struct volume_row source;
+    struct volume_row target;
+
+    if (mod->terms.read_only == 0 || mod->terms.read_only == mod->sync.read_only) {
+        return 0;
+    }
+    if (replica_engine_of(&mod->sync) != ENGINE_LAYERS) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "ReplicationSettingData.ReadOnly",
+                               "A target that is copied onto must be writable.");
+    }
+    int r = volumes_of(call, &mod->sync, &source, &target);
+
+    if (r == 0) {
+        r = hosted_set_read_only(call, &target, true);
+    }
+    mod->sync.read_only = mod->terms.read_only;
+    return r < 0 ? r : store_sync(call, &mod->sync);
+}
+
+static int modify_replica_synchronization(struct call *call)
 {
     struct modification *mod = arena_alloc(&call->arena, sizeof(*mod));
     int r;
@@ -432,6 +570,10 @@ int method_modify_replica_synchronization(struct call *call)
     if (r < 0) {
         return r;
     }
+    r = set_read_only(call, mod);
+    if (r < 0) {
+        return r;
+    }
     if (args_present(call->args, "ReplicationSettingData")) {
         mod->sync.copy_priority = mod->terms.copy_priority;
         mod->sync.bandwidth_limit = mod->terms.bandwidth_limit;
@@ -440,16 +582,25 @@ int method_modify_replica_synchronization(struct call *call)
     return modify(call, mod);
 }
 
-int method_modify_synchronization(struct call *call)
+int method_modify_replica_synchronization(struct call *call)
+{
+    return hosted_run(call, modify_replica_synchronization);
+}
+
+static int modify_synchronization(struct call *call)
 {
     struct modification *mod = arena_alloc(&call->arena, sizeof(*mod));
     uint64_t number = args_number(call->args, "Operation", 0);
 
-    CHECK(number < ARRAY_LEN(legacy_operations));
     call->step_state = mod;
-    mod->operation = legacy_operations[number];
+    mod->operation = replica_legacy_operation((uint32_t)number);
     mod->legacy = (uint32_t)number;
     int r = find_synchronization(call, mod);
 
     return r < 0 ? r : modify(call, mod);
+}
+
+int method_modify_synchronization(struct call *call)
+{
+    return hosted_run(call, modify_synchronization);
 }

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "service/jobs.h"
 #include "service/portals.h"
+#include "service/replica.h"
 
 int text_take(struct call *call, const char *parameter, const char *text, char *ret_text,
               size_t size)
@@ -236,6 +237,13 @@ static int relationships_end(struct call *call, const char *volume_id, const cha
         r = table_delete(call->db, &sync_table, sync.head.id);
         if (r < 0) {
             break;
+        }
+        /* The volume itself goes; a target of it stays. */
+        if (strcmp(sync.target_id, volume_id) != 0) {
+            r = replica_ended(call, &sync);
+            if (r < 0) {
+                return r;
+            }
         }
         r = volume_forget_if_unused(call, partner);
         if (r < 0) {

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A host of hosted volumes: logs in to a LUN with libiscsi (the C library that qemu uses), reads and writes it."""
+
+import ctypes
+import ctypes.util
+from contextlib import contextmanager
+
+import lun as luns
+
+BLOCK = 512
+_PIECE = 1 << 20
+
+
+class _Sense(ctypes.Structure):
+    _fields_ = [("error_type", ctypes.c_ubyte), ("key", ctypes.c_int), ("ascq", ctypes.c_int), ("bits", ctypes.c_ubyte),
+                ("bit_pointer", ctypes.c_ubyte), ("field_pointer", ctypes.c_uint16)]
+
+
+class _Data(ctypes.Structure):
+    _fields_ = [("size", ctypes.c_int), ("data", ctypes.c_void_p)]
+
+
+class _Task(ctypes.Structure):
+    _fields_ = [("status", ctypes.c_int), ("cdb_size", ctypes.c_int), ("xfer_dir", ctypes.c_int), ("expxferlen", ctypes.c_int),
+                ("cdb", ctypes.c_ubyte * 16), ("residual_status", ctypes.c_int), ("residual", ctypes.c_size_t), ("sense", _Sense),
+                ("datain", _Data)]
+
+
+def _library():
+    library = ctypes.CDLL(ctypes.util.find_library("iscsi"))
+    pointer, task = ctypes.c_void_p, ctypes.POINTER(_Task)
+    for name, result, arguments in (
+            ("iscsi_create_context", pointer, [ctypes.c_char_p]),
+            ("iscsi_destroy_context", ctypes.c_int, [pointer]),
+            ("iscsi_get_error", ctypes.c_char_p, [pointer]),
+            ("iscsi_set_targetname", ctypes.c_int, [pointer, ctypes.c_char_p]),
+            ("iscsi_set_session_type", ctypes.c_int, [pointer, ctypes.c_int]),
+            ("iscsi_set_timeout", ctypes.c_int, [pointer, ctypes.c_int]),
+            ("iscsi_set_noautoreconnect", None, [pointer, ctypes.c_int]),
+            ("iscsi_full_connect_sync", ctypes.c_int, [pointer, ctypes.c_char_p, ctypes.c_int]),
+            ("iscsi_logout_sync", ctypes.c_int, [pointer]),
+            ("iscsi_testunitready_sync", task, [pointer, ctypes.c_int]),
+            ("iscsi_readcapacity16_sync", task, [pointer, ctypes.c_int]),
+            ("iscsi_read16_sync", task, [pointer, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32] + [ctypes.c_int] * 6),
+            ("iscsi_write16_sync", task, [pointer, ctypes.c_int, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_uint32]
+             + [ctypes.c_int] * 6),
+            ("iscsi_synchronizecache16_sync", task, [pointer, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int, ctypes.c_int]),
+            ("scsi_free_scsi_task", None, [task])):
+        function = getattr(library, name)
+        function.restype, function.argtypes = result, arguments
+    return library
+
+
+_iscsi = _library()
+
+
+class ScsiError(AssertionError):
+    def __init__(self, what, status, key, ascq):
+        super().__init__(f"{what}: status {status:#x}, sense {key:x}/{ascq:04x}")
+        self.status, self.key, self.ascq = status, key, ascq
+
+
+class Initiator:
+    """A session. The address is iscsi://portal/target/lun."""
+
+    def __init__(self, url, name="iqn.2026-11.test:host", timeout=20):
+        portal, target, number = url.removeprefix("iscsi://").rsplit("/", 2)
+        self.number = int(number)
+        self.context = _iscsi.iscsi_create_context(name.encode())
+        _iscsi.iscsi_set_targetname(self.context, target.encode())
+        _iscsi.iscsi_set_session_type(self.context, 2)
+        _iscsi.iscsi_set_timeout(self.context, timeout)
+        _iscsi.iscsi_set_noautoreconnect(self.context, 1)
+        if _iscsi.iscsi_full_connect_sync(self.context, portal.encode(), self.number) != 0:
+            text = _iscsi.iscsi_get_error(self.context).decode()
+            _iscsi.iscsi_destroy_context(self.context)
+            self.context = None
+            raise ConnectionError(f"{url}: {text}")
+
+    def close(self):
+        if self.context is not None:
+            _iscsi.iscsi_logout_sync(self.context)
+            _iscsi.iscsi_destroy_context(self.context)
+            self.context = None
+
+    def _done(self, what, task, attention):
+        """The data that came in. A unit attention (the LUN was replaced, say) is taken note of and None is returned."""
+        if not task:
+            raise ConnectionError(f"{what}: {_iscsi.iscsi_get_error(self.context).decode()}")
+        got = task.contents
+        try:
+            if got.status == 0:
+                return ctypes.string_at(got.datain.data, got.datain.size) if got.datain.data else b""
+            if got.status == 2 and got.sense.key == 6 and attention is not None:
+                attention.append(got.sense.ascq)
+                return None
+            raise ScsiError(what, got.status, got.sense.key, got.sense.ascq)
+        finally:
+            _iscsi.scsi_free_scsi_task(task)
+
+    def _again(self, what, command):
+        """Once more after each unit attention."""
+        self.attentions = []
+        for _ in range(8):
+            result = self._done(what, command(), self.attentions)
+            if result is not None:
+                return result
+        raise AssertionError(f"{what}: unit attentions without end, {self.attentions}")
+
+    def read(self, offset, length):
+        result = b""
+        while length > 0:
+            piece = min(length, _PIECE)
+            result += self._again(f"read {piece} at {offset}", lambda at=offset, n=piece: _iscsi.iscsi_read16_sync(
+                self.context, self.number, at // BLOCK, n, BLOCK, 0, 0, 0, 0, 0))
+            offset, length = offset + piece, length - piece
+        return result
+
+    def write(self, offset, data):
+        for at in range(0, len(data), _PIECE):
+            piece = data[at:at + _PIECE]
+            self._again(f"write {len(piece)} at {offset + at}", lambda a=offset + at, p=piece: _iscsi.iscsi_write16_sync(
+                self.context, self.number, a // BLOCK, p, len(p), BLOCK, 0, 0, 0, 0, 0))
+
+    def flush(self):
+        self._again("flush", lambda: _iscsi.iscsi_synchronizecache16_sync(self.context, self.number, 0, 0, 0, 0))
+
+    def size(self):
+        got = self._again("read capacity", lambda: _iscsi.iscsi_readcapacity16_sync(self.context, self.number))
+        return (int.from_bytes(got[:8], "big") + 1) * int.from_bytes(got[8:12], "big")
+
+    # ---- stamps (lun.py)
+
+    def fill(self, offset, length, writer=1, sequence=1):
+        self.write(offset, b"".join(luns.stamp(at, writer, sequence) for at in range(offset, offset + length, luns.BLOCK)))
+
+    def writers(self, offset, length):
+        """Who has written the blocks of that range: a set of writers, None in it for zeros."""
+        data = self.read(offset, length)
+        found = set()
+        for at in range(0, length, luns.BLOCK):
+            stamp = luns.read_stamp(data[at:at + luns.BLOCK], offset + at)
+            found.add(stamp[0] if stamp else None)
+        return found
+
+
+@contextmanager
+def host(url, **options):
+    initiator = Initiator(url, **options)
+    try:
+        yield initiator
+    finally:
+        initiator.close()
