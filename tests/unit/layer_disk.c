@@ -10,7 +10,7 @@
 #include "base/map.h"
 #include "block/layer_format.h"
 
-enum { PAGE = 4096, SECTOR = 512, BUCKETS = 4096, VERSIONS = 24 };
+enum { PAGE = 4096, SECTOR = 512, BUCKETS = 512, VERSIONS = 24 };
 
 struct version {
     uint8_t *data; /* NULL: zeros */
@@ -18,7 +18,8 @@ struct version {
 };
 
 struct page {
-    struct page *next;
+    struct page *next;      /* in the bucket */
+    struct page *following; /* of all */
     uint64_t number;
     unsigned n;
     struct version versions[VERSIONS]; /* [0] is what survives for sure */
@@ -26,6 +27,7 @@ struct page {
 
 struct disk_file {
     struct page *buckets[BUCKETS];
+    struct page *pages;
     uint64_t size;
     uint64_t durable_size;
     uint64_t extended_at;
@@ -63,7 +65,7 @@ struct delayed {
 
 static struct page *page_find(struct disk_file *file, uint64_t number, bool make)
 {
-    struct page **at = &file->buckets[(number * UINT64_C(0x9e3779b97f4a7c15)) >> 52];
+    struct page **at = &file->buckets[(number * UINT64_C(0x9e3779b97f4a7c15)) >> 55];
     for (struct page *page = *at; page; page = page->next) {
         if (page->number == number) {
             return page;
@@ -78,6 +80,8 @@ static struct page *page_find(struct disk_file *file, uint64_t number, bool make
     page->n = 1;
     page->next = *at;
     *at = page;
+    page->following = file->pages;
+    file->pages = page;
     return page;
 }
 
@@ -130,11 +134,9 @@ static void change(struct disk_file *file, uint64_t offset, const void *data, si
 /* Holes only where something is. */
 static void punch(struct disk_file *file, uint64_t offset, uint64_t len)
 {
-    for (unsigned b = 0; b < BUCKETS; b++) {
-        for (struct page *page = file->buckets[b]; page; page = page->next) {
-            if (page->number >= offset / PAGE && page->number < (offset + len) / PAGE) {
-                version_add(page);
-            }
+    for (struct page *page = file->pages; page; page = page->following) {
+        if (page->number >= offset / PAGE && page->number < (offset + len) / PAGE) {
+            version_add(page);
         }
     }
 }
@@ -143,13 +145,11 @@ static void mark_done(struct layer_disk *disk, struct disk_file *file, uint64_t 
                       uint64_t len)
 {
     uint64_t now = ++disk->clock;
-    for (unsigned b = 0; b < BUCKETS; b++) {
-        for (struct page *page = file->buckets[b]; page; page = page->next) {
-            if (page->number * PAGE < offset + len && offset < (page->number + 1) * PAGE) {
-                for (unsigned i = 1; i < page->n; i++) {
-                    if (page->versions[i].done == UINT64_MAX) {
-                        page->versions[i].done = now;
-                    }
+    for (struct page *page = file->pages; page; page = page->following) {
+        if (page->number * PAGE < offset + len && offset < (page->number + 1) * PAGE) {
+            for (unsigned i = 1; i < page->n; i++) {
+                if (page->versions[i].done == UINT64_MAX) {
+                    page->versions[i].done = now;
                 }
             }
         }
@@ -161,22 +161,19 @@ static void make_durable(struct disk_file *file, uint64_t began)
     if (file->extended_at <= began) {
         file->durable_size = file->size;
     }
-    for (unsigned b = 0; b < BUCKETS; b++) {
-        for (struct page *page = file->buckets[b]; page; page = page->next) {
-            unsigned keep = 0;
-            for (unsigned i = 1; i < page->n; i++) {
-                if (page->versions[i].done <= began) {
-                    keep = i;
-                }
+    for (struct page *page = file->pages; page; page = page->following) {
+        unsigned keep = 0;
+        for (unsigned i = 1; i < page->n; i++) {
+            if (page->versions[i].done <= began) {
+                keep = i;
             }
-            for (unsigned i = 0; i < keep; i++) {
-                free(page->versions[i].data);
-            }
-            memmove(page->versions, page->versions + keep,
-                    (page->n - keep) * sizeof(struct version));
-            page->n -= keep;
-            page->versions[0].done = 0;
         }
+        for (unsigned i = 0; i < keep; i++) {
+            free(page->versions[i].data);
+        }
+        memmove(page->versions, page->versions + keep, (page->n - keep) * sizeof(struct version));
+        page->n -= keep;
+        page->versions[0].done = 0;
     }
 }
 
@@ -196,10 +193,8 @@ static void read_bytes(struct disk_file *file, uint64_t offset, uint8_t *to, siz
 static uint64_t used_of(const struct disk_file *file)
 {
     uint64_t used = 0;
-    for (unsigned b = 0; b < BUCKETS; b++) {
-        for (struct page *page = file->buckets[b]; page; page = page->next) {
-            used += newest(page)->data ? PAGE : 0;
-        }
+    for (struct page *page = file->pages; page; page = page->following) {
+        used += newest(page)->data ? PAGE : 0;
     }
     return used;
 }
@@ -208,12 +203,10 @@ static void layer_disk_find(struct disk_file *file, struct layer_io *io)
 {
     uint64_t end = io->offset + io->len;
     uint64_t at = end;
-    for (unsigned b = 0; b < BUCKETS; b++) {
-        for (struct page *page = file->buckets[b]; page; page = page->next) {
-            uint64_t offset = page->number * PAGE;
-            if (newest(page)->data && offset >= io->offset && offset < at) {
-                at = offset;
-            }
+    for (struct page *page = file->pages; page; page = page->following) {
+        uint64_t offset = page->number * PAGE;
+        if (newest(page)->data && offset >= io->offset && offset < at) {
+            at = offset;
         }
     }
     io->found_offset = at;
@@ -425,15 +418,13 @@ static int disk_open(const struct layer_backend *backend, struct loop *loop, con
 
 static void file_free(struct disk_file *file)
 {
-    for (unsigned b = 0; file && b < BUCKETS; b++) {
-        while (file->buckets[b]) {
-            struct page *page = file->buckets[b];
-            file->buckets[b] = page->next;
-            for (unsigned i = 0; i < page->n; i++) {
-                free(page->versions[i].data);
-            }
-            free(page);
+    while (file && file->pages) {
+        struct page *page = file->pages;
+        file->pages = page->following;
+        for (unsigned i = 0; i < page->n; i++) {
+            free(page->versions[i].data);
         }
+        free(page);
     }
     free(file);
 }
@@ -527,10 +518,8 @@ void layer_disk_power_on(struct layer_disk *disk)
             file->size = file->durable_size;
         }
         file->durable_size = file->size;
-        for (unsigned b = 0; b < BUCKETS; b++) {
-            for (struct page *page = file->buckets[b]; page; page = page->next) {
-                page_settle(disk, page, mood);
-            }
+        for (struct page *page = file->pages; page; page = page->following) {
+            page_settle(disk, page, mood);
         }
     }
     disk->cut = false;
