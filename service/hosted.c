@@ -430,7 +430,7 @@ int hosted_set_read_only(struct call *call, struct volume_row *volume, bool read
         return 0;
     }
     volume->write_protected = read_only;
-    hosted_effect_read_only(call, volume->head.id, read_only);
+    hosted_effect_read_only(call, volume);
     return volume_store(call, volume);
 }
 

@@ -493,22 +493,34 @@ void hosted_effect_grow(struct call *call, const char *volume_id, uint64_t size_
     change_ask(call, grow_effect, change);
 }
 
-static void read_only_effect(struct control *control, void *arg)
+/* What was asked of the array before is done. */
+static void read_only_done(void *arg, struct array_barrier *barrier)
 {
-    const struct change *change = arg;
-    const char *volume_id = change->volume.head.id;
+    struct change *change = arg;
 
-    array_volume_set_read_only(change->hosted->array, volume_id, change->flag);
-    exports_notify_volume(control, volume_id,
+    exports_notify_volume(change->hosted->control, change->volume.head.id,
                           change->flag ? TARGET_LUN_READ_ONLY : TARGET_LUN_WRITABLE);
+    array_barrier_end(barrier);
+    change_end(change, NULL);
 }
 
-void hosted_effect_read_only(struct call *call, const char *volume_id, bool read_only)
+static void read_only_effect(struct control *control, void *arg)
+{
+    struct change *change = change_begin(arg);
+    struct array *array = change->hosted->array;
+
+    (void)control;
+    array_volume_set_read_only(array, change->volume.head.id, change->flag);
+    array_barrier(array, change->volume.family, read_only_done, change);
+}
+
+void hosted_effect_read_only(struct call *call, const struct volume_row *volume)
 {
     struct change *change = change_of(call, 0, 0);
 
-    strcpy(change->volume.head.id, volume_id);
-    change->flag = read_only;
+    change->volume = *volume;
+    change->flag = volume->write_protected;
+    change_gate(call, change);
     change_ask(call, read_only_effect, change);
 }
 

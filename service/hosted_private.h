@@ -45,7 +45,8 @@ int hosted_effect_replace(struct call *call, const struct volume_row *volume,
 void hosted_effect_serve(struct call *call, const struct volume_row *volume);
 void hosted_effect_cut(struct call *call, const char *volume_id, const struct layer_row *layer);
 void hosted_effect_grow(struct call *call, const char *volume_id, uint64_t size_bytes);
-void hosted_effect_read_only(struct call *call, const char *volume_id, bool read_only);
+/* As its row says. */
+void hosted_effect_read_only(struct call *call, const struct volume_row *volume);
 void hosted_effect_watch(struct call *call, const char *volume_id, bool watch);
 /* volume_id "": only the files go. */
 void hosted_effect_remove(struct call *call, const char *volume_id, const char *family,

@@ -14,7 +14,6 @@ _groups = "CreateGroupReplica and groups answer 1 Not Supported until groups exi
 SKIPPED = {
     "W8": "how one vendor restricts WaitForCopyState; ours is W3: what GetSupportedWaitForCopyStates lists is taken",
     "A10": "needs a unidirectional pipe: " + _pipes,
-    "R13": "how one vendor makes snapshots with CopyType 4; here 4 is a full copy with an association until snapshots exist",
     **{f"P{number}": _pipes for number in range(1, 20)},
     **{f"G{number}": _groups for number in range(1, 30)},
 }
