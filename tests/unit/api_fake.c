@@ -113,6 +113,8 @@ const struct service storage_configuration_service = {"StorageConfigurationServi
                                                       "StorageConfigurationService", NULL, 0};
 const struct service replication_service_capabilities = {"ReplicationServiceCapabilities",
                                                          "ReplicationServiceCapabilities", NULL, 0};
+const struct service controller_configuration_service = {"ControllerConfigurationService",
+                                                         "ControllerConfigurationService", NULL, 0};
 const struct service job_methods = {"jobs", "ConcreteJob", job_rows, ARRAY_LEN(job_rows)};
 const struct service volume_methods = {"volumes", "StorageVolume", NULL, 0};
 const struct service access_point_methods = {"accesspoints", "RemoteServiceAccessPoint", NULL, 0};
