@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers are kept between changes, on connections that are kept alive; none of them is ever older than the last change."""
 
+import collections
 import itertools
 import json
 import threading
@@ -13,7 +14,6 @@ from process import MIB, SLOWNESS
 
 CONNECTIONS = 16
 LISTS = ("/volumes", "/systems", "/pools", "/accesspoints", "/synchronizations", "/settings", "/jobs", "/services", "/endpoints")
-_limits = itertools.count(200)
 
 
 class Readers:
@@ -23,6 +23,7 @@ class Readers:
         self.world = world
         self.clients = [Client(world.smirror.http, world.client.token) for _ in range(CONNECTIONS)]
         self.threads = [ThreadPoolExecutor(1) for _ in self.clients]
+        self.limits = collections.defaultdict(lambda: itertools.count(101))
 
     def all(self, work):
         """What work(client) gives on every connection; all begin at the same time."""
@@ -52,12 +53,12 @@ class Readers:
 
     def made_anew(self, target):
         """The same list under a limit that nobody has asked for before: it cannot have been kept."""
-        return self.world.client.get(target, limit=next(_limits)).body
+        return self.world.client.get(target, limit=next(self.limits[target])).body
 
     def check(self, *lists):
         """All connections see what a list is now, and that is returned. Again when the service has found out something itself
         meanwhile, such as whether a new portal answers."""
-        for _ in range(20):
+        for _ in range(10):
             fresh = {target: self.made_anew(target) for target in lists}
             seen = self.read(*lists)
             if fresh == {target: self.made_anew(target) for target in lists}:
