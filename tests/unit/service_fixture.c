@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tests/unit/testing.h"
 
-#include <dirent.h>
+#include <ftw.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -50,21 +50,18 @@ void fixture_stop(struct service_fixture *fixture)
     }
 }
 
+static int remove_entry(const char *path, const struct stat *stat, int type, struct FTW *ftw)
+{
+    (void)stat;
+    (void)type;
+    (void)ftw;
+    return remove(path);
+}
+
 void fixture_destroy(struct service_fixture *fixture)
 {
     fixture_stop(fixture);
-    DIR *dir = opendir(fixture->dir);
-    struct dirent *entry;
-
-    assert_non_null(dir);
-    while ((entry = readdir(dir)) != NULL) {
-        char path[sizeof(fixture->dir) + sizeof(entry->d_name) + 1];
-
-        snprintf(path, sizeof(path), "%s/%s", fixture->dir, entry->d_name);
-        unlink(path);
-    }
-    closedir(dir);
-    assert_int_equal(rmdir(fixture->dir), 0);
+    assert_int_equal(nftw(fixture->dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS), 0);
 }
 
 /* ---- calls ---- */

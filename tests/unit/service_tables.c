@@ -19,8 +19,8 @@
 static const struct service *const objects[] = {&job_methods, &volume_methods,
                                                 &access_point_methods, &setting_methods};
 static const struct class_info *const classes[] = {
-    &class_ReplicationSettingData, &class_StorageSetting,    &class_ServiceAccessPoint,
-    &class_SharedSecret,           &class_ReplicationEntity,
+    &class_ReplicationSettingData, &class_StorageSetting, &class_StoragePoolSetting,
+    &class_ServiceAccessPoint,     &class_SharedSecret,   &class_ReplicationEntity,
 };
 
 /* ---- dump ---- */
@@ -132,7 +132,7 @@ static void each_service(service_fn fn)
     size_t n;
     const struct service *const *services = service_all(&n);
 
-    assert_int_equal(n, 3);
+    assert_int_equal(n, 4);
     for (size_t i = 0; i < n; i++) {
         fn(services[i]);
     }

@@ -17,6 +17,8 @@
 #include "api/json_out.h"
 #include "base/check.h"
 #include "service/jobs.h"
+#include "service/exports.h"
+#include "service/hosted.h"
 #include "service/live.h"
 #include "service/view.h"
 #include "service/view_parts.h"
@@ -51,6 +53,56 @@ const struct control_options *__wrap_control_options(const struct control *contr
 
     (void)control;
     return &options;
+}
+
+/* Nothing is open: what the array would tell. */
+struct hosted *__wrap_control_hosted(struct control *control);
+struct array *__wrap_hosted_array(struct hosted *hosted);
+bool __wrap_array_pool_usage(struct array *array, const char *pool_id,
+                             struct array_usage *ret_usage);
+bool __wrap_array_volume_usage(struct array *array, const char *volume_id,
+                               struct array_volume_usage *ret_usage);
+const char *__wrap_exports_portal(struct control *control);
+
+struct hosted *__wrap_control_hosted(struct control *control)
+{
+    (void)control;
+    return NULL;
+}
+
+struct array *__wrap_hosted_array(struct hosted *hosted)
+{
+    (void)hosted;
+    return NULL;
+}
+
+bool __wrap_array_pool_usage(struct array *array, const char *pool_id,
+                             struct array_usage *ret_usage)
+{
+    (void)array;
+    (void)pool_id;
+    *ret_usage = (struct array_usage){.file_system_bytes = 40 * MIB,
+                                      .capacity_bytes = 30 * MIB,
+                                      .used_bytes = 10 * MIB,
+                                      .available_bytes = 20 * MIB,
+                                      .reclaimable_bytes = MIB};
+    return true;
+}
+
+bool __wrap_array_volume_usage(struct array *array, const char *volume_id,
+                               struct array_volume_usage *ret_usage)
+{
+    (void)array;
+    (void)volume_id;
+    *ret_usage = (struct array_volume_usage){
+        .size_bytes = 8 * MIB, .used_bytes = 3 * MIB, .shared_bytes = MIB, .n_layers = 2};
+    return true;
+}
+
+const char *__wrap_exports_portal(struct control *control)
+{
+    (void)control;
+    return "127.0.0.1:3260";
 }
 
 static int setup(void **state)
@@ -398,7 +450,7 @@ static void test_derived_lists_page_too(void **state)
 
     (void)state;
     cJSON *members = list(COLLECTION_SERVICES, &query, &page);
-    assert_ids(members, "StorageConfigurationService ReplicationService");
+    assert_ids(members, "StorageConfigurationService ControllerConfigurationService");
     assert_true(page.more);
     assert_int_equal(page.total, 3);
     cJSON_Delete(members);
@@ -636,7 +688,8 @@ static void test_a_system_is_reachable_when_one_of_its_portals_is(void **state)
     json = object(COLLECTION_SYSTEMS, "local");
     assert_true(bool_of(json, "Reachable"));
     assert_ids(member(json, "Services"),
-               "StorageConfigurationService ReplicationService ReplicationServiceCapabilities");
+               "StorageConfigurationService ControllerConfigurationService ReplicationService "
+        "ReplicationServiceCapabilities");
     assert_ids(member(json, "AccessPoints"), "initiator");
     cJSON_Delete(json);
 }
