@@ -14,6 +14,13 @@ foreach(name target_login target_stream target_cdb)
     endif()
 endforeach()
 
+# The target as a process, libiscsi and the load generator of bench/target in front of it.
+smirror_unit_test(target_live PkgConfig::ISCSI)
+target_compile_definitions(test_target_live PRIVATE TARGET_SERVE="$<TARGET_FILE:target_serve>"
+                           LOAD="$<TARGET_FILE:bench_target_load>")
+add_dependencies(test_target_live target_serve bench_target_load)
+set_tests_properties(target_live PROPERTIES ENVIRONMENT_MODIFICATION "TSAN_OPTIONS=string_append: atexit_sleep_ms=0")
+
 # iscsi-test-cu as a gate (libiscsi-bin): everything, then what needs another unit, and CHAP with header digests.
 find_program(ISCSI_TEST_CU iscsi-test-cu)
 if(ISCSI_TEST_CU AND NOT SMIRROR_FUZZ)

@@ -6,15 +6,20 @@
  *     target_serve [options] LUN...       LUN: mem:SIZE, layer:PATH or a path (of a file or a
  *                                         layer that is made, with ,create=SIZE)
  *
- * Prints "portal ADDRESS:PORT" when it serves. Ends on SIGTERM and SIGINT, draining.
+ * Prints "portal ADDRESS:PORT" when it serves. Ends on SIGTERM and SIGINT, draining. SIGUSR1
+ * prints counters; SIGUSR2 closes the targets, as when exports are taken away, and prints "closed
+ * NAME after N ms: STATUS" for each.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -26,20 +31,39 @@
 #include "block/stack.h"
 #include "target/target.h"
 
-enum { MAX_LUNS = 16 };
+enum { MAX_LUNS = 16, MAX_LOOPS = 4, NAME_LEN = 224 };
+#define CLOSE_GRACE_NS (20 * SEC_NS)
+
+/* A target and its devices, on a data loop of their own. */
+struct served {
+    char name[NAME_LEN];
+    struct loop *loop;
+    struct target *target;
+    struct layer_cache *cache; /* of all layers */
+    struct loop_task open_task, close_task;
+};
+
+struct lun {
+    struct served *served;
+    unsigned number;
+    const char *spec;
+    struct blockdev *dev;
+    struct layer *layer; /* or NULL */
+    struct loop_task told;
+    void *reservations;
+    size_t reservations_len;
+};
 
 static struct {
     struct loop *owner;
-    struct loop *data;
+    struct served all[MAX_LOOPS];
+    unsigned n_loops;
     struct target_server *server;
-    struct target *target;
-    struct blockdev *devs[MAX_LUNS];
-    struct layer_cache *cache; /* of all layers */
-    struct layer *layers[MAX_LUNS];
-    const char *specs[MAX_LUNS];
+    struct lun luns[MAX_LUNS]; /* the first is in the first target, the second in the second, … */
     unsigned n_luns, n_open;
     const char *name;
     const char *listen;
+    const char *keep; /* directory for reservations, or NULL */
     struct target_access access;
     struct target_initiator row;
     uint32_t block_bytes, physical_bytes;
@@ -47,9 +71,9 @@ static struct {
     bool read_only, thick, reservations;
     struct target_limits limits;
     unsigned chap;
+    uint64_t closing_since_ns;
     int signal_fd;
     struct loop_poll *signals;
-    struct loop_task open_task, opened_task, close_task, closed_task;
 } serve;
 
 static uint64_t parse_size(const char *text)
@@ -70,47 +94,115 @@ static uint64_t parse_size(const char *text)
     }
 }
 
-static void reservations_changed(void *arg, struct target *target, unsigned lun, const void *bytes,
-                                 size_t len, struct target_save *save)
+/* ---- reservations that outlive the program ---- */
+
+static void keep_path(const struct lun *lun, const char *end, char path[PATH_MAX])
 {
-    (void)arg;
-    (void)target;
-    (void)lun;
-    (void)bytes;
-    (void)len;
-    target_save_done(save, 0);
+    snprintf(path, PATH_MAX, "%s/%u.%u%s", serve.keep, (unsigned)(lun->served - serve.all),
+             lun->number, end);
 }
 
-/* ---- start: data loop opens the devices, then the owner makes the target ---- */
+static int keep_write(const struct lun *lun, const void *bytes, size_t len)
+{
+    char path[PATH_MAX];
+    char made[PATH_MAX];
+    keep_path(lun, "", path);
+    keep_path(lun, ".new", made);
+    if (len == 0) {
+        return unlink(path) == 0 || errno == ENOENT ? 0 : -EIO;
+    }
+    int fd = open(made, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    bool written = fd >= 0 && write(fd, bytes, len) == (ssize_t)len && fsync(fd) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return written && rename(made, path) == 0 ? 0 : -EIO;
+}
 
-static void start_target(void *arg)
+static void keep_read(struct lun *lun)
+{
+    char path[PATH_MAX];
+    struct stat st;
+    keep_path(lun, "", path);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return;
+    }
+    CHECK(fstat(fd, &st) == 0);
+    lun->reservations = malloc((size_t)st.st_size);
+    lun->reservations_len = (size_t)st.st_size;
+    CHECK(lun->reservations && read(fd, lun->reservations, lun->reservations_len) == st.st_size);
+    close(fd);
+}
+
+static void reservations_changed(void *arg, struct target *target, unsigned number,
+                                 const void *bytes, size_t len, struct target_save *save)
 {
     (void)arg;
+    int status = 0;
+    for (unsigned i = 0; serve.keep && i < serve.n_luns; i++) {
+        if (serve.luns[i].served->target == target && serve.luns[i].number == number) {
+            status = keep_write(&serve.luns[i], bytes, len);
+        }
+    }
+    target_save_done(save, status);
+}
+
+/* ---- start: the data loops open the devices, then the owner makes the targets ---- */
+
+static void fail(const struct error *error)
+{
+    fprintf(stderr, "target_serve: %s\n", error->detail);
+    exit(1);
+}
+
+static void start_target(struct served *served)
+{
     struct target_lun_spec luns[MAX_LUNS] = {0};
+    unsigned n = 0;
     for (unsigned i = 0; i < serve.n_luns; i++) {
-        luns[i] = (struct target_lun_spec){
-            .number = i,
-            .dev = serve.devs[i],
+        struct lun *lun = &serve.luns[i];
+        if (lun->served != served) {
+            continue;
+        }
+        if (serve.keep) {
+            keep_read(lun);
+        }
+        luns[n] = (struct target_lun_spec){
+            .number = lun->number,
+            .dev = lun->dev,
             .naa = 0x3000000000000000ull | (uint64_t)getpid() << 8 | i,
             .read_only = serve.read_only,
             .thin = !serve.thick,
+            .reservations = lun->reservations,
+            .reservations_len = lun->reservations_len,
         };
-        snprintf(luns[i].serial, sizeof(luns[i].serial), "serve-%d-%u", (int)getpid(), i);
+        snprintf(luns[n].serial, sizeof(luns[n].serial), "serve-%d-%u", (int)getpid(), i);
+        n++;
     }
     struct target_spec spec = {
-        .name = serve.name,
-        .loop = serve.data,
+        .name = served->name,
+        .loop = served->loop,
         .access = serve.access,
         .luns = luns,
-        .n_luns = serve.n_luns,
+        .n_luns = n,
     };
     struct error error = {0};
+    if (target_new(serve.server, &spec, &served->target, &error)) {
+        fail(&error);
+    }
+}
+
+static void start_targets(void)
+{
+    struct error error = {0};
     struct sockaddr_storage addr;
-    if (target_new(serve.server, &spec, &serve.target, &error) ||
-        sockaddr_parse(serve.listen, 0, &addr) ||
+    for (unsigned i = 0; i < serve.n_loops; i++) {
+        start_target(&serve.all[i]);
+    }
+    if (sockaddr_parse(serve.listen, 0, &addr) ||
         target_listen(serve.server, &addr, &addr, &error)) {
-        fprintf(stderr, "target_serve: %s\n", error.detail);
-        exit(1);
+        fail(&error);
     }
     char text[SOCKADDR_TEXT_LEN];
     sockaddr_format(&addr, text);
@@ -118,124 +210,136 @@ static void start_target(void *arg)
     fflush(stdout);
 }
 
-static void one_open(void)
+static void lun_opened(void *arg)
 {
+    (void)arg;
     if (++serve.n_open == serve.n_luns) {
-        serve.opened_task = (struct loop_task){.fn = start_target};
-        loop_post(serve.owner, &serve.opened_task);
+        start_targets();
     }
+}
+
+/* Tells the owner. */
+static void tell(struct lun *lun, loop_fn fn)
+{
+    lun->told = (struct loop_task){.fn = fn, .arg = lun};
+    loop_post(serve.owner, &lun->told);
 }
 
 static void file_opened(void *arg, struct blockdev *dev, const struct error *error)
 {
+    struct lun *lun = arg;
     if (!dev) {
-        fprintf(stderr, "target_serve: %s\n", error->detail);
-        exit(1);
+        fail(error);
     }
-    *(struct blockdev **)arg = dev;
-    one_open();
+    lun->dev = dev;
+    tell(lun, lun_opened);
 }
 
-static void open_memory(unsigned i, const char *text)
+static void open_memory(struct lun *lun, const char *text)
 {
     struct mem_dev_spec spec = {.size_bytes = parse_size(text),
                                 .block_bytes = serve.block_bytes,
                                 .physical_bytes = serve.physical_bytes};
     const char *capacity = strchr(text, ':');
     spec.capacity_bytes = capacity ? parse_size(capacity + 1) : 0;
-    CHECK(mem_dev_new(serve.data, &spec, &serve.devs[i]) == 0);
+    CHECK(mem_dev_new(lun->served->loop, &spec, &lun->dev) == 0);
     if (serve.delay.bytes_per_second || serve.delay.latency_ns) {
-        CHECK(delay_dev_new(serve.devs[i], &serve.delay, 1, &serve.devs[i]) == 0);
+        CHECK(delay_dev_new(lun->dev, &serve.delay, 1, &lun->dev) == 0);
     }
-    one_open();
+    tell(lun, lun_opened);
 }
 
 /* A volume of one layer. */
 static void layer_opened(void *arg, struct layer *layer, const struct error *error)
 {
-    unsigned i = (unsigned)((struct layer **)arg - serve.layers);
+    struct lun *lun = arg;
     if (!layer) {
-        fprintf(stderr, "target_serve: %s\n", error->detail);
-        exit(1);
+        fail(error);
     }
-    serve.layers[i] = layer;
-    struct stack_spec spec = {.layers = &serve.layers[i], .n_layers = 1};
-    CHECK(stack_open(serve.data, &spec, &serve.devs[i]) == 0);
-    one_open();
+    lun->layer = layer;
+    struct stack_spec spec = {.layers = &lun->layer, .n_layers = 1};
+    CHECK(stack_open(lun->served->loop, &spec, &lun->dev) == 0);
+    tell(lun, lun_opened);
+}
+
+static void open_layer(struct lun *lun, const char *path, bool create, uint64_t size)
+{
+    struct served *served = lun->served;
+    CHECK(served->cache || layer_cache_new(0, &served->cache) == 0);
+    struct layer_spec spec = {
+        .path = path, .size_bytes = size, .id = "target_serve", .cache = served->cache};
+    CHECK((create ? layer_create : layer_open)(served->loop, &spec, layer_opened, lun) == 0);
+}
+
+static void open_lun(struct lun *lun)
+{
+    bool layer = strncmp(lun->spec, "layer:", 6) == 0;
+    if (strncmp(lun->spec, "mem:", 4) == 0) {
+        open_memory(lun, lun->spec + 4);
+        return;
+    }
+    char *path = strdup(layer ? lun->spec + 6 : lun->spec);
+    char *create = strstr(path, ",create=");
+    uint64_t size = 0;
+    if (create) {
+        *create = '\0';
+        size = parse_size(create + 8);
+    }
+    if (layer) {
+        open_layer(lun, path, create != NULL, size);
+    } else {
+        struct file_dev_spec spec = {.path = path,
+                                     .block_bytes = serve.block_bytes,
+                                     .create = create != NULL,
+                                     .size_bytes = size};
+        CHECK(file_dev_open(lun->served->loop, &spec, file_opened, lun) == 0);
+    }
+    free(path);
 }
 
 static void open_devices(void *arg)
 {
-    (void)arg;
     for (unsigned i = 0; i < serve.n_luns; i++) {
-        const char *text = serve.specs[i];
-        if (strncmp(text, "mem:", 4) == 0) {
-            open_memory(i, text + 4);
-            continue;
+        if (serve.luns[i].served == arg) {
+            open_lun(&serve.luns[i]);
         }
-        bool layer = strncmp(text, "layer:", 6) == 0;
-        char *path = strdup(layer ? text + 6 : text);
-        char *create = strstr(path, ",create=");
-        uint64_t size = 0;
-        if (create) {
-            *create = '\0';
-            size = parse_size(create + 8);
-        }
-        if (layer) {
-            struct layer_spec spec = {.path = path, .size_bytes = size, .id = "target_serve"};
-            CHECK(serve.cache || layer_cache_new(0, &serve.cache) == 0);
-            spec.cache = serve.cache;
-            CHECK((create ? layer_create : layer_open)(serve.data, &spec, layer_opened,
-                                                       &serve.layers[i]) == 0);
-        } else {
-            struct file_dev_spec spec = {.path = path,
-                                         .block_bytes = serve.block_bytes,
-                                         .create = create != NULL,
-                                         .size_bytes = size};
-            CHECK(file_dev_open(serve.data, &spec, file_opened, &serve.devs[i]) == 0);
-        }
-        free(path);
     }
 }
 
 /* ---- end ---- */
 
-static void stop_owner(void *arg)
+static void lun_closed(void *arg)
 {
     (void)arg;
-    loop_stop(serve.owner);
+    if (--serve.n_open == 0) {
+        loop_stop(serve.owner);
+    }
 }
-
-static void device_closed(void *arg);
 
 static void layer_closed(void *arg, int status)
 {
     if (status) {
         fprintf(stderr, "target_serve: a layer was not flushed: %s\n", strerror(-status));
     }
-    device_closed(arg);
+    tell(arg, lun_closed);
 }
 
 static void device_closed(void *arg)
 {
-    struct layer **layer = arg;
-    if (*layer) {
-        struct layer *last = *layer;
-        *layer = NULL;
-        layer_unref(last, layer_closed, layer);
-        return;
-    }
-    if (--serve.n_open == 0) {
-        serve.closed_task = (struct loop_task){.fn = stop_owner};
-        loop_post(serve.owner, &serve.closed_task);
+    struct lun *lun = arg;
+    if (lun->layer) {
+        layer_unref(lun->layer, layer_closed, lun);
+    } else {
+        tell(lun, lun_closed);
     }
 }
 
 static void close_devices(void *arg)
 {
-    (void)arg;
     for (unsigned i = 0; i < serve.n_luns; i++) {
-        blockdev_close(serve.devs[i], device_closed, &serve.layers[i]);
+        if (serve.luns[i].served == arg) {
+            blockdev_close(serve.luns[i].dev, device_closed, &serve.luns[i]);
+        }
     }
 }
 
@@ -243,15 +347,38 @@ static void server_closed(void *arg, int status)
 {
     (void)arg;
     (void)status;
-    serve.close_task = (struct loop_task){.fn = close_devices};
-    loop_post(serve.data, &serve.close_task);
+    for (unsigned i = 0; i < serve.n_loops; i++) {
+        struct served *served = &serve.all[i];
+        served->close_task = (struct loop_task){.fn = close_devices, .arg = served};
+        loop_post(served->loop, &served->close_task);
+    }
 }
 
-static void print_stats(void)
+static void target_closed(void *arg, int status)
+{
+    struct served *served = arg;
+    uint64_t ms = (loop_now_ns(serve.owner) - serve.closing_since_ns) / MS_NS;
+    printf("closed %s after %llu ms: %d\n", served->name, (unsigned long long)ms, status);
+    fflush(stdout);
+    served->target = NULL;
+}
+
+/* As when an export is taken away; the devices and the portal stay. */
+static void close_targets(void)
+{
+    serve.closing_since_ns = loop_now_ns(serve.owner);
+    for (unsigned i = 0; i < serve.n_loops; i++) {
+        if (serve.all[i].target) {
+            target_close(serve.all[i].target, CLOSE_GRACE_NS, target_closed, &serve.all[i]);
+        }
+    }
+}
+
+static void print_stats(const struct served *served)
 {
     struct target_stats s;
     struct target_server_stats t;
-    target_stats(serve.target, &s);
+    target_stats(served->target, &s);
     target_server_stats(serve.server, &t);
     fprintf(stderr,
             "commands %llu reads %llu writes %llu check_conditions %llu conflicts %llu "
@@ -274,13 +401,17 @@ static void signal_came(void *arg, int events)
     if (read(serve.signal_fd, &info, sizeof(info)) != sizeof(info)) {
         return;
     }
-    if (info.ssi_signo == SIGUSR1) {
-        print_stats();
-        return;
+    for (unsigned i = 0; i < serve.n_loops; i++) {
+        if (serve.all[i].target) {
+            print_stats(&serve.all[i]);
+        }
     }
-    print_stats();
-    loop_poll_free(serve.signals);
-    target_server_close(serve.server, 2 * SEC_NS, server_closed, NULL);
+    if (info.ssi_signo == SIGUSR2) {
+        close_targets();
+    } else if (info.ssi_signo != SIGUSR1) {
+        loop_poll_free(serve.signals);
+        target_server_close(serve.server, 2 * SEC_NS, server_closed, NULL);
+    }
 }
 
 static void usage(void)
@@ -291,6 +422,10 @@ static void usage(void)
             "                                  and with ,create=SIZE after a PATH\n"
             "  --listen ADDRESS:PORT   127.0.0.1:0\n"
             "  --name IQN              iqn.2026-11.io.smirror:test\n"
+            "  --loops N               so many targets (IQN, IQN-1, …), each on a loop of its own; "
+            "the\n"
+            "                          LUNs go to them in turn\n"
+            "  --keep DIRECTORY        persistent reservations (APTPL) outlive the program\n"
             "  --block BYTES           512\n"
             "  --chap USER%%SECRET      demand CHAP\n"
             "  --mutual USER%%SECRET    and prove ourselves\n"
@@ -326,6 +461,8 @@ static void parse(int argc, char **argv)
         {"read-only", 0, NULL, 'r'},
         {"thick", 0, NULL, 't'},
         {"no-aptpl", 0, NULL, 'a'},
+        {"loops", 1, NULL, 'o'},
+        {"keep", 1, NULL, 'k'},
         {"initial-r2t", 0, NULL, '2'},
         {"no-immediate", 0, NULL, 'I'},
         {"first-burst", 1, NULL, 'F'},
@@ -377,6 +514,12 @@ static void parse(int argc, char **argv)
         case 'a':
             serve.reservations = false;
             break;
+        case 'o':
+            serve.n_loops = (unsigned)parse_size(optarg);
+            break;
+        case 'k':
+            serve.keep = optarg;
+            break;
         case '2':
             serve.limits.initial_r2t = true;
             break;
@@ -427,46 +570,80 @@ static void parse(int argc, char **argv)
             usage();
         }
     }
+    if (serve.n_loops < 1 || serve.n_loops > MAX_LOOPS) {
+        usage();
+    }
     for (; optind < argc && serve.n_luns < MAX_LUNS; optind++) {
-        serve.specs[serve.n_luns++] = argv[optind];
+        unsigned i = serve.n_luns++;
+        serve.luns[i] = (struct lun){.served = &serve.all[i % serve.n_loops],
+                                     .number = i / serve.n_loops,
+                                     .spec = argv[optind]};
     }
     if (serve.n_luns == 0) {
         usage();
     }
 }
 
+static void make_loops(struct loop *loops[MAX_LOOPS])
+{
+    CHECK(loop_new("owner", &serve.owner) == 0);
+    for (unsigned i = 0; i < serve.n_loops; i++) {
+        struct served *served = &serve.all[i];
+        snprintf(served->name, sizeof(served->name), i ? "%s-%u" : "%s", serve.name, i);
+        CHECK(loop_new("data", &served->loop) == 0);
+        loops[i] = served->loop;
+    }
+}
+
+static void free_loops(void)
+{
+    for (unsigned i = 0; i < serve.n_loops; i++) {
+        loop_thread_join(serve.all[i].loop);
+        layer_cache_free(serve.all[i].cache);
+    }
+    target_server_free(serve.server);
+    for (unsigned i = 0; i < serve.n_loops; i++) {
+        loop_free(serve.all[i].loop);
+    }
+    loop_free(serve.owner);
+    for (unsigned i = 0; i < serve.n_luns; i++) {
+        free(serve.luns[i].reservations);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    serve.n_loops = 1;
     parse(argc, argv);
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
     sigprocmask(SIG_BLOCK, &set, NULL);
     serve.signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-    CHECK(loop_new("owner", &serve.owner) == 0);
-    CHECK(loop_new("data", &serve.data) == 0);
+    struct loop *loops[MAX_LOOPS];
+    make_loops(loops);
     CHECK(loop_poll_new(serve.owner, serve.signal_fd, signal_came, NULL, &serve.signals) == 0);
     loop_poll_set(serve.signals, LOOP_READ);
     struct target_server_spec spec = {
         .owner = serve.owner,
-        .loops = &serve.data,
-        .n_loops = 1,
+        .loops = loops,
+        .n_loops = serve.n_loops,
         .limits = serve.limits,
         .chap_algorithms = serve.chap,
         .events = {.reservations_changed = serve.reservations ? reservations_changed : NULL},
     };
     CHECK(target_server_new(&spec, &serve.server) == 0);
-    CHECK(loop_thread_start(serve.data) == 0);
-    serve.open_task = (struct loop_task){.fn = open_devices};
-    loop_post(serve.data, &serve.open_task);
+    for (unsigned i = 0; i < serve.n_loops; i++) {
+        struct served *served = &serve.all[i];
+        CHECK(loop_thread_start(served->loop) == 0);
+        served->open_task = (struct loop_task){.fn = open_devices, .arg = served};
+        loop_post(served->loop, &served->open_task);
+    }
     loop_run(serve.owner);
-    loop_thread_join(serve.data);
-    layer_cache_free(serve.cache);
-    target_server_free(serve.server);
-    loop_free(serve.data);
-    loop_free(serve.owner);
+    free_loops();
     close(serve.signal_fd);
     return 0;
 }
