@@ -949,6 +949,13 @@ static const struct enum_value values_returns_u6j[] = {
 };
 MAP(returns_u6j, "ReturnsU6J");
 
+static const struct enum_value values_device_access[] = {
+    {0, "No Access"},
+    {2, "Read Write"},
+    {3, "Read-Only"},
+};
+MAP(device_access, "DeviceAccess");
+
 static const struct enum_value values_returns_scan[] = {
     {0, "Job Completed with No Error"},
     {1, "Not Supported"},
@@ -963,6 +970,39 @@ static const struct enum_value values_returns_scan[] = {
     {4100, "Prohibited by name binding configuration"},
 };
 MAP(returns_scan, "ReturnsScan");
+
+static const struct enum_value values_returns_expose[] = {
+    {0, "Success"},
+    {1, "Not Supported"},
+    {2, "Unspecified Error"},
+    {3, "Timeout"},
+    {4, "Failed"},
+    {5, "Invalid Parameter"},
+    {4096, "Method Parameters Checked - Job Started"},
+    {4097, "Invalid logical unit ID"},
+    {4098, "Invalid initiator port ID"},
+    {4099, "Invalid target port ID"},
+    {4100, "Invalid permission"},
+    {4101, "Target/initiator combination already exposed"},
+    {4102, "Requested logical unit number in use"},
+    {4103, "Maximum Map Count exceeded"},
+};
+MAP(returns_expose, "ReturnsExpose");
+
+static const struct enum_value values_returns_hide[] = {
+    {0, "Success"},
+    {1, "Not Supported"},
+    {2, "Unspecified Error"},
+    {3, "Timeout"},
+    {4, "Failed"},
+    {5, "Invalid Parameter"},
+    {4096, "Method Parameters Checked - Job Started"},
+    {4097, "Invalid logical unit ID"},
+    {4098, "Invalid initiator port ID"},
+    {4099, "Invalid target port ID"},
+    {4100, "Target/initiator combination not exposed"},
+};
+MAP(returns_hide, "ReturnsHide");
 
 static const struct enum_value values_returns_job_change[] = {
     {0, "Completed with No Error"},

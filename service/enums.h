@@ -127,6 +127,7 @@ extern const struct enum_map map_name_namespace;
 extern const struct enum_map map_extent_status;
 extern const struct enum_map map_info_format;
 extern const struct enum_map map_connection_type;
+extern const struct enum_map map_device_access;
 extern const struct enum_map map_entity_type;
 extern const struct enum_map map_local_or_remote;
 extern const struct enum_map map_locality;
@@ -176,6 +177,8 @@ extern const struct enum_map map_returns_k67_default;
 extern const struct enum_map map_returns_u6;
 extern const struct enum_map map_returns_u6j;
 extern const struct enum_map map_returns_scan;
+extern const struct enum_map map_returns_expose;
+extern const struct enum_map map_returns_hide;
 extern const struct enum_map map_returns_job_change;
 extern const struct enum_map map_returns_get_errors;
 

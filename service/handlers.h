@@ -29,6 +29,9 @@ int method_delete_storage_pool(struct call *call);
 int method_return_to_storage_pool(struct call *call);
 /* elements.c */
 int method_create_or_modify_element_from_storage_pool(struct call *call);
+/* exposing.c */
+int method_expose_paths(struct call *call);
+int method_hide_paths(struct call *call);
 /* peers.c */
 int method_get_peer_systems(struct call *call);
 int method_get_service_access_points(struct call *call);

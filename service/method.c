@@ -227,6 +227,7 @@ void outs_add_instance(struct values *values, const char *name, struct values *i
 
 static const struct service *const services[] = {
     &storage_configuration_service,
+    &controller_configuration_service,
     &replication_service,
     &replication_service_capabilities,
 };

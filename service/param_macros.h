@@ -19,6 +19,8 @@
 #define P_ENUM(n, m)       {.name = n, .type = PARAM_U16, .direction = PARAM_IN, .map = &map_##m}
 #define P_ENUM_R(n, m)                                                                             \
     {.name = n, .type = PARAM_U16, .direction = PARAM_IN, .map = &map_##m, .required = true}
+#define P_ENUMS(n, m)                                                                              \
+    {.name = n, .type = PARAM_U16, .direction = PARAM_IN, .map = &map_##m, .array = true}
 #define P_REF(n, c)        {.name = n, .type = PARAM_REF, .direction = PARAM_IN, .class_name = c}
 #define P_REF_R(n, c)                                                                              \
     {.name = n, .type = PARAM_REF, .direction = PARAM_IN, .class_name = c, .required = true}

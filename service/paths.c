@@ -37,7 +37,7 @@ static int path_other(struct call *call, const char *collection, const char *id)
         {"volumes", &volume_table},          {"pools", &pool_table},
         {"systems", &system_table},          {"accesspoints", &access_point_table},
         {"synchronizations", &sync_table},   {"settings", &setting_table},
-        {"jobs", &job_table},
+        {"jobs", &job_table},                {"exports", &export_table},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
@@ -121,4 +121,9 @@ int path_synchronization(struct call *call, const char *parameter, const char *p
 int path_setting(struct call *call, const char *parameter, const char *path, struct setting_row *ret_row)
 {
     return path_row(call, parameter, path, "settings", "StorageSetting", &setting_table, ret_row);
+}
+
+int path_export(struct call *call, const char *parameter, const char *path, struct export_row *ret_row)
+{
+    return path_row(call, parameter, path, "exports", "SCSIProtocolController", &export_table, ret_row);
 }

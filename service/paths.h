@@ -10,6 +10,7 @@
 #define SERVICE_PATHS_H
 
 #include "service/call.h"
+#include "store/export.h"
 #include "store/replica.h"
 #include "store/system.h"
 #include "store/volume.h"
@@ -25,6 +26,7 @@ int path_access_point(struct call *call, const char *parameter, const char *path
                       struct access_point_row *ret_row);
 int path_synchronization(struct call *call, const char *parameter, const char *path,
                          struct sync_row *ret_row);
+int path_export(struct call *call, const char *parameter, const char *path, struct export_row *ret_row);
 int path_setting(struct call *call, const char *parameter, const char *path, struct setting_row *ret_row);
 
 #endif

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "service/control.h"
 #include "service/enums.h"
+#include "service/exports.h"
 #include "service/handlers.h"
 #include "service/network.h"
 #include "service/paths.h"
@@ -179,6 +180,24 @@ static int take_secret_text(struct call *call, const struct values *instance, co
     return text_take(call, parameter, text, ret_text, size);
 }
 
+/* For a target of ours: RFC 7143, 12.1.3, wants 96 bits. The algorithm is agreed upon in the login. */
+enum { SECRET_MIN = 12 };
+
+static int check_own_secret(struct call *call, const struct values *instance,
+                            const struct secret_row *row)
+{
+    if (args_present(instance, "Algorithm")) {
+        return call_fail_param(call, ERR_BAD_VALUE, "SharedSecret.Algorithm",
+                               "For a target of ours the login agrees on the algorithm (option "
+                               "--iscsi-chap says which may be used); leave Algorithm out.");
+    }
+    if (strlen(row->secret) < SECRET_MIN) {
+        return call_fail_param(call, ERR_INVALID_PARAMETER, "SharedSecret.Secret",
+                               "The secret of a target has at least %d bytes.", SECRET_MIN);
+    }
+    return 0;
+}
+
 static int take_algorithm(struct call *call, const struct values *instance, struct secret_row *row)
 {
     const char *text = args_text(instance, "Algorithm");
@@ -254,7 +273,9 @@ int method_add_shared_secret(struct call *call)
     const struct values *instance = args_instance(call->args, "SharedSecret");
     const char *path = args_text(call->args, "ServiceAccessPoint");
     struct secret_row row = {.created_ms = control_now_ms(call->control)};
-    struct access_point_row access_point;
+    struct access_point_row access_point = {0};
+    struct export_row export = {0};
+    bool own = path != NULL && strncmp(path, "/exports/", 9) == 0;
     int r = refuse_namespace(call);
 
     if (r == 0) {
@@ -264,19 +285,30 @@ int method_add_shared_secret(struct call *call)
         r = take_secret_text(call, instance, "Secret", row.secret, ISCSI_CHAP_SIZE);
     }
     if (r == 0) {
-        r = take_algorithm(call, instance, &row);
-    }
-    if (r == 0) {
         r = take_protocol(call, instance, &row);
     }
-    if (r == 0 && path != NULL) {
-        r = path_access_point(call, "ServiceAccessPoint", path, &access_point);
+    if (own) {
         if (r == 0) {
+            r = check_own_secret(call, instance, &row);
+        }
+        if (r == 0) {
+            r = path_export(call, "ServiceAccessPoint", path, &export);
+            memcpy(row.access_point_id, export.head.id, sizeof(row.access_point_id));
+        }
+    } else {
+        if (r == 0) {
+            r = take_algorithm(call, instance, &row);
+        }
+        if (r == 0 && path != NULL) {
+            r = path_access_point(call, "ServiceAccessPoint", path, &access_point);
             memcpy(row.access_point_id, access_point.head.id, sizeof(row.access_point_id));
         }
     }
     if (r == 0) {
         r = store_secret(call, &row);
+    }
+    if (r == 0 && own) {
+        export_changed(call, row.access_point_id);
     }
     explicit_bzero(&row, sizeof(row));
     return r;

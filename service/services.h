@@ -12,6 +12,7 @@
 #include "service/method.h"
 
 extern const struct service storage_configuration_service;
+extern const struct service controller_configuration_service;
 extern const struct service replication_service;
 extern const struct service replication_service_capabilities;
 /* Methods of single objects; DELETE calls "DeleteInstance". */

@@ -88,6 +88,7 @@ extern const struct view_kind view_endpoints;
 extern const struct view_kind view_pools;
 extern const struct view_kind view_volumes;
 extern const struct view_kind view_synchronizations;
+extern const struct view_kind view_exports;
 extern const struct view_kind view_settings;
 extern const struct view_kind view_jobs;
 extern const struct view_kind view_services;

@@ -118,6 +118,9 @@ static void service_item(struct view *view, size_t index, struct out *out)
         service_state(out);
         out_ref(out, "ReplicationServiceCapabilities", view_collections[COLLECTION_SERVICES].path,
                 replication_service_capabilities.name);
+    } else if (service == &controller_configuration_service) {
+        out_text(out, "ElementName", "Controller configuration");
+        service_state(out);
     } else {
         out_text(out, "ElementName", "Storage configuration");
         service_state(out);
@@ -127,7 +130,7 @@ static void service_item(struct view *view, size_t index, struct out *out)
     out_end_object(out);
 }
 
-enum { SERVICES = 3 };
+enum { SERVICES = 4 };
 const struct view_kind view_services = {
     .n_items = SERVICES,
     .item_id = service_id,

@@ -63,6 +63,26 @@ bool __wrap_array_pool_usage(struct array *array, const char *pool_id,
 bool __wrap_array_volume_usage(struct array *array, const char *volume_id,
                                struct array_volume_usage *ret_usage);
 const char *__wrap_exports_portal(struct control *control);
+bool __wrap_export_may_be_served(struct control *control, const struct export_row *row,
+                                 uint64_t n_initiators, bool chap);
+void __wrap_exports_sessions(struct control *control, const char *export_id, export_session_fn fn,
+                             void *arg);
+
+bool __wrap_export_may_be_served(struct control *control, const struct export_row *row,
+                                 uint64_t n_initiators, bool chap)
+{
+    (void)control;
+    (void)chap;
+    return row->all_initiators || n_initiators > 0;
+}
+
+void __wrap_exports_sessions(struct control *control, const char *export_id, export_session_fn fn,
+                             void *arg)
+{
+    (void)control;
+    (void)export_id;
+    fn(arg, "iqn.2025-01.test:host");
+}
 
 struct hosted *__wrap_control_hosted(struct control *control)
 {
@@ -452,13 +472,13 @@ static void test_derived_lists_page_too(void **state)
     cJSON *members = list(COLLECTION_SERVICES, &query, &page);
     assert_ids(members, "StorageConfigurationService ControllerConfigurationService");
     assert_true(page.more);
-    assert_int_equal(page.total, 3);
+    assert_int_equal(page.total, 4);
     cJSON_Delete(members);
     query.after_seq = page.last_seq;
     members = list(COLLECTION_SERVICES, &query, &page);
-    assert_ids(members, "ReplicationServiceCapabilities");
+    assert_ids(members, "ReplicationService ReplicationServiceCapabilities");
     assert_false(page.more);
-    assert_int_equal(page.total, 3);
+    assert_int_equal(page.total, 4);
     cJSON_Delete(members);
 }
 
@@ -615,7 +635,8 @@ static void test_bad_filters_are_refused_and_the_allowed_ones_named(void **state
     assert_refused(COLLECTION_SERVICES, "Name", "x", "limit and cursor.");
     assert_refused(COLLECTION_VOLUMES, "Pool", "/volumes/v1", "/pools/{id}");
     assert_refused(COLLECTION_VOLUMES, "Pool", "pool1", "/pools/{id}");
-    assert_refused(COLLECTION_VOLUMES, "Kind", "hosted", "remote");
+    assert_refused(COLLECTION_EXPORTS, "OwnedBy", "v1", "/volumes/{id}");
+    assert_refused(COLLECTION_VOLUMES, "Kind", "foreign", "remote");
     assert_refused(COLLECTION_VOLUMES, "Allocated", "yes", "true or false");
     assert_refused(COLLECTION_SYNCHRONIZATIONS, "CopyState", "18", "CopyState");
     assert_refused(COLLECTION_SYNCHRONIZATIONS, "CopyState", "4x", "CopyState");
@@ -692,6 +713,35 @@ static void test_a_system_is_reachable_when_one_of_its_portals_is(void **state)
         "ReplicationServiceCapabilities");
     assert_ids(member(json, "AccessPoints"), "initiator");
     cJSON_Delete(json);
+}
+
+static void add_export(const char *id, const char *own_volume, bool all_initiators)
+{
+    struct export_row row = {.all_initiators = all_initiators, .created_ms = now_ms};
+
+    TEXT_SET(row.head.id, id);
+    TEXT_SET(row.element_name, id);
+    snprintf(row.iqn, sizeof(row.iqn), "iqn.2026-11.io.smirror:%s", id);
+    TEXT_SET(row.own_volume_id, own_volume);
+    insert(&export_table, &row);
+}
+
+static void add_export_lun(const char *id, uint32_t number, const char *volume, bool read_only)
+{
+    struct export_lun_row row = {.number = number, .read_only = read_only};
+
+    TEXT_SET(row.export_id, id);
+    TEXT_SET(row.volume_id, volume);
+    insert(&export_lun_table, &row);
+}
+
+static void add_export_initiator(const char *id, const char *initiator)
+{
+    struct export_initiator_row row = {0};
+
+    TEXT_SET(row.export_id, id);
+    TEXT_SET(row.initiator, initiator);
+    insert(&export_initiator_table, &row);
 }
 
 static void add_secret(const char *access_point, const char *protocol)
@@ -1459,9 +1509,61 @@ static void test_what_shows_the_time_or_live_counters_does_not_last(void **state
     assert_false(list_lasts(COLLECTION_SYNCHRONIZATIONS));
     assert_true(object_lasts(COLLECTION_JOBS, "j3"));
     for (unsigned i = 0; i < COLLECTION_COUNT; i++) {
-        bool moves = i == COLLECTION_JOBS || i == COLLECTION_SYNCHRONIZATIONS;
+        /* The default pool of files shows what it has left. */
+        bool moves =
+            i == COLLECTION_JOBS || i == COLLECTION_SYNCHRONIZATIONS || i == COLLECTION_POOLS;
         assert_int_equal(list_lasts(i), !moves);
     }
+}
+
+static void test_exports_show_their_luns_and_who_may_log_in(void **state)
+{
+    (void)state;
+    add_peer();
+    add_volume("v1");
+    add_volume("v2");
+    add_export("v1", "v1", true);
+    add_export_lun("v1", 0, "v1", false);
+    add_export("e2", "", false);
+    add_export_lun("e2", 7, "v2", true);
+    add_export_lun("e2", 1, "v1", false);
+    cJSON *json = object(COLLECTION_EXPORTS, "v1");
+    char url[128];
+    assert_false(lasting);
+    assert_string_equal(text_of(json, "class"), "SCSIProtocolController");
+    assert_string_equal(text_of(json, "OwnedBy"), "/volumes/v1");
+    assert_string_equal(text_of(json, "Name"), "iqn.2026-11.io.smirror:v1");
+    assert_true(bool_of(json, "AllInitiators") && bool_of(json, "Served"));
+    assert_string_equal(text_of(json, "Authentication"), "None");
+    assert_string_equal(cJSON_GetArrayItem(member(json, "Sessions"), 0)->valuestring,
+                        "iqn.2025-01.test:host");
+    const cJSON *lun = cJSON_GetArrayItem(member(json, "LogicalUnits"), 0);
+    assert_string_equal(text_of(lun, "LogicalUnit"), "/volumes/v1");
+    assert_string_equal(text_of(lun, "DeviceNumber"), "0");
+    snprintf(url, sizeof(url), "iscsi://%s/iqn.2026-11.io.smirror:v1/0", text_of(json, "Portal"));
+    assert_string_equal(text_of(lun, "Url"), url);
+    cJSON_Delete(json);
+    json = object(COLLECTION_EXPORTS, "e2");
+    assert_null_member(json, "OwnedBy");
+    assert_false(bool_of(json, "Served"));
+    assert_int_equal(cJSON_GetArraySize(member(json, "LogicalUnits")), 2);
+    lun = cJSON_GetArrayItem(member(json, "LogicalUnits"), 0);
+    assert_string_equal(text_of(lun, "DeviceNumber"), "7");
+    assert_string_equal(text_of(lun, "DeviceAccessText"), "Read-Only");
+    cJSON_Delete(json);
+    /* A mutual secret alone asks for nothing. */
+    add_secret("e2", "CHAP-Mutual");
+    add_export_initiator("e2", "iqn.2025-01.test:a");
+    json = object(COLLECTION_EXPORTS, "e2");
+    assert_string_equal(text_of(json, "Authentication"), "None");
+    assert_true(bool_of(json, "Served"));
+    cJSON_Delete(json);
+    add_secret("e2", "CHAP");
+    json = object(COLLECTION_EXPORTS, "e2");
+    assert_string_equal(text_of(json, "Authentication"), "CHAP-Mutual");
+    cJSON_Delete(json);
+    assert_filtered(COLLECTION_EXPORTS, "OwnedBy", "/volumes/v1", "v1");
+    assert_filtered(COLLECTION_EXPORTS, "Name", "iqn.2026-11.io.smirror:e2", "e2");
 }
 
 /* ---- dump ---- */
@@ -1490,6 +1592,12 @@ static void dump_fixture(void)
     TEXT_SET(pool.system_id, "peer");
     insert(&pool_table, &pool);
     add_volume("v1");
+    add_export("v1", "v1", true);
+    add_export_lun("v1", 0, "v1", false);
+    add_export("e2", "", false);
+    add_export_lun("e2", 7, "v1", true);
+    add_export_initiator("e2", "iqn.2025-01.test:host");
+    add_secret("e2", "CHAP");
     volume = volume_of("v2");
     TEXT_SET(volume.pool_id, "pool1");
     TEXT_SET(volume.identity, "eui.0011");
@@ -1614,6 +1722,7 @@ int main(int argc, char **argv)
         TEST(test_a_relationship_moves_with_its_copy),
         TEST(test_legal_operations_at_rest),
         TEST(test_live_counters_are_those_put_last),
+        TEST(test_exports_show_their_luns_and_who_may_log_in),
         TEST(test_relationships_of_a_volume_are_the_same_in_every_page_and_alone),
         TEST(test_what_shows_the_time_or_live_counters_does_not_last),
         TEST(test_a_page_costs_little_more_than_its_rows),
