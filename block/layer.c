@@ -99,6 +99,9 @@ bool layer_is_blank(const struct layer *layer)
     return layer->used_bytes <= LAYER_LOG_OFFSET / 2;
 }
 
+_Static_assert(LAYER_DATA_OFFSET + LAYER_MAX_BYTES <= (UINT64_C(16) << 40) - 4096,
+               "the largest layer fits into a file of ext4");
+
 static uint64_t file_bytes(uint64_t size_bytes)
 {
     return LAYER_DATA_OFFSET + granules_of(size_bytes) * LAYER_GRANULE;

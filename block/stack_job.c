@@ -22,6 +22,8 @@ enum {
     ZERO_PIECE_GRANULES = 1 << 18,
     SCAN_RUNS = 1024, /* between two looks at the loop */
     SCRUB_COUNTS = 32,
+    MAP_EXTENTS = 32,
+    BLIND_GRANULES = 16384, /* read where the bottom could not tell */
     DEFAULT_INFLIGHT = 4,
 };
 
@@ -156,10 +158,12 @@ struct stack_job {
     struct layer *target;
     uint64_t granules;
     uint64_t at;      /* next granule to look at */
-    uint64_t run_end; /* scrub: granules up to there occupy space */
+    uint64_t run_end; /* granules up to there are worth a look: scrub, hydrate */
     uint64_t find_from;
     uint64_t n_changes;
     unsigned counts;
+    struct block_req map;
+    struct block_extent extents[MAP_EXTENTS];
     struct layer_io io;
     uint64_t copied_bytes;
     unsigned inflight;
@@ -458,6 +462,66 @@ static bool scrub_count(struct stack_job *job)
     return true;
 }
 
+/* ---- hydrate ---- */
+
+/* Zeros of the bottom stay absent: without it, they are zeros. The first run of anything else is
+ * what is read next. */
+static void hydrate_mapped(struct block_req *map)
+{
+    struct stack_job *job = map->arg;
+    struct stack *stack = job->stack;
+    uint64_t at = job->find_from;
+    uint64_t end = at + BLIND_GRANULES;
+    job->waiting = false;
+    if (!map->status) {
+        unsigned i = 0;
+        uint64_t size = stack->bottom->info.size_bytes;
+        const struct block_extent *extents = job->extents;
+        while (i < map->n_extents && extents[i].kind == BLOCK_EXTENT_ZERO) {
+            uint64_t zero_end = extents[i].offset + extents[i].len;
+            at = zero_end >= size ? job->granules : zero_end / LAYER_GRANULE;
+            i++;
+        }
+        end = at;
+        while (i < map->n_extents && (extents[i].kind != BLOCK_EXTENT_ZERO ||
+                                      extents[i].len < PIECE_GRANULES * LAYER_GRANULE)) {
+            end = (extents[i].offset + extents[i].len + LAYER_GRANULE - 1) / LAYER_GRANULE;
+            i++;
+        }
+        end += end == job->find_from; /* less than a granule is told of */
+    }
+    if (job->at >= job->find_from) {
+        job->at = at;
+        job->run_end = end < job->granules ? end : job->granules;
+    } else {
+        job->run_end = job->at; /* a piece went back meanwhile */
+    }
+    stack_bottom_read_done(stack);
+    job_walk(job);
+}
+
+static bool hydrate_look(struct stack_job *job)
+{
+    struct blockdev *bottom = job->stack->bottom;
+    if (job->at < job->run_end || !bottom->info.can_map) {
+        job->run_end = job->run_end > job->at ? job->run_end : job->granules;
+        return true;
+    }
+    uint64_t offset = job->at * LAYER_GRANULE;
+    job->find_from = job->at;
+    job->map = (struct block_req){.op = BLOCK_MAP,
+                                  .offset = offset,
+                                  .len = bottom->info.size_bytes - offset,
+                                  .extents = job->extents,
+                                  .max_extents = MAP_EXTENTS,
+                                  .done = hydrate_mapped,
+                                  .arg = job};
+    job->waiting = true;
+    job->stack->bottom_reads++;
+    blockdev_submit(bottom, &job->map);
+    return false;
+}
+
 /* ---- pieces ---- */
 
 static void piece_known(void *arg, int status);
@@ -491,6 +555,7 @@ static void piece_go(struct stack_op *op)
     if (job->spec.kind != STACK_MERGE_DOWN &&
         !layer_map_absent(layer_map_of(job->target), op->first, op->last)) {
         job->at = job->at < op->first ? job->at : op->first;
+        job->run_end = job->at;
         piece_end(piece, 0);
         return;
     }
@@ -564,6 +629,9 @@ static void job_look(struct stack_job *job)
         }
         return;
     }
+    if (job->spec.kind == STACK_HYDRATE) {
+        last = last < job->run_end ? last : job->run_end - 1;
+    }
     if (job->source) {
         from = layer_map_run(layer_map_of(job->source), job->at, last, &count);
         last = job->at + count - 1;
@@ -607,7 +675,8 @@ static void job_walk(struct stack_job *job)
             job_continue(job);
             return;
         }
-        if (job->spec.kind == STACK_SCRUB && !scrub_look(job)) {
+        if ((job->spec.kind == STACK_SCRUB && !scrub_look(job)) ||
+            (job->spec.kind == STACK_HYDRATE && !hydrate_look(job))) {
             return;
         }
         if (job->status || job->at >= job->granules) {

@@ -141,6 +141,12 @@ static void live(struct fuzz *fuzz, struct loop *loop, const struct layer_spec *
         request(fuzz, dev, BLOCK_WRITE, (uint64_t)i * (60 << 20) / 2, 64 << 10);
         request(fuzz, dev, BLOCK_FLUSH, 0, 0);
     }
+    struct stack_job *job;
+    struct stack_job_spec scrub = {.kind = STACK_SCRUB, .done = unreferenced, .arg = fuzz};
+    if (stack_job_start(dev, &scrub, &job)) {
+        abort();
+    }
+    await(fuzz);
     blockdev_close(dev, closed, fuzz);
     await(fuzz);
     layer_unref(fuzz->layer, unreferenced, fuzz);

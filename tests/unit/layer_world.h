@@ -267,7 +267,7 @@ static inline struct world *world_new(uint64_t seed, unsigned delay_percent)
 static inline void world_add_bottom(struct world *world)
 {
     struct world_wait wait = {0};
-    struct mem_dev_spec spec = {.size_bytes = W_BOTTOM};
+    struct mem_dev_spec spec = {.size_bytes = W_BOTTOM, .no_map = world->seed % 2};
     blockdev_close(world->dev, world_closed, &wait);
     world_await(world, &wait);
     assert_int_equal(mem_dev_new(world->loop, &spec, &world->bottom), 0);
