@@ -317,7 +317,7 @@ static int volume_onto(struct call *call, struct volume_row *volume, const char 
     strcpy(old, volume->top_layer_id);
     strcpy(old_family, volume->family);
     strcpy(volume->top_layer_id, layer.head.id);
-    strcpy(volume->family, family);
+    memmove(volume->family, family, strlen(family) + 1); /* often its own */
     volume->offline = parent_id[0] == '\0';
     volume->problem[0] = '\0';
     r = volume_store(call, volume);
