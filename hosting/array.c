@@ -556,7 +556,7 @@ static void tell_merge(struct op *op)
     }
 }
 
-static void tell_hydrate(struct op *op)
+static void tell_job(struct op *op)
 {
     if (!op->keep) {
         op->fn.plain(op->arg, op_error(op));
@@ -601,6 +601,19 @@ void array_merge(struct array *array, const char *volume_id, const char *lower_i
     op_queue(op);
 }
 
+void array_scrub(struct array *array, const char *volume_id, array_done_fn done, void *arg)
+{
+    struct op *op = volume_op(array, volume_id, shelf_scrub, done, arg);
+
+    if (op == NULL) {
+        not_open(volume_id, done, arg);
+        return;
+    }
+    op->finish = job_started;
+    op->done = tell_job;
+    op_queue(op);
+}
+
 void array_merge_finish(struct array *array, const char *family,
                         const struct array_layer *superfluous, array_done_fn done, void *arg)
 {
@@ -625,7 +638,7 @@ void array_hydrate(struct array *array, const char *volume_id, array_progress_fn
     }
     op->progress = progress;
     op->finish = job_started;
-    op->done = tell_hydrate;
+    op->done = tell_job;
     op_queue(op);
 }
 
@@ -703,7 +716,7 @@ void array_free(struct array *array)
         free(e->value);
     }
     for (struct map_entry *e = map_first(&array->pools); e; e = map_next(&array->pools, e)) {
-        free(e->value);
+        pool_free(e->value);
     }
     map_fini(&array->entries);
     map_fini(&array->families);

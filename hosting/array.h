@@ -154,6 +154,10 @@ void array_volume_cut(struct array *array, const char *volume_id, const struct a
 typedef void (*array_merge_fn)(void *arg, const struct error *error, const char *superfluous_id);
 void array_merge(struct array *array, const char *volume_id, const char *lower_id,
                  const char *upper_id, array_merge_fn done, void *arg);
+/* Gives back space in the files of the volume's layers (from the one at index upwards) that nothing points to, after a crash.
+ * How it ends, or that the volume was busy (conflict), is no one's trouble: the space is found the next time. */
+void array_scrub(struct array *array, const char *volume_id, array_done_fn done, void *arg);
+
 /* After the shorter chain was committed: the layer leaves all stacks, then its file goes. */
 void array_merge_finish(struct array *array, const char *family,
                         const struct array_layer *superfluous, array_done_fn done, void *arg);

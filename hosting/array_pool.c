@@ -2,9 +2,11 @@
 /* Pools: directories, what their files occupy, and what is left over of a crash. */
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -31,13 +33,19 @@ struct pool *pool_ref(struct array *array, const char *pool_id)
     return pool;
 }
 
+void pool_free(struct pool *pool)
+{
+    close(pool->dir_fd);
+    free(pool);
+}
+
 static void pool_settle(struct pool *pool)
 {
     if (pool->removed && atomic_load(&pool->refs) == 0 && !atomic_load(&pool->low_posted)) {
         if (rmdir(pool->dir) != 0 && errno != ENOTEMPTY && errno != EEXIST && errno != ENOENT) {
             log_warning("pool[%s] %s stays: %s", pool->id, pool->dir, strerror(errno));
         }
-        free(pool);
+        pool_free(pool);
     }
 }
 
@@ -115,12 +123,24 @@ int array_pool_add(struct array *array, const char *pool_id, const char *dir,
                   "The directory %s cannot be used: %s.", dir, strerror(-r));
         return r;
     }
+    /* A layer file that is closed for a while has no lock of its own. */
+    int dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (dir_fd < 0 || flock(dir_fd, LOCK_EX | LOCK_NB) != 0) {
+        r = -errno;
+        if (dir_fd >= 0) {
+            close(dir_fd);
+        }
+        return error_set(error, ERR_IN_USE, "The directory %s is used by somebody else: %s.", dir,
+                         strerror(-r));
+    }
     struct pool *pool = calloc(1, sizeof(*pool));
 
     CHECK(pool != NULL && pool_find(array, pool_id) == NULL);
     pool->array = array;
     strcpy(pool->id, pool_id);
     strcpy(pool->dir, dir);
+    pool->dir_fd = dir_fd;
     space_init(&pool->space, capacity_bytes);
     space_watch(&pool->space, capacity_bytes / 100 * LOW_SPACE_PERCENT, pool_low, pool);
     pthread_rwlock_wrlock(&array->lock);

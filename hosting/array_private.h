@@ -32,6 +32,7 @@ typedef char array_id[ARRAY_ID_LEN + 1];
 struct pool {
     array_id id;
     char dir[ARRAY_DIR_SIZE];
+    int dir_fd; /* locked */
     struct space space;
     struct array *array;
     atomic_uint refs; /* of operations, and of open layers */
@@ -80,6 +81,7 @@ struct pool *pool_find(struct array *array, const char *pool_id);
 /* It stays as long as somebody has it, even when it was removed meanwhile. On control. */
 struct pool *pool_ref(struct array *array, const char *pool_id);
 void pool_unref(struct pool *pool);
+void pool_free(struct pool *pool);
 
 /* ---- operations ---- */
 
@@ -232,6 +234,7 @@ void shelf_usage_refresh(struct shelf_volume *volume);
 /* Jobs (shelf_jobs.c). */
 void shelf_merge(struct op *op);
 void shelf_merge_finish(struct op *op);
+void shelf_scrub(struct op *op);
 void shelf_hydrate(struct op *op);
 void shelf_hydrate_stop(struct op *op);
 void shelf_bottoms_drop(struct op *op);

@@ -117,6 +117,21 @@ void shelf_merge(struct op *op)
                                            .index = (unsigned)(up ? at : at + 1)});
 }
 
+/* The top of each volume, one after the other: what is below was a top once, and merging looks at both. */
+void shelf_scrub(struct op *op)
+{
+    struct shelf_volume *volume = shelf_volume(op->shelf, op->volume_id);
+
+    op->volume = volume;
+    if (volume == NULL) {
+        op_fail(op, ERR_INTERNAL, "Volume %s is not open.", op->volume_id);
+        op_end(op);
+        return;
+    }
+    job_start(op, &(struct stack_job_spec){.kind = STACK_SCRUB,
+                                           .index = stack_layers(volume->stack) - 1});
+}
+
 static void one_removed(void *arg, int status)
 {
     struct op *op = arg;

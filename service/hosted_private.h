@@ -66,6 +66,12 @@ void hosted_merge_candidate(struct hosted *hosted, const char *layer_id);
 void hosted_merge_scan(struct hosted *hosted);
 void hosted_merge_fini(struct hosted *hosted);
 
+/* ---- after a crash (hosted_scrub.c) ---- */
+
+void hosted_scrub_begin(struct hosted *hosted);
+/* All is closed: the next start need not look. */
+void hosted_scrub_clean(struct hosted *hosted);
+
 /* ---- helpers ---- */
 
 /* The chain of a layer as the array wants it, in the call's arena. */

@@ -67,7 +67,7 @@ static int tell_low_space(void *arg, const void *row)
     const struct volume_row *volume = row;
 
     if (!volume->offline) {
-        exports_notify_volume(hosted->control, volume->head.id, TARGET_LUN_LOW_SPACE);
+        exports_notify_volume(hosted->control, volume->head.id, TARGET_LUN_LOW_SPACE, NULL, NULL);
     }
     return 0;
 }
@@ -196,6 +196,7 @@ void hosted_start(struct hosted *hosted, loop_fn done, void *arg)
         log_error("hosted volumes: the records cannot be read: %s", strerror(-r));
     }
     hosted_merge_scan(hosted);
+    hosted_scrub_begin(hosted);
     hosted_busy(hosted, -1);
 }
 
@@ -214,6 +215,7 @@ static void stop_closed(void *arg)
     loop_fn done = stop->done;
     void *done_arg = stop->arg;
 
+    hosted_scrub_clean(stop->hosted);
     free(stop);
     done(done_arg);
 }
