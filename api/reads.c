@@ -3,10 +3,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/json_out.h"
+#include "base/check.h"
 #include "base/timefmt.h"
+#include "service/exports.h"
 
 static int read_failed(struct error *error, int err)
 {
@@ -83,8 +86,8 @@ static int render_list(struct read *read, struct db *db, bool *ret_lasting, stru
     json_out_init(&json, &read->body);
     out_begin_object(&json.out, NULL);
     out_begin_array(&json.out, "Members");
-    int err = view_list(db, read->edge->control, read->collection, read->query, &json.out, &page,
-                        error);
+    int err =
+        view_list(db, read->edge->control, read->collection, read->query, &json.out, &page, error);
     if (err != 0) {
         return error->code != ERR_NONE ? err : read_failed(error, err);
     }
@@ -110,8 +113,7 @@ static int find_or_render(struct read *read, struct reader *reader, struct rende
     if (err != 0) {
         return read_failed(error, err);
     }
-    struct rendered *rendered =
-        read_cache_get(&reader->cache, version, strbuf_str(&read->key));
+    struct rendered *rendered = read_cache_get(&reader->cache, version, strbuf_str(&read->key));
     if (rendered == NULL) {
         err = read->query != NULL ? render_list(read, reader->db, &lasting, error)
                                   : render_object(read, reader->db, &lasting, error);
@@ -286,6 +288,50 @@ static void print_jobs(struct db *db, struct control *control, struct strbuf *bo
     }
 }
 
+static void print_target(struct control *control, struct strbuf *body)
+{
+    struct exports_stats stats;
+    if (!exports_numbers(control, &stats)) {
+        return;
+    }
+    const struct target_stats *sum = &stats.sum;
+    const struct {
+        const char *name;
+        const char *type;
+        const char *help;
+        uint64_t value;
+    } rows[] = {
+        {"targets", "gauge", "Targets that are served.", stats.targets},
+        {"connections", "gauge", "iSCSI connections.", stats.server.connections},
+        {"sessions", "gauge", "Sessions that are logged in.", sum->sessions},
+        {"accepted_total", "counter", "Connections accepted.", stats.server.accepted},
+        {"refused_total", "counter", "Connections over a limit.", stats.server.refused},
+        {"login_timeouts_total", "counter", "Connections that did not log in in time.",
+         stats.server.login_timeouts},
+        {"logins_total", "counter", "Logins.", sum->logins},
+        {"login_failures_total", "counter", "Logins refused.",
+         sum->login_failures + stats.server.login_failures},
+        {"commands_total", "counter", "SCSI commands.", sum->commands},
+        {"reads_total", "counter", "Commands that read.", sum->reads},
+        {"read_bytes_total", "counter", "Bytes sent to initiators.", sum->read_bytes},
+        {"writes_total", "counter", "Commands that write.", sum->writes},
+        {"write_bytes_total", "counter", "Bytes received from initiators.", sum->write_bytes},
+        {"check_conditions_total", "counter", "Commands that ended with CHECK CONDITION.",
+         sum->check_conditions},
+        {"reservation_conflicts_total", "counter", "Commands refused by a reservation.",
+         sum->reservation_conflicts},
+        {"task_management_total", "counter", "Task management requests.", sum->task_management},
+        {"aborted_tasks_total", "counter", "Commands that were aborted.", sum->aborted_tasks},
+        {"digest_errors_total", "counter", "PDUs with a wrong digest.", sum->digest_errors},
+        {"protocol_errors_total", "counter", "PDUs that break the protocol.", sum->protocol_errors},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        char name[64];
+        snprintf(name, sizeof(name), "smirror_iscsi_%s", rows[i].name);
+        metrics_print_value(body, name, rows[i].type, rows[i].help, (double)rows[i].value);
+    }
+}
+
 int read_metrics(struct edge *edge, struct strbuf *body, struct error *error)
 {
     struct reader *reader;
@@ -306,13 +352,15 @@ int read_metrics(struct edge *edge, struct strbuf *body, struct error *error)
     metrics_print_value(body, "smirror_control_queued", "gauge", "Calls that wait for control.",
                         (double)stats.queued);
     metrics_print_value(body, "smirror_copy_read_bytes_total", "counter",
-                        "Bytes that copies have read from their sources.", (double)stats.bytes_read);
+                        "Bytes that copies have read from their sources.",
+                        (double)stats.bytes_read);
     metrics_print_value(body, "smirror_copy_written_bytes_total", "counter",
                         "Bytes that copies have written as data.", (double)stats.bytes_written);
     metrics_print_value(body, "smirror_copy_zeroed_bytes_total", "counter",
                         "Bytes that copies have zeroed or unmapped.", (double)stats.bytes_zeroed);
     metrics_print_value(body, "smirror_copy_skipped_bytes_total", "counter",
                         "Bytes that needed nothing to be done.", (double)stats.bytes_skipped);
+    print_target(edge->control, body);
     metrics_print_value(body, "smirror_store_commits_total", "counter", "Commits of the records.",
                         (double)stats.commits);
     metrics_print_value(body, "smirror_store_commit_seconds_total", "counter",

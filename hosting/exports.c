@@ -795,10 +795,8 @@ static void volume_ops(struct exports *exports, const char *volume_id, struct ga
             continue;
         }
         export->marked = true;
-        struct op *op = op_new(exports, export, first, gather ? gather_back : NULL, gather);
-        if (gather) {
-            gather->pending++;
-        }
+        struct op *op = op_new(exports, export, first, gather_back, gather);
+        gather->pending++;
         strcpy(op->volume_id, volume_id);
         op->grace_ns = grace_ns;
         op->event = event;
@@ -810,18 +808,26 @@ static void volume_ops(struct exports *exports, const char *volume_id, struct ga
     }
 }
 
-void exports_volume_remove(struct exports *exports, const char *volume_id, uint64_t grace_ns,
-                           array_done_fn done, void *arg)
+/* The same, and done when all of them are. */
+static void volume_gather(struct exports *exports, const char *volume_id,
+                          void (*first)(struct op *op), uint64_t grace_ns,
+                          enum target_lun_event event, array_done_fn done, void *arg)
 {
     struct gather *gather = calloc(1, sizeof(*gather));
     CHECK(gather != NULL && strlen(volume_id) <= ARRAY_ID_LEN);
     gather->done = done;
     gather->arg = arg;
-    volume_ops(exports, volume_id, gather, volume_start, grace_ns, 0);
+    volume_ops(exports, volume_id, gather, first, grace_ns, event);
     if (gather->pending == 0) {
         gather->task = (struct loop_task){.fn = gather_end, .arg = gather};
         loop_defer(exports->spec.owner, &gather->task);
     }
+}
+
+void exports_volume_remove(struct exports *exports, const char *volume_id, uint64_t grace_ns,
+                           array_done_fn done, void *arg)
+{
+    volume_gather(exports, volume_id, volume_start, grace_ns, 0, done, arg);
 }
 
 static void handle_refresh_there(void *arg)
@@ -837,10 +843,19 @@ static void handle_refresh_back(struct errand *errand)
     op_back(errand->op);
 }
 
+static void notify_end(struct op *op)
+{
+    if (op->export->target) {
+        op_end_after_barrier(op);
+    } else {
+        op_end(op);
+    }
+}
+
 static void notify_start(struct op *op)
 {
     bool protection = op->event == TARGET_LUN_READ_ONLY || op->event == TARGET_LUN_WRITABLE;
-    op_begin_step(op, op_end);
+    op_begin_step(op, notify_end);
     list_for_each(link, &op->export->units)
     {
         struct unit *unit = list_entry(link, struct unit, link);
@@ -857,10 +872,9 @@ static void notify_start(struct op *op)
 }
 
 void exports_volume_notify(struct exports *exports, const char *volume_id,
-                           enum target_lun_event event)
+                           enum target_lun_event event, array_done_fn done, void *arg)
 {
-    CHECK(strlen(volume_id) <= ARRAY_ID_LEN);
-    volume_ops(exports, volume_id, NULL, notify_start, 0, event);
+    volume_gather(exports, volume_id, notify_start, 0, event, done, arg);
 }
 
 unsigned exports_volume_sessions(struct exports *exports, const char *volume_id,

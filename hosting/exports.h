@@ -80,9 +80,10 @@ void export_remove(struct exports *exports, const char *export_id, uint64_t grac
 /* Before a volume is closed: its LUNs go, targets that have no other go too. done: nobody has the device any more. */
 void exports_volume_remove(struct exports *exports, const char *volume_id, uint64_t grace_ns,
                            array_done_fn done, void *arg);
-/* Its size, content or write protection has changed. */
+/* Its size, content or write protection has changed. done (or NULL): with their next command sessions
+ * hear of it. */
 void exports_volume_notify(struct exports *exports, const char *volume_id,
-                           enum target_lun_event event);
+                           enum target_lun_event event, array_done_fn done, void *arg);
 /* Sessions logged in to targets that have the volume; ret_initiator (may be NULL) is that of one of
  * them, ret_export_id its target's export. */
 unsigned exports_volume_sessions(struct exports *exports, const char *volume_id,

@@ -421,9 +421,9 @@ void exports_withdraw_volume(struct control *control, const char *volume_id, arr
 }
 
 void exports_notify_volume(struct control *control, const char *volume_id,
-                           enum target_lun_event event)
+                           enum target_lun_event event, array_done_fn done, void *arg)
 {
-    exports_volume_notify(control_served(control)->exports, volume_id, event);
+    exports_volume_notify(control_served(control)->exports, volume_id, event, done, arg);
 }
 
 /* ---- what targets tell ---- */

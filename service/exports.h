@@ -49,8 +49,9 @@ void exports_serve_volume(struct control *control, const struct volume_row *volu
 /* Before it is closed: done when nobody has its device any more. */
 void exports_withdraw_volume(struct control *control, const char *volume_id, array_done_fn done,
                              void *arg);
+/* done (or NULL): its initiators hear of it with their next command. */
 void exports_notify_volume(struct control *control, const char *volume_id,
-                           enum target_lun_event event);
+                           enum target_lun_event event, array_done_fn done, void *arg);
 
 /* ---- changes of exports ---- */
 

@@ -321,13 +321,20 @@ void hosted_effect_remove(struct call *call, const char *volume_id, const char *
 
 /* ---- other content ---- */
 
+/* Initiators know. */
+static void told(void *arg, const struct error *error)
+{
+    (void)error;
+    change_end(arg, NULL);
+}
+
 static void replaced(void *arg, const struct error *error)
 {
     struct change *change = arg;
 
     if (error == NULL && !change->was_offline && !change->volume.offline) {
-        exports_notify_volume(change->hosted->control, change->volume.head.id, TARGET_LUN_REPLACED);
-        change_end(change, NULL);
+        exports_notify_volume(change->hosted->control, change->volume.head.id, TARGET_LUN_REPLACED,
+                              told, change);
     } else if (change->was_offline && !change->volume.offline) {
         opened(change, error); /* serve_now() follows */
     } else {
@@ -469,9 +476,11 @@ static void grown(void *arg, const struct error *error)
     struct change *change = arg;
 
     if (error == NULL) {
-        exports_notify_volume(change->hosted->control, change->volume.head.id, TARGET_LUN_RESIZED);
+        exports_notify_volume(change->hosted->control, change->volume.head.id, TARGET_LUN_RESIZED,
+                              told, change);
+    } else {
+        change_end(change, error);
     }
-    change_end(change, error);
 }
 
 static void grow_effect(struct control *control, void *arg)
@@ -499,9 +508,8 @@ static void read_only_done(void *arg, struct array_barrier *barrier)
     struct change *change = arg;
 
     exports_notify_volume(change->hosted->control, change->volume.head.id,
-                          change->flag ? TARGET_LUN_READ_ONLY : TARGET_LUN_WRITABLE);
+                          change->flag ? TARGET_LUN_READ_ONLY : TARGET_LUN_WRITABLE, told, change);
     array_barrier_end(barrier);
-    change_end(change, NULL);
 }
 
 static void read_only_effect(struct control *control, void *arg)

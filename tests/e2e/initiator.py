@@ -26,6 +26,11 @@ class _Task(ctypes.Structure):
                 ("datain", _Data)]
 
 
+class _Reserve(ctypes.Structure):
+    _fields_ = [("reservation_key", ctypes.c_uint64), ("service_action_reservation_key", ctypes.c_uint64), ("spec_i_pt", ctypes.c_uint8),
+                ("all_tg_pt", ctypes.c_uint8), ("aptpl", ctypes.c_uint8)]
+
+
 def _library():
     library = ctypes.CDLL(ctypes.util.find_library("iscsi"))
     pointer, task = ctypes.c_void_p, ctypes.POINTER(_Task)
@@ -37,6 +42,10 @@ def _library():
             ("iscsi_set_session_type", ctypes.c_int, [pointer, ctypes.c_int]),
             ("iscsi_set_timeout", ctypes.c_int, [pointer, ctypes.c_int]),
             ("iscsi_set_noautoreconnect", None, [pointer, ctypes.c_int]),
+            ("iscsi_set_initiator_username_pwd", ctypes.c_int, [pointer, ctypes.c_char_p, ctypes.c_char_p]),
+            ("iscsi_set_target_username_pwd", ctypes.c_int, [pointer, ctypes.c_char_p, ctypes.c_char_p]),
+            ("iscsi_persistent_reserve_in_sync", task, [pointer, ctypes.c_int, ctypes.c_int, ctypes.c_uint16]),
+            ("iscsi_persistent_reserve_out_sync", task, [pointer, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int, pointer]),
             ("iscsi_full_connect_sync", ctypes.c_int, [pointer, ctypes.c_char_p, ctypes.c_int]),
             ("iscsi_logout_sync", ctypes.c_int, [pointer]),
             ("iscsi_testunitready_sync", task, [pointer, ctypes.c_int]),
@@ -63,7 +72,8 @@ class ScsiError(AssertionError):
 class Initiator:
     """A session. The address is iscsi://portal/target/lun."""
 
-    def __init__(self, url, name="iqn.2026-11.test:host", timeout=20):
+    def __init__(self, url, name="iqn.2026-11.test:host", timeout=20, chap=None, mutual=None):
+        """chap: (user, secret) with which we prove ourselves; mutual: those that the target has to prove."""
         portal, target, number = url.removeprefix("iscsi://").rsplit("/", 2)
         self.number = int(number)
         self.context = _iscsi.iscsi_create_context(name.encode())
@@ -71,6 +81,10 @@ class Initiator:
         _iscsi.iscsi_set_session_type(self.context, 2)
         _iscsi.iscsi_set_timeout(self.context, timeout)
         _iscsi.iscsi_set_noautoreconnect(self.context, 1)
+        if chap:
+            _iscsi.iscsi_set_initiator_username_pwd(self.context, *(text.encode() for text in chap))
+        if mutual:
+            _iscsi.iscsi_set_target_username_pwd(self.context, *(text.encode() for text in mutual))
         if _iscsi.iscsi_full_connect_sync(self.context, portal.encode(), self.number) != 0:
             text = _iscsi.iscsi_get_error(self.context).decode()
             _iscsi.iscsi_destroy_context(self.context)
@@ -128,6 +142,27 @@ class Initiator:
     def size(self):
         got = self._again("read capacity", lambda: _iscsi.iscsi_readcapacity16_sync(self.context, self.number))
         return (int.from_bytes(got[:8], "big") + 1) * int.from_bytes(got[8:12], "big")
+
+    # ---- persistent reservations
+
+    def register(self, key, durable=True):
+        """REGISTER AND IGNORE EXISTING KEY; durable: APTPL, over a loss of power."""
+        basic = _Reserve(reservation_key=0, service_action_reservation_key=key, aptpl=durable)
+        self._again("register", lambda: _iscsi.iscsi_persistent_reserve_out_sync(self.context, self.number, 6, 0, 0, ctypes.byref(basic)))
+
+    def reserve(self, key):
+        """Write exclusive."""
+        basic = _Reserve(reservation_key=key)
+        self._again("reserve", lambda: _iscsi.iscsi_persistent_reserve_out_sync(self.context, self.number, 1, 0, 1, ctypes.byref(basic)))
+
+    def clear(self, key):
+        """No reservation and no key is left."""
+        basic = _Reserve(reservation_key=key)
+        self._again("clear", lambda: _iscsi.iscsi_persistent_reserve_out_sync(self.context, self.number, 3, 0, 0, ctypes.byref(basic)))
+
+    def keys(self):
+        got = self._again("read keys", lambda: _iscsi.iscsi_persistent_reserve_in_sync(self.context, self.number, 0, 1024))
+        return {int.from_bytes(got[at:at + 8], "big") for at in range(8, 8 + int.from_bytes(got[4:8], "big"), 8)}
 
     # ---- stamps (lun.py)
 

@@ -518,8 +518,7 @@ static void grow_it(struct step *step)
 
 static void notify_it(struct step *step)
 {
-    exports_volume_notify(exports, step->id, step->event);
-    step_end(step);
+    exports_volume_notify(exports, step->id, step->event, step_done, step);
 }
 
 static uint64_t last_lba(struct iscsi_context *iscsi, int lun)
@@ -549,8 +548,6 @@ static void growth_is_seen_through_handles_and_without(void **state)
         assert_false(grow.failed);
         on_control(&notify, notify_it);
     }
-    /* A put behind the notification is done when that is. */
-    put_ok(&spec);
     for (int i = 0; i < 2; i++) {
         struct scsi_task *task = iscsi_testunitready_sync(iscsi, i);
         assert_int_equal(task->status, SCSI_STATUS_CHECK_CONDITION);
