@@ -10,8 +10,7 @@
 #include "base/log.h"
 #include "service/exports.h"
 #include "service/hosted_private.h"
-#include "service/replica_states.h"
-#include "store/replica.h"
+#include "service/replica.h"
 
 void hosted_busy(struct hosted *hosted, int delta)
 {
@@ -35,23 +34,15 @@ struct array *hosted_array(struct hosted *hosted)
 static int changed_event(struct call *call)
 {
     const char *volume_id = call->step_state;
-    struct condition where[] = {WHERE_TEXT("target_id", volume_id), WHERE_END};
     struct volume_row volume;
-    struct sync_row sync;
     int r = table_get(call->db, &volume_table, volume_id, &volume);
 
-    if (r == 0 && volume.watched) {
-        volume.watched = false;
-        r = table_update(call->db, &volume_table, &volume);
-        if (r == 0) {
-            r = table_find(call->db, &sync_table, where, &sync);
-        }
-        if (r == 0 && sync.sync_type == SYNC_SNAPSHOT && sync.copy_state == STATE_SYNCHRONIZED) {
-            sync.copy_state = STATE_SKEWED;
-            r = table_update(call->db, &sync_table, &sync);
-        }
+    if (r < 0 || !volume.watched) {
+        return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
     }
-    return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
+    volume.watched = false;
+    r = table_update(call->db, &volume_table, &volume);
+    return r < 0 ? call_fail_store(call, r) : replica_target_changed(call, volume_id);
 }
 
 static void volume_changed(void *arg, const char *volume_id)

@@ -518,13 +518,12 @@ int replica_ended(struct call *call, const struct sync_row *sync)
 
 int replica_target_changed(struct call *call, const char *volume_id)
 {
-    struct condition where[] = {WHERE_TEXT("target_id", volume_id),
-                                WHERE_NUM("sync_type", SYNC_SNAPSHOT),
-                                WHERE_NUM("copy_state", STATE_SYNCHRONIZED), WHERE_END};
+    /* A volume is the target of one relationship at most. */
+    struct condition where[] = {WHERE_TEXT("target_id", volume_id), WHERE_END};
     struct sync_row sync;
     int r = table_find(call->db, &sync_table, where, &sync);
 
-    if (r == 0) {
+    if (r == 0 && sync.sync_type == SYNC_SNAPSHOT && sync.copy_state == STATE_SYNCHRONIZED) {
         sync.copy_state = STATE_SKEWED;
         r = table_update(call->db, &sync_table, &sync);
     }
