@@ -36,19 +36,31 @@ struct reading {
     struct arena arena;
     struct export_row row;
     struct export_spec spec;
-    struct export_lun luns[TARGET_MAX_LUNS];
+    struct export_lun *luns;
     struct target_initiator *initiators;
     size_t n_initiators;
     struct target_initiator chap; /* what all rows have in common */
-    bool failed;
 };
+
+/* Room for one more at the end of an array that grows by powers of two. */
+static void *grown(struct arena *arena, void *items, size_t n, size_t size)
+{
+    if ((n & (n - 1)) != 0) {
+        return items;
+    }
+    void *larger = arena_alloc(arena, (n == 0 ? 1 : n * 2) * size);
+
+    if (n > 0) {
+        memcpy(larger, items, n * size);
+    }
+    return larger;
+}
 
 static int read_lun(void *arg, const void *found)
 {
     struct reading *reading = arg;
     const struct export_lun_row *row = found;
     struct volume_row volume;
-    struct export_lun *lun = &reading->luns[reading->spec.n_luns];
     struct strbuf kept = STRBUF_INIT;
 
     if (map_get(&reading->served->volumes, row->volume_id) == NULL) {
@@ -59,6 +71,10 @@ static int read_lun(void *arg, const void *found)
     if (r < 0 || row->number >= TARGET_MAX_LUNS || reading->spec.n_luns == TARGET_MAX_LUNS) {
         return r;
     }
+    reading->luns =
+        grown(&reading->arena, reading->luns, reading->spec.n_luns, sizeof(*reading->luns));
+    struct export_lun *lun = &reading->luns[reading->spec.n_luns];
+
     *lun = (struct export_lun){.number = row->number, .read_only = row->read_only};
     strcpy(lun->volume_id, row->volume_id);
     snprintf(lun->serial, sizeof(lun->serial), "%s", row->volume_id);
@@ -101,15 +117,8 @@ static int read_initiator(void *arg, const void *found)
     const struct export_initiator_row *row = found;
     size_t n = reading->n_initiators;
 
-    if ((n & (n - 1)) == 0) {
-        struct target_initiator *grown =
-            arena_alloc(&reading->arena, (n == 0 ? 1 : n * 2) * sizeof(*grown));
-
-        if (n > 0) {
-            memcpy(grown, reading->initiators, n * sizeof(*grown));
-        }
-        reading->initiators = grown;
-    }
+    reading->initiators =
+        grown(&reading->arena, reading->initiators, n, sizeof(*reading->initiators));
     reading->initiators[n] = reading->chap;
     reading->initiators[n].name = arena_strdup(&reading->arena, row->initiator);
     reading->n_initiators++;
@@ -154,11 +163,11 @@ static int read_export(struct reading *reading, const char *export_id)
     strcpy(reading->spec.id, export_id);
     text_cut(reading->row.iqn, reading->spec.iqn, sizeof(reading->spec.iqn));
     text_cut(reading->row.element_name, reading->spec.alias, sizeof(reading->spec.alias));
-    reading->spec.luns = reading->luns;
     r = read_access(reading, export_id);
     if (r == 0 && may_be_served(reading->served, &reading->row, reading->n_initiators,
                                 reading->chap.chap_user != NULL)) {
         r = table_each(reading->db, &export_lun_table, luns, 0, 0, read_lun, reading);
+        reading->spec.luns = reading->luns;
     }
     return r;
 }
