@@ -29,21 +29,21 @@ static void id_copy(array_id ret_id, const char *id)
 
 static unsigned loop_with_fewest(const struct array *array)
 {
-    unsigned families[ARRAY_LEN(array->loops)] = {0};
     unsigned best = 0;
 
-    for (struct map_entry *e = map_first(&array->families); e != NULL;
-         e = map_next(&array->families, e)) {
-        const struct family *family = e->value;
-
-        families[family->loop] += family->volumes > 0 ? family->volumes : 1;
-    }
     for (unsigned i = 1; i < array->spec.n_loops; i++) {
-        if (families[i] < families[best]) {
+        if (array->load[i] < array->load[best]) {
             best = i;
         }
     }
     return best;
+}
+
+/* What is on a loop counts: families, and their volumes. */
+static void family_volumes(struct array *array, struct family *family, int delta)
+{
+    family->volumes = (unsigned)((int)family->volumes + delta);
+    array->load[family->loop] = (unsigned)((int)array->load[family->loop] + delta);
 }
 
 static struct family *family_get(struct array *array, const char *id)
@@ -55,6 +55,8 @@ static struct family *family_get(struct array *array, const char *id)
         CHECK(family != NULL);
         id_copy(family->id, id);
         family->loop = loop_with_fewest(array);
+        array->load[family->loop]++;
+        array->weights[family->loop]++;
         list_init(&family->ops);
         CHECK(map_put(&array->families, id, family) == 0);
     }
@@ -66,7 +68,9 @@ static struct family *family_get(struct array *array, const char *id)
 static void family_settle(struct array *array, struct family *family)
 {
     if (family->volumes == 0 && list_empty(&family->ops) && family->layers == 0) {
+        array->weights[family->loop]--;
         map_remove(&array->families, family->id);
+        array->load[family->loop]--;
         free(family);
     }
 }
@@ -77,7 +81,14 @@ static void op_start(void *arg)
 {
     struct op *op = arg;
 
-    op->run(op);
+    if (op->shelf->closing) {
+        op_fail(op, ERR_SHUTTING_DOWN, "The service is stopping.");
+    }
+    if (op->error.code != ERR_NONE) {
+        op_end(op);
+    } else {
+        op->run(op);
+    }
 }
 
 /* One without run() is the owner's: a barrier. */
@@ -103,13 +114,20 @@ static void op_free(struct op *op)
     free(op);
 }
 
+static void shelves_close(struct array *array);
+
+/* The next step of the end: first what was asked for, then the shelves, then what they still tell. */
 static void array_settle(struct array *array)
 {
-    if (!array->closing || array->under_way > 0 || array->shelves_open > 0) {
+    if (!array->closing || array->n_ops > 0) {
         return;
     }
-    array->closing = false;
-    array->close_done(array->close_arg);
+    if (!array->shelves_closing) {
+        shelves_close(array);
+    } else if (array->under_way == 0 && array->shelves_open == 0) {
+        array->closing = false;
+        array->close_done(array->close_arg);
+    }
 }
 
 static void op_ended(void *arg)
@@ -119,20 +137,23 @@ static void op_ended(void *arg)
     struct family *family = op->family;
 
     CHECK(list_entry(family->ops.next, struct op, link) == op);
-    list_remove(&op->link);
     if (op->finish != NULL) {
         op->finish(op);
+    }
+    /* Still the first in the queue: what done() asks for waits behind it, and the next one, a barrier
+     * of the owner perhaps, may count on what done() did. */
+    if (op->done != NULL) {
+        op->done(op);
+    }
+    list_remove(&op->link);
+    if (!op->keep) {
+        op_free(op);
     }
     if (!list_empty(&family->ops)) {
         op_go(list_entry(family->ops.next, struct op, link));
     }
-    if (op->done != NULL) {
-        op->done(op);
-    }
-    if (!op->keep) {
-        op_free(op);
-    }
     family_settle(array, family);
+    array->n_ops--;
     array->under_way--;
     array_settle(array);
 }
@@ -182,6 +203,7 @@ static void op_queue(struct op *op)
 {
     bool first = list_empty(&op->family->ops);
 
+    op->array->n_ops++;
     op->array->under_way++;
     list_push_back(&op->family->ops, &op->link);
     if (first) {
@@ -212,6 +234,11 @@ static void op_set_layers(struct op *op, const struct array_layer *layers, size_
         id_copy(layer->id, layers[i].id);
         layer->size_bytes = layers[i].size_bytes;
         layer->pool = pool_ref(op->array, layers[i].pool_id);
+        if (layer->pool == NULL) {
+            op_fail(op, ERR_INTERNAL, "The directory of /pools/%s cannot be used.",
+                    layers[i].pool_id);
+            continue;
+        }
         snprintf(layer->path, sizeof(layer->path), "%s/%s.layer", layer->pool->dir, layer->id);
     }
 }
@@ -328,7 +355,8 @@ static void entry_drop(struct array *array, struct entry *entry)
         map_remove(&array->entries, entry->id);
     }
     pthread_rwlock_unlock(&array->lock);
-    entry->family->volumes--;
+    family_volumes(array, entry->family, -1);
+    array->weights[entry->family->loop]--;
     free(entry);
 }
 
@@ -364,7 +392,8 @@ void array_volume_open(struct array *array, const struct array_volume *volume, a
     op_set_volume(op, volume);
     id_copy(entry->id, volume->id);
     entry->family = family;
-    family->volumes++;
+    family_volumes(array, family, +1);
+    array->weights[family->loop]++;
     entry_add(array, entry);
     op->entry = entry;
     op->finish = volume_opened;
@@ -480,12 +509,19 @@ void array_volume_watch(struct array *array, const char *volume_id, bool watch)
     }
 }
 
+bool array_volume_is_there(struct array *array, const char *volume_id)
+{
+    const struct entry *entry = entry_find(array, volume_id);
+
+    return entry != NULL && !entry->closing;
+}
+
 struct blockdev *array_volume_device(struct array *array, const char *volume_id,
                                      struct loop **ret_loop)
 {
     struct entry *entry = entry_find(array, volume_id);
 
-    if (entry == NULL || entry->front == NULL) {
+    if (entry == NULL || entry->front == NULL || entry->closing) {
         return NULL;
     }
     if (ret_loop != NULL) {
@@ -540,10 +576,9 @@ void array_volume_cut(struct array *array, const char *volume_id, const struct a
 
 /* ---- jobs ---- */
 
-/* The operation only starts the job (done is not called then, unless it could not); job_ended() is the end. */
+/* The operation only starts the job (done is not called then, unless it could not); job_arrived() is the end. */
 static void job_started(struct op *op)
 {
-    op->keep = op->error.code == ERR_NONE;
     if (op->keep) {
         atomic_fetch_add(&op->array->under_way, 1);
     }
@@ -569,6 +604,16 @@ static void job_arrived(void *arg)
     struct array *array = op->array;
 
     op->keep = false;
+    op->error = op->job_error;
+    if (op->hydrating && op->error.code == ERR_NONE && !array->closing) {
+        /* The second half is an operation again, for it changes several volumes. */
+        op->hydrating = false;
+        op->run = shelf_bottoms_drop;
+        op->finish = NULL;
+        op_queue(op);
+        array->under_way--;
+        return;
+    }
     op->done(op);
     op_free(op);
     array->under_way--;
@@ -682,9 +727,9 @@ void shelf_closed(struct array *array)
     array_settle(array);
 }
 
-static void close_when_quiet(struct array *array)
+static void shelves_close(struct array *array)
 {
-    array->closing = true;
+    array->shelves_closing = true;
     array->shelves_open = array->spec.n_loops;
     for (unsigned i = 0; i < array->spec.n_loops; i++) {
         struct shelf *shelf = array->shelves[i];
@@ -698,7 +743,8 @@ void array_close(struct array *array, loop_fn done, void *arg)
 {
     array->close_done = done;
     array->close_arg = arg;
-    close_when_quiet(array);
+    array->closing = true;
+    array_settle(array);
 }
 
 void array_free(struct array *array)

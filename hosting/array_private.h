@@ -40,6 +40,10 @@ struct pool {
     struct loop_task low_task;
     atomic_bool low_posted;
     _Atomic uint64_t reclaimable_bytes[ARRAY_LOOPS_MAX];
+    struct { /* of each loop, its own */
+        size_t n_layers;
+        uint64_t reclaimable_bytes; /* while it is added up */
+    } on_loop[ARRAY_LOOPS_MAX];
 };
 
 struct family {
@@ -66,19 +70,23 @@ struct array {
     struct array_spec spec;
     struct loop *loops[ARRAY_LOOPS_MAX];
     struct shelf *shelves[ARRAY_LOOPS_MAX];
+    unsigned load[ARRAY_LOOPS_MAX];
     struct map families;
     pthread_rwlock_t lock; /* pools and entries: changed by control, read by any thread */
     struct map pools;
     struct map entries;
     atomic_uint under_way; /* operations, queued ones too, jobs, and messages to control */
+    unsigned n_ops;        /* operations */
+    unsigned weights[ARRAY_LOOPS_MAX]; /* families and volumes of each loop */
     bool closing;
+    bool shelves_closing;
     unsigned shelves_open;
     loop_fn close_done;
     void *close_arg;
 };
 
 struct pool *pool_find(struct array *array, const char *pool_id);
-/* It stays as long as somebody has it, even when it was removed meanwhile. On control. */
+/* It stays as long as somebody has it, even when it was removed meanwhile. On control. NULL: there is none. */
 struct pool *pool_ref(struct array *array, const char *pool_id);
 void pool_unref(struct pool *pool);
 void pool_free(struct pool *pool);
@@ -92,6 +100,7 @@ struct op_layer {
     uint64_t size_bytes;
     struct shelf_layer *open; /* the loop's */
     bool closed;              /* it was open and is not any more: its pool is free of it */
+    bool in_use;              /* it was to be removed */
 };
 
 struct op {
@@ -120,6 +129,7 @@ struct op {
     uint64_t pause_ns;
     bool keep; /* a job goes on with it */
     struct loop_task job_task;
+    struct error job_error; /* the loop's until job_end(), when error may be control's already */
 
     union {
         array_done_fn plain;
@@ -215,10 +225,12 @@ void shelf_layers_create(struct op *op);
 void shelf_layers_remove(struct op *op);
 /* Opens those that are not open, then calls next(op), with op->error when one could not be. */
 void shelf_layers_open(struct op *op, void (*next)(struct op *op));
-/* Closes those that are open and removes their files, then calls next(op). */
+/* Closes those that are open and removes their files, then calls next(op). Those in use stay: op->error. */
 void shelf_layers_close(struct op *op, void (*next)(struct op *op));
 struct shelf_layer *shelf_layer(struct shelf *shelf, const char *id);
 struct shelf_layer *shelf_layer_of(struct shelf *shelf, struct layer *layer);
+/* It does not stand on the shelf any more; the caller frees it. */
+void shelf_layer_take(struct shelf *shelf, struct shelf_layer *layer);
 
 /* Volumes (shelf.c). */
 void shelf_volume_open(struct op *op);

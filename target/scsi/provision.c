@@ -231,10 +231,14 @@ void scsi_write_same(struct scsi_cmd *cmd)
 
 /* ---- GET LBA STATUS ---- */
 
-enum { STATUS_EXTENTS = 64 };
+/* A device answers for a part of what it is asked; initiators want whole runs, and as many as they have
+ * room for. */
+enum { STATUS_EXTENTS = 64, STATUS_ROUNDS = 64 };
 
 struct lba_status {
     struct block_extent extents[STATUS_EXTENTS];
+    unsigned n;
+    unsigned rounds;
 };
 
 void scsi_lba_status_parse(struct scsi_cmd *cmd)
@@ -276,14 +280,58 @@ static void lba_status_reply(struct scsi_cmd *cmd, const struct block_extent *ex
     scsi_reply(cmd, d, 8 + 16 * count, get_be32(cmd->cdb + 10));
 }
 
+static void lba_status_ask(struct scsi_cmd *cmd, uint64_t offset);
+
+/* What came is joined with what was there. */
+static void lba_status_join(struct lba_status *status, unsigned n_new)
+{
+    const struct block_extent *more = status->extents + status->n;
+    for (unsigned i = 0; i < n_new; i++) {
+        struct block_extent *last = status->n > 0 ? &status->extents[status->n - 1] : NULL;
+        bool zero = more[i].kind == BLOCK_EXTENT_ZERO;
+        if (last && (last->kind == BLOCK_EXTENT_ZERO) == zero &&
+            last->offset + last->len == more[i].offset) {
+            last->len += more[i].len;
+        } else {
+            status->extents[status->n++] = more[i];
+        }
+    }
+}
+
 static void lba_status_done(struct block_req *req)
 {
     struct scsi_cmd *cmd = of_req(req);
+    struct scsi_lun *lun = cmd->lun;
+    struct lba_status *status = cmd->more;
     if (req->status) {
         scsi_fail_errno(cmd, req->status, false);
         return;
     }
-    lba_status_reply(cmd, req->extents, req->n_extents);
+    lba_status_join(status, req->n_extents);
+    const struct block_extent *last = &status->extents[status->n - 1];
+    uint64_t end = last->offset + last->len;
+    uint64_t room = get_be32(cmd->cdb + 10);
+    if (end < lun->n_blocks << lun->block_shift && status->n < STATUS_EXTENTS / 2 &&
+        8 + 16 * (uint64_t)status->n <= room && ++status->rounds < STATUS_ROUNDS) {
+        lba_status_ask(cmd, end);
+        return;
+    }
+    lba_status_reply(cmd, status->extents, status->n);
+}
+
+static void lba_status_ask(struct scsi_cmd *cmd, uint64_t offset)
+{
+    struct scsi_lun *lun = cmd->lun;
+    struct lba_status *status = cmd->more;
+    uint64_t len = (lun->n_blocks << lun->block_shift) - offset;
+    cmd->req.op = BLOCK_MAP;
+    cmd->req.flags = 0;
+    cmd->req.offset = offset;
+    cmd->req.len = len < (UINT64_C(1) << 30) ? len : UINT64_C(1) << 30;
+    cmd->req.extents = status->extents + status->n;
+    cmd->req.max_extents = STATUS_EXTENTS - status->n;
+    cmd->req.done = lba_status_done;
+    blockdev_submit(lun->dev, &cmd->req);
 }
 
 void scsi_lba_status(struct scsi_cmd *cmd)
@@ -301,13 +349,8 @@ void scsi_lba_status(struct scsi_cmd *cmd)
         scsi_end(cmd, SCSI_BUSY);
         return;
     }
+    status->n = 0;
+    status->rounds = 0;
     cmd->more = status;
-    cmd->req.op = BLOCK_MAP;
-    cmd->req.flags = 0;
-    cmd->req.offset = offset;
-    cmd->req.len = len < (UINT64_C(1) << 30) ? len : UINT64_C(1) << 30;
-    cmd->req.extents = status->extents;
-    cmd->req.max_extents = STATUS_EXTENTS;
-    cmd->req.done = lba_status_done;
-    blockdev_submit(lun->dev, &cmd->req);
+    lba_status_ask(cmd, offset);
 }
