@@ -61,7 +61,7 @@ _started = []
 
 def start_process(argv, **kwargs):
     """A process that does not outlive the tests, whatever becomes of the test that started it."""
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, **kwargs)  # pylint: disable=consider-using-with
+    process = subprocess.Popen(argv, **{"stdin": subprocess.DEVNULL, **kwargs})  # pylint: disable=consider-using-with
     _started[:] = [other for other in _started if other.poll() is None] + [process]
     return process
 
