@@ -548,7 +548,7 @@ void db_read_end(struct db *db)
  * begins the snapshot when nothing was read before, so number and snapshot belong together. */
 int db_read_version(struct db *db, uint64_t *ret_version)
 {
-    int64_t version;
+    int64_t version = 0;
     CHECK(db->in_read);
     int err = db_number(db, "PRAGMA data_version", &version);
     if (err == 0) {
@@ -768,6 +768,7 @@ static int set_up_writer(struct db *db, const char *path, struct error *error)
     }
     if (err == 0) {
         err = db_exec(db, "PRAGMA synchronous = FULL;"
+                          "PRAGMA temp_store = MEMORY;" /* what a savepoint must be able to undo */
                           "PRAGMA foreign_keys = ON;"
                           "PRAGMA secure_delete = ON;"
                           "PRAGMA wal_autocheckpoint = " WAL_PAGES ";"
