@@ -2,7 +2,7 @@
 /*
  * Load for one LUN, by libiscsi, and whether the data is right.
  *
- *     bench_target_load URL [PID]
+ *     bench_target_load URL [PID [plain]]
  *
  * Reads commands from standard input, a line each, and answers each with a line of JSON:
  *
@@ -15,6 +15,8 @@
  * stamps of each sector; verify compares every byte. blind: the LUN keeps nothing (null backing).
  * A run of S seconds is not counted for its first tenth. With PID, the processor time of that
  * process is told, too. Anything that goes wrong ends the program with a message.
+ *
+ * plain: libiscsi makes its socket calls itself (see sockets.h).
  *
  * A block that is under way is not asked for again meanwhile, so that it is always known what a
  * read must find.
@@ -77,6 +79,7 @@ static struct {
     const char *url_text;
     struct iscsi_url *url;
     pid_t pid;
+    bool plain;
     uint64_t n_blocks;
     uint32_t block_bytes;
     uint32_t *sequence; /* what a block holds, 0: nothing was written */
@@ -136,7 +139,9 @@ static void session_open(struct session *session, size_t bytes, unsigned depth)
         fail("login: %s", iscsi_get_error(iscsi));
     }
     session->iscsi = iscsi;
-    sockets_gather(iscsi_get_fd(iscsi));
+    if (!load.plain) {
+        sockets_gather(iscsi_get_fd(iscsi));
+    }
     for (unsigned i = 0; i < depth; i++) {
         struct slot *slot = &session->slots[i];
         slot->session = session;
@@ -402,12 +407,13 @@ static bool run_timed(char *words)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2 || argc > 3) {
-        fprintf(stderr, "usage: bench_target_load URL [PID]\n");
+    if (argc < 2 || argc > 4 || (argc == 4 && strcmp(argv[3], "plain") != 0)) {
+        fprintf(stderr, "usage: bench_target_load URL [PID [plain]]\n");
         return 2;
     }
     load.url_text = argv[1];
     load.pid = argc > 2 ? atoi(argv[2]) : 0;
+    load.plain = argc > 3;
     load.chance = 0x853c49e6748fea9bu;
     struct iscsi_context *any = iscsi_create_context("iqn.2026-11.test.bench:url");
     load.url = any ? iscsi_parse_full_url(any, argv[1]) : NULL;
