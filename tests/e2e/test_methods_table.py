@@ -15,12 +15,14 @@ from contract import contract
 from conftest import World
 from process import MIB
 
-COLLECTIONS = ("/systems", "/accesspoints", "/pools", "/volumes", "/synchronizations", "/jobs", "/settings", "/endpoints",
+COLLECTIONS = ("/systems", "/accesspoints", "/pools", "/volumes", "/exports", "/synchronizations", "/jobs", "/settings", "/endpoints",
                "/groups", "/pipes", "/services")
 # Rows that the service itself keeps up to date, whatever is called.
 LIVE = ("access_points.reachable", "access_points.probed", "access_points.last_seen_ms", "access_points.last_tried_ms",
         "access_points.last_error", "volumes.last_seen_ms", "volumes.problem")
-LIVE_JSON = re.compile(r'"(Reachable|Reachability|Last[A-Za-z]+|HealthState|HealthStateText|OperationalStatus(Text)?|Problem|ElapsedTime)"')
+# The space of a pool of files is that of its file system, which others use too.
+LIVE_JSON = re.compile(r'"(Reachable|Reachability|Last[A-Za-z]+|HealthState|HealthStateText|OperationalStatus(Text)?|Problem|ElapsedTime|'
+                       r'(Total|Remaining)ManagedSpace)"')
 
 OBJECT_METHODS = {"RequestStateChange": "/jobs/{id}/RequestStateChange", "GetErrors": "/jobs/{id}/GetErrors"}
 
@@ -43,6 +45,7 @@ OUTPUTS = [(name, p) for name, p in PARAMETERS if p["direction"] == "out"]
 # One method that takes each embedded class.
 INSTANCE_OF = {"ReplicationSettingData": ("CreateElementReplica", "ReplicationSettingData"),
                "StorageSetting": ("AttachOrModifyReplica", "Goal"),
+               "StoragePoolSetting": ("CreateOrModifyStoragePool", "Goal"),
                "ReplicationEntity": ("AddReplicationEntity", "ReplicationEntity"),
                "ServiceAccessPoint": ("AddServiceAccessPoint", "ServiceAccessPoint"),
                "SharedSecret": ("AddSharedSecret", "SharedSecret")}
@@ -70,14 +73,19 @@ class Table:
         self.access_point = client.get(self.source)["AccessPoint"]
         self.system = client.get(self.source)["System"]
         self.setting = "/settings/default"
+        self.hosted = client.method("CreateOrModifyElementFromStoragePool", {"Size": MIB}, expect=200)["TheElement"]
+        self.export = self.hosted.replace("/volumes/", "/exports/")
         self.bodies = {
             "CreateOrModifyStoragePool": {"InExtents": [self.free]},
+            "CreateOrModifyElementFromStoragePool": {"TheElement": self.hosted, "Size": 2 * MIB},
             "DeleteStoragePool": {"Pool": self.pool},
             "ReturnToStoragePool": {"TheElement": self.pooled},
             "CreateReplica": {"SourceElement": self.source, "CopyType": 5},
             "ModifySynchronization": {"Operation": 4, "Synchronization": self.synchronization},
             "AttachReplica": {"SourceElement": self.source, "TargetElement": self.target, "CopyType": 4},
             "AttachOrModifyReplica": {"SourceElement": self.source, "TargetElement": self.target, "CopyType": 4},
+            "ExposePaths": {"LogicalUnits": [self.hosted], "InitiatorPortIDs": ["iqn.2026-11.test:host"]},
+            "HidePaths": {"ProtocolControllers": [self.export], "InitiatorPortIDs": ["iqn.2026-11.test:host"]},
             "ScsiScan": {"ConnectionType": 7, "Targets": ["iqn.2026-11.test.none:0"]},
             "CreateElementReplica": {"SyncType": 8, "SourceElement": self.source, "TargetElement": self.target},
             "ModifyReplicaSynchronization": {"Operation": 14, "Synchronization": self.synchronization},
@@ -128,7 +136,8 @@ class Table:
         return {"LogicalElement": self.source, "ManagedElement": self.source, "StoragePool": self.pool, "ResourcePool": self.pool,
                 "ComputerSystem": self.system, "ServiceAccessPoint": self.access_point, "StorageSetting": self.setting,
                 "SettingData": self.setting, "Synchronized": self.synchronization, "StorageSynchronized": self.synchronization,
-                "ConcreteJob": self.job, "SCSIProtocolEndpoint": "/endpoints/initiator"}.get(wanted)
+                "ConcreteJob": self.job, "SCSIProtocolEndpoint": "/endpoints/initiator",
+                "SCSIProtocolController": self.export}.get(wanted)
 
     def object_not_of(self, wanted):
         """Paths of objects of other classes."""
@@ -231,6 +240,12 @@ def test_a_wrong_value_is_invalid_parameter_and_changes_nothing(table, method, p
     if name in ("TargetPool", "TargetSettingGoal"):
         # They do not go with a target that is given.
         body = {key: value for key, value in body.items() if not key.startswith("TargetElement")}
+    if name == "InPool":
+        # A pool is for what is made.
+        body = {key: value for key, value in body.items() if key != "TheElement"}
+    if name == "Goal" and parameter["type"] == "ref:ManagedElement":
+        # Any element to CIM; a setting is what it has to be.
+        parameter = {**parameter, "type": "ref:StorageSetting"}
     if parameter["array"]:
         for value in ("x", 1, True, {}):
             expect_refused(table, method, {**body, name: value}, name, TYPE, value)

@@ -68,8 +68,8 @@ def test_the_same_lun_twice_is_invalid_or_once(shared):
         assert answer["ReturnValue"] == 5
 
 
-@pytest.mark.parametrize("name,value", [("Goal", "/settings/default"), ("Size", 1000), ("InPools", ["/pools/x"])])
-def test_pools_with_storage_of_their_own_are_not_supported_yet(shared, name, value):
+@pytest.mark.parametrize("name,value", [("Goal", {"Directory": "x"}), ("Size", 1000), ("InPools", ["/pools/x"])])
+def test_a_pool_of_luns_has_no_storage_of_its_own(shared, name, value):
     volume = shared.volume(size=MIB)
     with shared.unchanged():
         shared.client.refused(POOL, {"InExtents": [volume], name: value}, 1, 501, name)
