@@ -15,8 +15,8 @@
 
 enum { ELEMENT_VOLUME = 2, ELEMENT_THIN_VOLUME = 5 };
 
-/* What a layer file can hold on ext4 (16 TiB), less its head. */
-#define VOLUME_MAX_BYTES ((UINT64_C(16) << 40) - (UINT64_C(16) << 30))
+/* What a layer file can hold on ext4 (16 TiB, less a block), less its head. */
+#define VOLUME_MAX_BYTES ((UINT64_C(16) << 40) - (UINT64_C(16) << 30) - VOLUME_UNIT)
 #define VOLUME_UNIT      UINT64_C(4096)
 
 static int size_not_supported(struct call *call, uint64_t size, uint64_t nearest, const char *why)
