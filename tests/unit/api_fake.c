@@ -372,6 +372,7 @@ const struct view_collection view_collections[COLLECTION_COUNT] = {
     [COLLECTION_PIPES] = {"pipes", "NetworkPipe", NULL, false},
     [COLLECTION_ENDPOINTS] = {"endpoints", "ProtocolEndpoint", NULL, false},
     [COLLECTION_ACCESS_POINTS] = {"accesspoints", "RemoteServiceAccessPoint", NULL, false},
+    [COLLECTION_EXPORTS] = {"exports", "SCSIProtocolController", NULL, false},
     [COLLECTION_SETTINGS] = {"settings", "StorageSetting", NULL, false},
     [COLLECTION_JOBS] = {"jobs", "ConcreteJob", &job_methods, true},
     [COLLECTION_SERVICES] = {"services", "Service", NULL, false},
