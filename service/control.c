@@ -713,8 +713,10 @@ static void control_run_batch(void *arg)
         }
     }
     control->in_batch = false;
-    if (r == 0) {
+    if (r == 0 && n_done > 0) {
         r = db_commit(control->db);
+    } else if (r == 0) {
+        db_rollback(control->db); /* all of them are to come back, and what they wrote is undone */
     }
     struct effect *effects = control->effects;
 
@@ -733,7 +735,8 @@ static void control_run_batch(void *arg)
         }
     }
     for (unsigned i = 0; i < n_done; i++) {
-        if (done[i]->result < 0) {
+        done[i]->committed = done[i]->result >= 0;
+        if (!done[i]->committed) {
             done[i]->gates = 0;
         }
     }
@@ -744,6 +747,7 @@ static void control_run_batch(void *arg)
     atomic_store(&control->commit_ns, stats.commit_ns);
     effects_run(control, effects);
     for (unsigned i = 0; i < n_done; i++) {
+        hosted_call_end(done[i], done[i]->committed);
         if (done[i]->gates > 0) {
             done[i]->gated = true;
             list_push(&control->gated, done[i]);
@@ -1053,7 +1057,9 @@ static void control_hosted_stopped(void *arg)
     /* What the last checkpoints brought is committed now. What still cannot be is given up: its copies go on from the
      * checkpoint before. */
     held_to_queue(control);
-    control_run_batch(control);
+    do {
+        control_run_batch(control);
+    } while (control->queue != NULL);
     calls_refuse(control, &control->pending);
     calls_refuse(control, &control->parked);
     loop_timer_stop(&control->retry_timer);
@@ -1065,6 +1071,12 @@ static void control_jobs_stopped(void *arg)
 {
     struct control *control = arg;
 
+    if (control->queue != NULL) {
+        /* What came before the end began may change volumes: it is done first. */
+        control->stop_task = (struct loop_task){.fn = control_jobs_stopped, .arg = control};
+        loop_defer(control->loop, &control->stop_task);
+        return;
+    }
     hosted_stop(control->hosted, served_stop, control_hosted_stopped, control);
 }
 
