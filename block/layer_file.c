@@ -60,6 +60,7 @@ struct real_file {
     struct layer_io **queue_end;
     struct loop_work move; /* opening and closing */
     bool memory;           /* tmpfs */
+    bool unlisted; /* new: its directory is not on the disk yet, which the first sync does */
     bool read_now;
     bool write_now;
     struct layer_uring *uring;   /* or NULL */
@@ -181,6 +182,31 @@ static int count(int fd, struct layer_io *io)
     return 0;
 }
 
+/* A new file is there after a crash only if its directory says so. After the file: mostly the file
+ * system has both on the disk by then. */
+static int sync_directory(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char *name = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    int fd = name ? open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    int err = fd < 0 || fsync(fd) < 0 ? errno : 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(name);
+    return err;
+}
+
+static int sync_file(struct real_file *file)
+{
+    int err = fdatasync(file->fd) < 0 ? errno : 0;
+    if (!err && file->unlisted) {
+        err = sync_directory(file->path);
+        file->unlisted = err != 0;
+    }
+    return err;
+}
+
 static int perform(struct real_file *file, struct layer_io *io)
 {
     switch (io->op) {
@@ -189,8 +215,10 @@ static int perform(struct real_file *file, struct layer_io *io)
         return transfer(file->fd, io, 0);
     case LAYER_IO_PUNCH:
         return punch(file->fd, io);
-    case LAYER_IO_SYNC:
-        return fdatasync(file->fd) == 0 ? 0 : status_of_errno(errno);
+    case LAYER_IO_SYNC: {
+        int err = sync_file(file);
+        return err ? status_of_errno(err) : 0;
+    }
     case LAYER_IO_EXTEND:
         return extend(file->fd, io);
     case LAYER_IO_FIND:
@@ -417,10 +445,11 @@ static void close_start(struct real_file *file)
 static void evict_run(void *arg)
 {
     struct real_file *file = arg;
-    if (file->changed && fdatasync(file->fd) < 0) {
+    int err = file->changed || file->unlisted ? sync_file(file) : 0;
+    if (err) {
         /* The flush that would have done this must not succeed. */
-        file->failed = status_of_errno(errno);
-        log_error("layer[%s]: it cannot be synced: %s", file->path, strerrorname_np(errno));
+        file->failed = status_of_errno(err);
+        log_error("layer[%s]: it cannot be synced: %s", file->path, strerrorname_np(err));
     }
     close(file->fd);
 }
@@ -496,20 +525,6 @@ static int open_error(struct file_opening *opening, int err)
                      strerror_r(err, text, sizeof(text)));
 }
 
-/* A new file is there after a crash only if its directory says so. */
-static int sync_directory(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    char *name = slash ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
-    int fd = name ? open(name, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
-    int err = fd < 0 || fsync(fd) < 0 ? errno : 0;
-    if (fd >= 0) {
-        close(fd);
-    }
-    free(name);
-    return err;
-}
-
 static int opening_prepare(struct file_opening *opening, int fd)
 {
     struct stat st;
@@ -517,14 +532,8 @@ static int opening_prepare(struct file_opening *opening, int fd)
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         return open_error(opening, errno);
     }
-    if (opening->create) {
-        if (ftruncate(fd, (off_t)opening->size_bytes) < 0) {
-            return open_error(opening, errno);
-        }
-        int err = sync_directory(opening->path);
-        if (err) {
-            return open_error(opening, err);
-        }
+    if (opening->create && ftruncate(fd, (off_t)opening->size_bytes) < 0) {
+        return open_error(opening, errno);
     }
     if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0) {
         return open_error(opening, errno);
@@ -547,6 +556,7 @@ static int opening_prepare(struct file_opening *opening, int fd)
         .inode = st.st_ino,
         .idle = {.evict = evict},
         .memory = fs.f_type == TMPFS_MAGIC,
+        .unlisted = opening->create && fs.f_type != TMPFS_MAGIC,
         .read_now = true,
         .write_now = true,
     };
