@@ -311,7 +311,9 @@ enum granule_state layer_map_run(struct layer_map *map, uint64_t first, uint64_t
     while (at <= last) {
         enum granule_state here = GRANULE_ABSENT;
         uint64_t chunk = at / LAYER_CHUNK_GRANULES;
-        uint64_t end = (chunk + 1) * LAYER_CHUNK_GRANULES;
+        uint64_t page = at / LAYER_PAGE_GRANULES;
+        uint64_t end = is_tag(entry_of(map, (uint32_t)page)) ? (page + 1) * LAYER_PAGE_GRANULES
+                                                             : (chunk + 1) * LAYER_CHUNK_GRANULES;
         end = end < last + 1 ? end : last + 1;
         const uint8_t *bits = layer_map_chunk(map, chunk, &here);
         if (bits) {
