@@ -21,6 +21,7 @@ const char *block_extent_kind_name(enum block_extent_kind kind)
         [BLOCK_EXTENT_DATA] = "data",
         [BLOCK_EXTENT_ZERO] = "zero",
         [BLOCK_EXTENT_UNKNOWN] = "unknown",
+        [BLOCK_EXTENT_KEPT] = "kept",
     };
     CHECK(kind < ARRAY_LEN(names));
     return names[kind];

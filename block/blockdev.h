@@ -50,6 +50,7 @@ enum block_extent_kind {
     BLOCK_EXTENT_DATA,
     BLOCK_EXTENT_ZERO, /* reads as zeros and occupies no space */
     BLOCK_EXTENT_UNKNOWN,
+    BLOCK_EXTENT_KEPT, /* stays as it is, whatever is written: of devices that are filled */
 };
 const char *block_extent_kind_name(enum block_extent_kind kind);
 

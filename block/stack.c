@@ -393,14 +393,18 @@ static void iov_add(struct stack_op *op, void *data, size_t len)
     op->iov[op->n_iov++] = (struct iovec){.iov_base = data, .iov_len = len};
 }
 
-/* Bytes [begin, end) of the request, which are [begin, end) of the volume. */
-static void iov_payload(struct stack_op *op, uint64_t begin, uint64_t end)
+void stack_op_zeros(struct stack_op *op, uint64_t len)
 {
     static uint8_t zeros[LAYER_GRANULE];
+    CHECK(len <= LAYER_GRANULE);
+    iov_add(op, zeros, (size_t)len);
+}
+
+void stack_op_payload(struct stack_op *op, uint64_t begin, uint64_t end)
+{
     const struct block_req *req = op->req;
     if (req->op != BLOCK_WRITE) {
-        CHECK(end - begin <= LAYER_GRANULE);
-        iov_add(op, zeros, (size_t)(end - begin));
+        stack_op_zeros(op, end - begin);
         return;
     }
     uint64_t at = req->offset;
@@ -442,7 +446,7 @@ static void write_piece(struct stack_op *op, uint64_t end)
     if (head) {
         iov_add(op, op->fill, (size_t)(begin - from));
     }
-    iov_payload(op, begin, end);
+    stack_op_payload(op, begin, end);
     if (tail || (head && first == last)) {
         to = (last + 1) * LAYER_GRANULE;
         uint8_t *fill_bytes = op->fill + (head ? 0 : LAYER_GRANULE);
@@ -739,7 +743,8 @@ static void close_layer_done(void *arg, int status)
 
 void stack_try_close(struct stack *stack)
 {
-    if (!stack->closing || stack->job || stack->snapshot || stack->hold.posted) {
+    if (!stack->closing || stack->job || stack->snapshot || stack->hold.posted ||
+        !stack_fill_detach(stack)) {
         return;
     }
     stack->closing = false;

@@ -74,17 +74,17 @@ struct layer *stack_layer(const struct blockdev *dev, unsigned index); /* 0: the
 enum stack_job_kind {
     STACK_MERGE_UP,   /* layers[index] into layers[index + 1], where that is absent */
     STACK_MERGE_DOWN, /* layers[index] over layers[index - 1], which nobody may read without it */
-    STACK_HYDRATE,    /* the bottom into layers[0], where that is absent */
     /* Gives the space back that a crash has left in the file of layers[index] without a meaning.
      * Worth it after an unclean end, for tops and for targets of jobs; costs a look per extent of
      * the file, and next to nothing for an empty one. */
     STACK_SCRUB,
+    STACK_HYDRATE, /* not any more */
 };
 const char *stack_job_kind_name(enum stack_job_kind kind);
 
 struct stack_job_spec {
     enum stack_job_kind kind;
-    unsigned index;        /* not for STACK_HYDRATE */
+    unsigned index;
     uint32_t max_inflight; /* pieces of 64 KiB at a time; 0: 4 */
     /* STACK_MERGE_DOWN: a volume or snapshot that is not open has layers[index - 1] without
      * layers[index]. Refused with -EPERM, as is one that is open. */
@@ -106,7 +106,21 @@ void stack_job_progress(const struct stack_job *job, uint64_t *ret_done_bytes,
 /* After its merge; the stack's reference goes. Not the top, except that the oldest may not be
  * removed while it is the only one. fn as in layer_unref(). */
 int stack_remove(struct blockdev *dev, unsigned index, layer_done_fn fn, void *arg);
-/* After STACK_HYDRATE has ended with 0. fn is called when no read is in the bottom any more. */
+
+/*
+ * The fill device: through it the oldest layer gets what is below it. A write or zeroing changes
+ * only granules that are still absent in that layer (under the same locks as all changes of the
+ * stack), a flush flushes that layer, a map calls what is there BLOCK_EXTENT_KEPT; reads are refused.
+ * So whatever is copied from the bottom to it, in whatever order and however often, leaves every
+ * read of every stack with that layer as it was.
+ *
+ * Requests begin at a granule and end at one or at size_bytes (that of the bottom, in blocks of 512).
+ * The caller closes it. When the stack is closed before, requests end with -ESTALE. Jobs on other
+ * layers may run meanwhile. -EBUSY when one has the oldest layer, or there is a fill device for it;
+ * -EINVAL without a bottom.
+ */
+int stack_fill_open(struct blockdev *dev, uint64_t size_bytes, struct blockdev **ret_dev);
+/* When all of it was filled and flushed. fn is called when no read is in the bottom any more. */
 int stack_drop_bottom(struct blockdev *dev, layer_done_fn fn, void *arg);
 
 struct stack_stats {
@@ -114,7 +128,7 @@ struct stack_stats {
     uint64_t resolve_misses;
     uint64_t fills; /* partial granules completed from below */
     uint64_t lock_waits;
-    uint64_t copied_bytes;    /* by jobs */
+    uint64_t copied_bytes;    /* by jobs, and filled */
     uint64_t reclaimed_bytes; /* by scrubs */
 };
 const struct stack_stats *stack_stats(const struct blockdev *dev);

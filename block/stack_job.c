@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What is done with a stack besides I/O: snapshot, growing, background jobs, removing a layer.
+ * What is done with a stack besides I/O: snapshot, growing, background jobs, removing a layer or
+ * what is below the oldest one.
  *
  * A job walks over the source and copies what the destination needs, in pieces, each under the
  * lock of its granules like any other change. Where the destination is to be filled only where it
@@ -22,8 +23,6 @@ enum {
     ZERO_PIECE_GRANULES = 1 << 18,
     SCAN_RUNS = 1024, /* between two looks at the loop */
     SCRUB_COUNTS = 32,
-    MAP_EXTENTS = 32,
-    BLIND_GRANULES = 16384, /* read where the bottom could not tell */
     DEFAULT_INFLIGHT = 4,
 };
 
@@ -154,16 +153,14 @@ int stack_grow(struct blockdev *dev, uint64_t size_bytes, layer_done_fn fn, void
 struct stack_job {
     struct stack *stack;
     struct stack_job_spec spec;
-    struct layer *source; /* NULL: the bottom */
+    struct layer *source; /* NULL: of a scrub */
     struct layer *target;
     uint64_t granules;
     uint64_t at;      /* next granule to look at */
-    uint64_t run_end; /* granules up to there are worth a look: scrub, hydrate */
+    uint64_t run_end; /* granules up to there are worth a look: scrub */
     uint64_t find_from;
     uint64_t n_changes;
     unsigned counts;
-    struct block_req map;
-    struct block_extent extents[MAP_EXTENTS];
     struct layer_io io;
     uint64_t copied_bytes;
     unsigned inflight;
@@ -181,8 +178,6 @@ struct job_piece {
     struct stack_op *op;
     struct layer_io io;
     struct iovec iov;
-    struct slice slice;
-    struct block_req req;
     enum granule_state state;
     bool reclaiming;
     uint8_t *data; /* PIECE_GRANULES, or NULL */
@@ -190,7 +185,7 @@ struct job_piece {
 
 const char *stack_job_kind_name(enum stack_job_kind kind)
 {
-    static const char *const names[] = {"merge up", "merge down", "hydrate", "scrub"};
+    static const char *const names[] = {"merge up", "merge down", "scrub"};
     CHECK(kind < ARRAY_LEN(names));
     return names[kind];
 }
@@ -290,23 +285,12 @@ static void piece_read_end(struct job_piece *piece, int status)
         piece_end(piece, status);
         return;
     }
-    if (!piece->job->source && mem_is_zero(piece->data, piece->iov.iov_len)) {
-        piece->state = GRANULE_ZERO;
-    }
     piece_write(piece);
 }
 
 static void piece_layer_read(struct layer_io *io)
 {
     piece_read_end(io->arg, io->status);
-}
-
-static void piece_bottom_read(struct block_req *req)
-{
-    struct job_piece *piece = req->arg;
-    struct stack *stack = piece->job->stack;
-    piece_read_end(piece, req->status);
-    stack_bottom_read_done(stack);
 }
 
 static void piece_read(struct job_piece *piece)
@@ -318,33 +302,17 @@ static void piece_read(struct job_piece *piece)
     piece->data = aligned_alloc(LAYER_GRANULE, (size_t)len);
     CHECK(piece->data != NULL);
     piece->iov = (struct iovec){.iov_base = piece->data, .iov_len = (size_t)len};
-    if (job->source) {
-        piece->io = (struct layer_io){.op = LAYER_IO_READ,
-                                      .offset = offset,
-                                      .len = len,
-                                      .iov = &piece->iov,
-                                      .n_iov = 1,
-                                      .done = piece_layer_read,
-                                      .arg = piece};
-        int status = layer_read(job->source, &piece->io);
-        if (status != -EINPROGRESS) {
-            piece_read_end(piece, status);
-        }
-        return;
+    piece->io = (struct layer_io){.op = LAYER_IO_READ,
+                                  .offset = offset,
+                                  .len = len,
+                                  .iov = &piece->iov,
+                                  .n_iov = 1,
+                                  .done = piece_layer_read,
+                                  .arg = piece};
+    int status = layer_read(job->source, &piece->io);
+    if (status != -EINPROGRESS) {
+        piece_read_end(piece, status);
     }
-    uint64_t size = job->stack->bottom->info.size_bytes;
-    uint64_t below = size - offset < len ? size - offset : len;
-    memset(piece->data + below, 0, (size_t)(len - below));
-    piece->slice = (struct slice){.data = piece->data, .len = (size_t)below};
-    piece->req = (struct block_req){.op = BLOCK_READ,
-                                    .offset = offset,
-                                    .len = below,
-                                    .slices = &piece->slice,
-                                    .n_slices = 1,
-                                    .done = piece_bottom_read,
-                                    .arg = piece};
-    job->stack->bottom_reads++;
-    blockdev_submit(job->stack->bottom, &piece->req);
 }
 
 /* ---- scrub ---- */
@@ -462,66 +430,6 @@ static bool scrub_count(struct stack_job *job)
     return true;
 }
 
-/* ---- hydrate ---- */
-
-/* Zeros of the bottom stay absent: without it, they are zeros. The first run of anything else is
- * what is read next. */
-static void hydrate_mapped(struct block_req *map)
-{
-    struct stack_job *job = map->arg;
-    struct stack *stack = job->stack;
-    uint64_t at = job->find_from;
-    uint64_t end = at + BLIND_GRANULES;
-    job->waiting = false;
-    if (!map->status) {
-        unsigned i = 0;
-        uint64_t size = stack->bottom->info.size_bytes;
-        const struct block_extent *extents = job->extents;
-        while (i < map->n_extents && extents[i].kind == BLOCK_EXTENT_ZERO) {
-            uint64_t zero_end = extents[i].offset + extents[i].len;
-            at = zero_end >= size ? job->granules : zero_end / LAYER_GRANULE;
-            i++;
-        }
-        end = at;
-        while (i < map->n_extents && (extents[i].kind != BLOCK_EXTENT_ZERO ||
-                                      extents[i].len < PIECE_GRANULES * LAYER_GRANULE)) {
-            end = (extents[i].offset + extents[i].len + LAYER_GRANULE - 1) / LAYER_GRANULE;
-            i++;
-        }
-        end += end == job->find_from; /* less than a granule is told of */
-    }
-    if (job->at >= job->find_from) {
-        job->at = at;
-        job->run_end = end < job->granules ? end : job->granules;
-    } else {
-        job->run_end = job->at; /* a piece went back meanwhile */
-    }
-    stack_bottom_read_done(stack);
-    job_walk(job);
-}
-
-static bool hydrate_look(struct stack_job *job)
-{
-    struct blockdev *bottom = job->stack->bottom;
-    if (job->at < job->run_end || !bottom->info.can_map) {
-        job->run_end = job->run_end > job->at ? job->run_end : job->granules;
-        return true;
-    }
-    uint64_t offset = job->at * LAYER_GRANULE;
-    job->find_from = job->at;
-    job->map = (struct block_req){.op = BLOCK_MAP,
-                                  .offset = offset,
-                                  .len = bottom->info.size_bytes - offset,
-                                  .extents = job->extents,
-                                  .max_extents = MAP_EXTENTS,
-                                  .done = hydrate_mapped,
-                                  .arg = job};
-    job->waiting = true;
-    job->stack->bottom_reads++;
-    blockdev_submit(bottom, &job->map);
-    return false;
-}
-
 /* ---- pieces ---- */
 
 static void piece_known(void *arg, int status);
@@ -629,13 +537,8 @@ static void job_look(struct stack_job *job)
         }
         return;
     }
-    if (job->spec.kind == STACK_HYDRATE) {
-        last = last < job->run_end ? last : job->run_end - 1;
-    }
-    if (job->source) {
-        from = layer_map_run(layer_map_of(job->source), job->at, last, &count);
-        last = job->at + count - 1;
-    }
+    from = layer_map_run(layer_map_of(job->source), job->at, last, &count);
+    last = job->at + count - 1;
     bool oldest = job->target == stack->layers[0] && !stack->bottom;
     if (from == GRANULE_ABSENT || (from == GRANULE_ZERO && job->spec.kind == STACK_MERGE_UP &&
                                    job->source == stack->layers[0] && !stack->bottom)) {
@@ -675,8 +578,7 @@ static void job_walk(struct stack_job *job)
             job_continue(job);
             return;
         }
-        if ((job->spec.kind == STACK_SCRUB && !scrub_look(job)) ||
-            (job->spec.kind == STACK_HYDRATE && !hydrate_look(job))) {
+        if (job->spec.kind == STACK_SCRUB && !scrub_look(job)) {
             return;
         }
         if (job->status || job->at >= job->granules) {
@@ -743,20 +645,19 @@ int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
             return -EPERM;
         }
         break;
-    case STACK_HYDRATE:
-        if (!stack->bottom) {
-            return -EINVAL;
-        }
-        break;
     case STACK_SCRUB:
         target = source;
         break;
+    default:
+        return -EINVAL;
     }
     if (source >= stack->n_layers || target >= stack->n_layers) {
         return -EINVAL;
     }
-    if (layer_sharing(stack->layers[target])->has_job) {
-        return -EBUSY; /* of another stack */
+    /* Of another stack, or a fill device. */
+    if (layer_sharing(stack->layers[target])->has_job ||
+        layer_sharing(stack->layers[source])->has_job) {
+        return -EBUSY;
     }
     struct stack_job *job = calloc(1, sizeof(*job));
     if (!job) {
@@ -770,9 +671,6 @@ int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
     uint64_t size = layer_size_bytes(job->target);
     if (spec->kind == STACK_SCRUB) {
         job->granules = layer_granules(job->target);
-    } else if (spec->kind == STACK_HYDRATE) {
-        size = stack->bottom->info.size_bytes;
-        job->granules = (stack->bottom->info.size_bytes + LAYER_GRANULE - 1) / LAYER_GRANULE;
     } else {
         job->source = stack->layers[source];
         layer_ref(job->source);
@@ -800,6 +698,11 @@ int stack_job_start(struct blockdev *dev, const struct stack_job_spec *spec,
     return 0;
 }
 
+bool stack_job_has(const struct stack *stack, const struct layer *layer)
+{
+    return stack->job && (stack->job->source == layer || stack->job->target == layer);
+}
+
 void stack_job_stop(struct stack_job *job)
 {
     job->stopped = true;
@@ -825,7 +728,7 @@ int stack_remove(struct blockdev *dev, unsigned index, layer_done_fn fn, void *a
     if (index + 1 >= stack->n_layers) {
         return -EINVAL;
     }
-    if (stack->job || stack->snapshot || dev->closing) {
+    if (stack->job || stack->snapshot || dev->closing || (stack->fill && index == 0)) {
         return -EBUSY;
     }
     struct layer *layer = stack->layers[index];
@@ -874,7 +777,7 @@ int stack_drop_bottom(struct blockdev *dev, layer_done_fn fn, void *arg)
     if (!stack->bottom) {
         return -EINVAL;
     }
-    if (stack->job || dev->closing) {
+    if (stack->fill || dev->closing) {
         return -EBUSY;
     }
     struct stack_bottom_drop *drop = calloc(1, sizeof(*drop));

@@ -114,6 +114,7 @@ struct stack {
     struct stack_hold hold;
     struct stack_snapshot *snapshot;
     struct stack_job *job;
+    struct stack_fill *fill;
     struct stack_bottom_drop *bottom_drop;
 
     struct stack_resolved **resolved;
@@ -152,9 +153,18 @@ void stack_op_unlock(struct stack_op *op);
 int stack_reserve(struct stack_op *op, struct layer *layer, uint64_t first, uint64_t last);
 void stack_settle_space(struct stack_op *op, int64_t allocated_bytes);
 unsigned stack_code(const struct stack *stack, const struct layer *layer);
+/* What an operation writes: bytes [begin, end) of its request, which are [begin, end) of the volume. */
+void stack_op_payload(struct stack_op *op, uint64_t begin, uint64_t end);
+void stack_op_zeros(struct stack_op *op, uint64_t len); /* at most a granule */
 void stack_try_close(struct stack *stack);
 
+/* stack_fill.c */
+/* False: a request of the fill device is under way, and calls stack_try_close() at its end. */
+bool stack_fill_detach(struct stack *stack);
+
 /* stack_job.c */
+/* Does the job of the stack read or write the layer? */
+bool stack_job_has(const struct stack *stack, const struct layer *layer);
 void stack_bottom_read_done(struct stack *stack);
 
 #endif

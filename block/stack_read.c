@@ -7,7 +7,8 @@
  * granule, the number of the layer. Numbers do not change when a layer is pushed, and an empty one
  * changes no answer, so a snapshot costs nothing; a write to the top corrects what is kept.
  * Removing a layer forgets everything. What a job copies between layers needs no correction: the
- * old place stays right until it is removed.
+ * old place stays right until it is removed. What was filled from below the oldest layer is asked
+ * of that one, for the device below may be away.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -159,6 +160,22 @@ static struct stack_resolved *resolved_build(struct stack *stack, uint64_t chunk
     return out;
 }
 
+/* What no layer had may have been filled since, through this stack or another one. */
+static unsigned resolve_oldest(struct stack *stack, uint64_t first, uint64_t *ret_count)
+{
+    struct layer *oldest = stack->layers[0];
+    uint64_t last = first + *ret_count - 1;
+    uint64_t n = layer_granules(oldest);
+    if (first >= n) {
+        return STACK_ABSENT;
+    }
+    enum granule_state state =
+        layer_map_run(layer_map_of(oldest), first, last < n ? last : n - 1, ret_count);
+    return state == GRANULE_DATA   ? STACK_LAYER + stack->numbers[0]
+           : state == GRANULE_ZERO ? STACK_ZERO
+                                   : STACK_ABSENT;
+}
+
 /* For known granules. */
 unsigned stack_resolve(struct stack *stack, uint64_t first, uint64_t last, uint64_t *ret_count)
 {
@@ -179,6 +196,9 @@ unsigned stack_resolve(struct stack *stack, uint64_t first, uint64_t last, uint6
             n++;
         }
         *ret_count = n;
+        if (found->code[from] == STACK_ABSENT && stack->bottom) {
+            return resolve_oldest(stack, first, ret_count);
+        }
         return found->code[from];
     }
     for (unsigned i = stack->n_layers; i-- > 0;) {

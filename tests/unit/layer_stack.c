@@ -268,7 +268,23 @@ static void flushes_at_once_share_their_syncs(void **state)
     world_free(world);
 }
 
-static void a_clone_of_a_device_fills_itself(void **state)
+static void assert_extent(const struct io *io, unsigned index, uint64_t offset, uint64_t len,
+                          enum block_extent_kind kind)
+{
+    assert_true(index < io->req.n_extents);
+    assert_int_equal(io->extents[index].offset, offset);
+    assert_int_equal(io->extents[index].len, len);
+    assert_int_equal(io->extents[index].kind, kind);
+}
+
+static void close_dev(struct world *world, struct blockdev *dev)
+{
+    struct world_wait wait = {0};
+    blockdev_close(dev, world_closed, &wait);
+    world_await(world, &wait);
+}
+
+static void a_clone_of_a_device_is_filled_beside_its_host(void **state)
 {
     (void)state;
     static uint8_t data[W_SIZE / 8];
@@ -291,26 +307,41 @@ static void a_clone_of_a_device_fills_itself(void **state)
     assert_int_equal(stats->requests[BLOCK_READ], 0);
     assert_int_equal(sim_do(world, dev, BLOCK_WRITE, 40960, data, 512, 0, &io), 0);
     assert_int_equal(stats->requests[BLOCK_READ], 1);
-    struct world_wait wait = {0};
-    struct stack_job *job;
-    struct stack_job_spec spec = {.kind = STACK_HYDRATE, .done = world_done, .arg = &wait};
-    assert_int_equal(stack_job_start(dev, &spec, &job), 0);
+    struct blockdev *fill;
+    assert_int_equal(stack_fill_open(dev, mem.size_bytes, &fill), 0);
+    assert_int_equal(fill->info.size_bytes, mem.size_bytes);
+    /* What is there is kept. */
+    assert_int_equal(sim_do(world, fill, BLOCK_MAP, 0, NULL, 65536, 0, &io), 0);
+    assert_extent(&io, 0, 0, 4096, BLOCK_EXTENT_UNKNOWN);
+    assert_extent(&io, 1, 4096, 8192, BLOCK_EXTENT_KEPT);
+    assert_extent(&io, 2, 12288, 4096, BLOCK_EXTENT_UNKNOWN);
+    assert_extent(&io, 3, 16384, 8192, BLOCK_EXTENT_KEPT);
+    /* Parts of granules are not for it, but at its end. */
+    assert_int_equal(sim_do(world, fill, BLOCK_WRITE, 512, data, 4096, 0, &io), -EINVAL);
+    assert_int_equal(sim_do(world, fill, BLOCK_WRITE, 0, data, 512, 0, &io), -EINVAL);
+    assert_int_equal(sim_do(world, fill, BLOCK_READ, 0, data, 4096, 0, &io), -EOPNOTSUPP);
     /* A host writes on meanwhile. */
+    static uint8_t copied[64 << 10];
     unsigned written = 0;
-    for (unsigned i = 0; i < 40 && !wait.done; i++) {
-        struct io other;
-        memset(data, 0x99, 512);
+    for (uint64_t at = 0; at < mem.size_bytes; at += sizeof(copied)) {
+        uint64_t left = mem.size_bytes - at;
+        uint64_t len = left < sizeof(copied) ? left : sizeof(copied);
+        mem_disk_peek(mem_dev_disk(world->bottom), at, copied, len);
+        if (written < 40) {
+            memset(data, 0x99, 512);
+            assert_int_equal(
+                sim_do(world, dev, BLOCK_WRITE, (100 + written * 37) * 512, data, 512, 0, &io), 0);
+            written++;
+        }
+        enum block_op op = mem_is_zero(copied, len) ? BLOCK_ZERO : BLOCK_WRITE;
         assert_int_equal(
-            sim_do(world, dev, BLOCK_WRITE, (100 + i * 37) * 512, data, 512, 0, &other), 0);
-        written++;
+            sim_do(world, fill, op, at, op == BLOCK_WRITE ? copied : NULL, len, 0, &io), 0);
     }
-    assert_true(written > 2);
-    world_await(world, &wait);
-    assert_int_equal(wait.status, 0);
+    assert_int_equal(sim_do(world, fill, BLOCK_FLUSH, 0, NULL, 0, 0, &io), 0);
     assert_int_equal(stack_stats(dev)->copied_bytes % 4096, 0);
-    /* Where the bottom says that it has nothing, it was not read. */
-    assert_true(stats->bytes[BLOCK_READ] < 2 << 20);
-    wait = (struct world_wait){0};
+    struct world_wait wait = {0};
+    assert_int_equal(stack_drop_bottom(dev, world_done, &wait), -EBUSY);
+    close_dev(world, fill);
     assert_int_equal(stack_drop_bottom(dev, world_done, &wait), 0);
     world_await(world, &wait);
     assert_int_equal(sim_do(world, dev, BLOCK_READ, 0, data, sizeof(data), 0, &io), 0);
@@ -337,13 +368,73 @@ static void a_clone_of_a_device_fills_itself(void **state)
     world_free(world);
 }
 
-static void assert_extent(const struct io *io, unsigned index, uint64_t offset, uint64_t len,
-                          enum block_extent_kind kind)
+static void what_was_filled_is_read_without_the_bottom_by_all(void **state)
 {
-    assert_true(index < io->req.n_extents);
-    assert_int_equal(io->extents[index].offset, offset);
-    assert_int_equal(io->extents[index].len, len);
-    assert_int_equal(io->extents[index].kind, kind);
+    (void)state;
+    static uint8_t data[64 << 10];
+    struct world *world = world_new(7, 30);
+    struct mem_dev_spec mem = {.size_bytes = 8 << 20};
+    struct blockdev *mem_dev;
+    struct io io;
+    assert_int_equal(mem_dev_new(world->loop, &mem, &mem_dev), 0);
+    assert_int_equal(fault_dev_new(mem_dev, 1, &world->bottom), 0);
+    close_dev(world, world->dev);
+    world->dev = world_stack(world, 1);
+    for (unsigned i = 0; i < 5; i++) {
+        assert_true(world_snapshot(world));
+    }
+    memset(data, 7, sizeof(data));
+    mem_disk_poke(mem_dev_disk(mem_dev), 0, data, sizeof(data));
+    /* A snapshot with as many layers as are resolved; it has learnt that nothing is there. */
+    struct blockdev *snapshot = world_stack(world, 5);
+    memset(data, 0, sizeof(data));
+    assert_int_equal(sim_do(world, snapshot, BLOCK_READ, 0, data, sizeof(data), 0, &io), 0);
+    assert_int_equal(data[0], 7);
+    struct blockdev *fill;
+    struct blockdev *second;
+    assert_int_equal(stack_fill_open(world->dev, mem.size_bytes, &fill), 0);
+    assert_int_equal(stack_fill_open(snapshot, mem.size_bytes, &second), -EBUSY);
+    assert_int_equal(sim_do(world, fill, BLOCK_WRITE, 0, data, 32 << 10, 0, &io), 0);
+    assert_int_equal(sim_do(world, fill, BLOCK_ZERO, 64 << 10, NULL, 4 << 20, 0, &io), 0);
+    struct fault_rule rule = {
+        .action = FAULT_FAIL, .ops = FAULT_OP(BLOCK_READ), .count = 100, .status = -EIO};
+    fault_dev_add(world->bottom, &rule);
+    struct blockdev *readers[] = {snapshot, world->dev};
+    for (unsigned i = 0; i < 2; i++) {
+        memset(data, 0, sizeof(data));
+        assert_int_equal(sim_do(world, readers[i], BLOCK_READ, 0, data, 32 << 10, 0, &io), 0);
+        assert_true(data[0] == 7 && data[(32 << 10) - 1] == 7);
+        assert_int_equal(sim_do(world, readers[i], BLOCK_READ, 64 << 10, data, 4096, 0, &io), 0);
+        assert_int_equal(data[0], 0);
+        assert_int_equal(sim_do(world, readers[i], BLOCK_READ, 32 << 10, data, 4096, 0, &io), -EIO);
+    }
+    fault_dev_clear(world->bottom);
+    /* Other layers merge meanwhile, the oldest does not. */
+    struct world_wait wait = {0};
+    struct stack_job *job;
+    struct stack_job_spec spec = {
+        .kind = STACK_MERGE_UP, .index = 0, .done = world_done, .arg = &wait};
+    assert_int_equal(stack_job_start(world->dev, &spec, &job), -EBUSY);
+    spec.kind = STACK_MERGE_DOWN;
+    spec.index = 1;
+    assert_int_not_equal(stack_job_start(world->dev, &spec, &job), 0);
+    spec.kind = STACK_MERGE_UP;
+    assert_int_equal(stack_job_start(world->dev, &spec, &job), 0);
+    world_await(world, &wait);
+    assert_int_equal(wait.status, 0);
+    /* A stack that is closed leaves its fill device without anything to do. */
+    static uint8_t more[64 << 10];
+    struct io last;
+    io_start(&last, fill, BLOCK_WRITE, 32 << 10, data, 32 << 10, 0);
+    close_dev(world, world->dev);
+    assert_true(last.done);
+    assert_int_equal(sim_do(world, fill, BLOCK_WRITE, 0, more, 4096, 0, &io), -ESTALE);
+    assert_int_equal(stack_fill_open(snapshot, mem.size_bytes, &second), 0);
+    close_dev(world, second);
+    close_dev(world, fill);
+    close_dev(world, snapshot);
+    world->dev = world_stack(world, world->n_layers);
+    world_free(world);
 }
 
 static void the_map_of_the_bottom_shines_through(void **state)
@@ -395,13 +486,6 @@ static void the_map_of_the_bottom_shines_through(void **state)
     world_await(world, &wait);
     world->bottom = NULL;
     world_free(world);
-}
-
-static void close_dev(struct world *world, struct blockdev *dev)
-{
-    struct world_wait wait = {0};
-    blockdev_close(dev, world_closed, &wait);
-    world_await(world, &wait);
 }
 
 static void a_merge_never_overwrites_what_others_read(void **state)
@@ -692,7 +776,8 @@ int main(void)
         cmocka_unit_test(a_scrub_finds_what_a_crash_has_left),
         cmocka_unit_test(after_a_failed_sync_no_flush_succeeds),
         cmocka_unit_test(flushes_at_once_share_their_syncs),
-        cmocka_unit_test(a_clone_of_a_device_fills_itself),
+        cmocka_unit_test(a_clone_of_a_device_is_filled_beside_its_host),
+        cmocka_unit_test(what_was_filled_is_read_without_the_bottom_by_all),
         cmocka_unit_test(the_map_of_the_bottom_shines_through),
         cmocka_unit_test(a_merge_never_overwrites_what_others_read),
         cmocka_unit_test(sizes_that_cannot_be_are_refused),

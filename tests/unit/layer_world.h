@@ -614,11 +614,123 @@ static inline void world_close_bottom(struct world *world)
     world->bottom = NULL;
 }
 
+enum { W_PIECES = 3, W_PIECE = 32 << 10 };
+
+struct world_piece {
+    struct io io;
+    bool used;
+    uint8_t data[W_PIECE];
+};
+
+/* The window that offset is in, or the next one, within the bottom. */
+static inline uint64_t world_window(uint64_t offset, uint64_t *ret_end)
+{
+    for (unsigned w = 0; w < W_WINDOWS; w++) {
+        uint64_t begin = world_offset(w * (W_WINDOW / W_BLOCK));
+        if (offset < begin + W_WINDOW && begin < W_BOTTOM) {
+            *ret_end = begin + W_WINDOW < W_BOTTOM ? begin + W_WINDOW : W_BOTTOM;
+            return begin;
+        }
+    }
+    *ret_end = W_BOTTOM;
+    return W_BOTTOM;
+}
+
+/* The next piece at *pos: read from the bottom, or zeros where it has none. Sometimes what is there
+ * already is skipped. */
+static inline void world_piece_start(struct world *world, struct blockdev *fill,
+                                     struct world_piece *piece, uint64_t *pos)
+{
+    uint64_t end;
+    uint64_t begin = world_window(*pos, &end);
+    piece->used = true;
+    if (*pos < begin) {
+        io_start(&piece->io, fill, BLOCK_ZERO, *pos, NULL, begin - *pos, 0);
+        *pos = begin;
+        return;
+    }
+    uint64_t len = (1 + random_below(&world->random, W_PIECE / LAYER_GRANULE)) * LAYER_GRANULE;
+    len = len < end - *pos ? len : end - *pos;
+    if (random_chance(&world->random, 1, 4)) {
+        struct io map;
+        io_start(&map, fill, BLOCK_MAP, *pos, NULL, len, 0);
+        W_EXPECT(world, loop_sim_run_until(world->sim, io_is_done, &map, 100 * SEC_NS));
+        if (!map.req.status && map.extents[0].kind == BLOCK_EXTENT_KEPT) {
+            *pos += map.extents[0].len;
+            piece->used = false;
+            return;
+        }
+    }
+    io_start(&piece->io, world->bottom, BLOCK_READ, *pos, piece->data, len, 0);
+    *pos += len;
+}
+
+/* It was read: now it is written. */
+static inline int world_piece_go_on(struct blockdev *fill, struct world_piece *piece)
+{
+    const struct block_req *req = &piece->io.req;
+    if (req->status || req->op != BLOCK_READ) {
+        piece->used = false;
+        return req->status;
+    }
+    bool zero = mem_is_zero(piece->data, req->len);
+    io_start(&piece->io, fill, zero ? BLOCK_ZERO : BLOCK_WRITE, req->offset,
+             zero ? NULL : piece->data, req->len, req->offset / LAYER_GRANULE % 5 ? 0 : BLOCK_FUA);
+    return 0;
+}
+
+/* One walk from the bottom to the fill device while requests go on; it may stop anywhere. */
+static inline int world_fill(struct world *world, bool may_stop)
+{
+    static struct world_piece pieces[W_PIECES];
+    struct blockdev *fill;
+    uint64_t pos = 0;
+    int status = 0;
+    bool busy = true;
+    assert_int_equal(stack_fill_open(world->dev, W_BOTTOM, &fill), 0);
+    memset(pieces, 0, sizeof(pieces));
+    while (busy) {
+        busy = false;
+        for (unsigned i = 0; i < W_PIECES; i++) {
+            struct world_piece *piece = &pieces[i];
+            if (piece->used && piece->io.done) {
+                int err = world_piece_go_on(fill, piece);
+                status = status ? status : err;
+            }
+            if (!piece->used && pos < W_BOTTOM && !status) {
+                world_piece_start(world, fill, piece, &pos);
+            }
+            busy = busy || piece->used || (pos < W_BOTTOM && !status);
+        }
+        if (may_stop && random_chance(&world->random, 1, 60)) {
+            status = status ? status : -ECANCELED;
+        }
+        if (random_chance(&world->random, 1, 4) && !layer_disk_is_cut(world->disk)) {
+            world_request(world);
+        }
+        if (!loop_sim_step(world->sim)) {
+            loop_sim_advance(world->sim, 20000);
+        }
+    }
+    struct io io;
+    io_start(&io, fill, BLOCK_FLUSH, 0, NULL, 0, 0);
+    W_EXPECT(world, loop_sim_run_until(world->sim, io_is_done, &io, 100 * SEC_NS));
+    struct world_wait wait = {0};
+    blockdev_close(fill, world_closed, &wait);
+    world_await(world, &wait);
+    return status ? status : io.req.status;
+}
+
 /* Fills the oldest layer from the bottom, and then does without; false if the power went. */
 static inline bool world_hydrate(struct world *world)
 {
     struct world_wait wait = {0};
-    if (world_job(world, STACK_HYDRATE, 0)) {
+    int status = -ECANCELED;
+    for (unsigned life = 0; status == -ECANCELED; life++) {
+        status = world_fill(world, life < 3);
+    }
+    W_EXPECT(world, status == 0 || layer_disk_is_cut(world->disk));
+    if (status) {
         return false;
     }
     assert_int_equal(stack_drop_bottom(world->dev, world_done, &wait), 0);
