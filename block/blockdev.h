@@ -98,6 +98,7 @@ struct block_info {
     bool can_discard;
     bool discard_zeroes; /* discarded and unmapped ranges read as zeros (LBPRZ) */
     bool thin;
+    bool keeps; /* a fill device: a write changes only what the map does not call kept */
 };
 
 enum block_event {

@@ -369,6 +369,7 @@ int stack_fill_open(struct blockdev *dev, uint64_t size_bytes, struct blockdev *
         .max_inflight = 64,
         .can_map = true,
         .thin = true,
+        .keeps = true,
     };
     list_init(&fill->spare);
     fill->stack = stack;

@@ -15,8 +15,8 @@
  * from the answers, too: about four of them, and no more than its table holds. While there is one
  * walker its cell takes all that is left, and is cut once the answer has come.
  *
- * Asking has a price, the time in which questions were outstanding, and a gain, the zeros that need
- * not be read. Where the price is clearly higher (many tiny extents, a slow answer), nothing is
+ * Asking has a price, the time in which questions were outstanding, and a gain, the zeros (and what
+ * a target keeps) that need not be read. Where the price is clearly higher (many tiny extents, a slow answer), nothing is
  * asked for a stretch, which counts as data then, and after it the question is put again; the
  * stretch doubles each time. And the reader's patience with one answer is limited: after that it
  * goes on without.
@@ -96,7 +96,7 @@ struct copy_map {
     uint64_t busy_since_ns;
     uint64_t busy_ns;
     uint64_t covered_bytes;
-    uint64_t zero_bytes;
+    uint64_t gained_bytes;
     unsigned answers;
     uint64_t sleep_bytes;
 
@@ -198,7 +198,7 @@ static void forget_price(struct copy_map *map)
     map->answers = 0;
     map->busy_ns = 0;
     map->covered_bytes = 0;
-    map->zero_bytes = 0;
+    map->gained_bytes = 0;
     map->busy_since_ns = loop_now_ns(map->dev->loop);
 }
 
@@ -243,7 +243,7 @@ static void judge(struct copy_map *map)
         return;
     }
     double price = 1000.0 * (double)map->busy_ns;
-    double gain = (double)map->zero_bytes * (double)map->ps_per_byte;
+    double gain = (double)map->gained_bytes * (double)map->ps_per_byte;
     /* A question that costs next to nothing beside the reading may also be in vain. */
     double small_change = 0.02 * (double)map->covered_bytes * (double)map->ps_per_byte;
     if (price > PRICE_LIMIT_FACTOR * gain + small_change) {
@@ -255,7 +255,7 @@ static void judge(struct copy_map *map)
         map->answers /= 2;
         map->busy_ns /= 2;
         map->covered_bytes /= 2;
-        map->zero_bytes /= 2;
+        map->gained_bytes /= 2;
         map->sleep_bytes = SLEEP_MIN_BYTES;
     }
 }
@@ -328,8 +328,8 @@ static bool take_answer(struct cell *cell)
         if (extent.kind == BLOCK_EXTENT_UNKNOWN) {
             extent.kind = BLOCK_EXTENT_DATA;
         }
-        if (extent.kind == BLOCK_EXTENT_ZERO && end - at >= map->gap) {
-            map->zero_bytes += end - at;
+        if (extent.kind != BLOCK_EXTENT_DATA && end - at >= map->gap) {
+            map->gained_bytes += end - at;
         }
         struct block_extent *last =
             cell->n_extents > 0 ? &cell->extents[cell->n_extents - 1] : NULL;
@@ -547,7 +547,14 @@ static enum copy_map_answer peek_cell(struct copy_map *map, struct cell *cell, u
     map->look = cell;
     map->look_index = i;
     *ret_end = cell->extents[i].offset + cell->extents[i].len;
-    return cell->extents[i].kind == BLOCK_EXTENT_ZERO ? COPY_MAP_ZERO : COPY_MAP_DATA;
+    switch (cell->extents[i].kind) {
+    case BLOCK_EXTENT_ZERO:
+        return COPY_MAP_ZERO;
+    case BLOCK_EXTENT_KEPT:
+        return COPY_MAP_KEPT;
+    default:
+        return COPY_MAP_DATA;
+    }
 }
 
 enum copy_map_answer copy_map_peek(struct copy_map *map, uint64_t offset, uint64_t *ret_end)

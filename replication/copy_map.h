@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * A device's map, asked ahead of the reader: which ranges are zeros without reading them.
+ * A device's map, asked ahead of the reader: which ranges are zeros without reading them, and which
+ * are there already.
  *
  * Thread:    the device's loop.
  * Ownership: borrows the device; may be freed when nothing of it is outstanding.
@@ -18,6 +19,7 @@
 enum copy_map_answer {
     COPY_MAP_DATA, /* or not known, and not worth asking */
     COPY_MAP_ZERO,
+    COPY_MAP_KEPT, /* of a target: need not be written */
     COPY_MAP_WAIT, /* the answer is on its way */
 };
 

@@ -7,7 +7,7 @@
  *     map of the source --+                      +-- not zero: WRITE, piece by piece --+
  *                         +-- plan --> READ --> scan                                   +--> done
  *     map of the target --+     |                +-- zero, merged with neighbours --> ZERO
- *                               +-- zero there, zero here already: skipped
+ *                               +-- zero there, zero here already, or kept here: skipped
  *
  * The range ahead is cut into slots, in order of offset. A slot that has to be read gets a chunk
  * (buffer and requests) for as long as it is in hand; the read's callback scans for zeros and

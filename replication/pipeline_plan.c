@@ -6,6 +6,12 @@
 
 enum { PLAN_BUDGET = 64 }; /* slots at a time, before others have their turn on the loop */
 
+/* A target that is filled is asked first what it has. */
+static bool skips_kept(const struct pipeline *pl)
+{
+    return pl->dev[COPY_TARGET]->info.keeps && !pl->verify;
+}
+
 /* The end of the range that begins at offset and is zero in the map of that side, or offset itself.
  * */
 static uint64_t zero_end(struct pipeline *pl, enum copy_side side, uint64_t offset)
@@ -78,11 +84,30 @@ static bool plan_zero(struct pipeline *pl, uint64_t end)
     return true;
 }
 
+/* Where the target begins to keep what it has, as far as that is known and worth it. */
+static uint64_t kept_begin(struct pipeline *pl, uint64_t limit)
+{
+    uint64_t at = pl->next;
+    while (at < limit) {
+        uint64_t end;
+        enum copy_map_answer answer = copy_map_peek(pl->map[COPY_TARGET], at, &end);
+        if (answer == COPY_MAP_WAIT) {
+            break;
+        }
+        if (answer == COPY_MAP_KEPT && end - at >= ZERO_RUN_MIN && at > pl->next) {
+            return round_up(at, pl->grain);
+        }
+        at = end;
+    }
+    return limit;
+}
+
 static bool plan_read(struct pipeline *pl)
 {
     bool in_body = pl->next < pl->body_end;
     uint64_t target_block = pl->dev[COPY_TARGET]->info.block_bytes;
     uint64_t limit = in_body ? min_u64(pl->next + pl->chunk_bytes, pl->body_end) : pl->total;
+    limit = in_body && skips_kept(pl) ? min_u64(kept_begin(pl, limit), limit) : limit;
     uint64_t target_end = in_body ? 0 : round_up(pl->total, target_block);
     bool padded = target_end > pl->total;
     enum chunk_step step = padded && !pl->verify ? CHUNK_READ_TARGET : CHUNK_READ;
@@ -115,7 +140,18 @@ static bool plan_next(struct pipeline *pl)
         return plan_read(pl);
     }
     uint64_t end;
-    enum copy_map_answer answer = copy_map_peek(pl->map[COPY_SOURCE], pl->next, &end);
+    enum copy_map_answer answer;
+    if (skips_kept(pl)) {
+        answer = copy_map_peek(pl->map[COPY_TARGET], pl->next, &end);
+        if (answer == COPY_MAP_WAIT) {
+            return false;
+        }
+        end = round_down(min_u64(end, pl->body_end), pl->grain);
+        if (answer == COPY_MAP_KEPT && end > pl->next) {
+            return plan_skip(pl, end);
+        }
+    }
+    answer = copy_map_peek(pl->map[COPY_SOURCE], pl->next, &end);
     if (answer == COPY_MAP_WAIT) {
         return false;
     }

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -190,6 +191,59 @@ static void target_is_left_alone_where_its_map_says_zero(void **state)
         assert_int_equal(bench.progress.bytes_skipped, 8 * MIB - 256 * KIB - 64 * KIB);
         copy_bench_fini(&bench);
     }
+}
+
+/* A clone that is filled beside its hosts: what they wrote stays, and nothing is read twice. */
+static void a_target_that_keeps_what_it_has_gets_the_rest(void **state)
+{
+    (void)state;
+    static const struct {
+        uint64_t offset, len;
+    } kept[] = {{2 * MIB, MIB},
+                {5 * MIB + 8192, 4096},
+                {9 * MIB + 4096, 300 * KIB},
+                {16 * MIB - 4096, 4096}};
+    enum { SIZE = 16 * MIB, KEPT = MIB + 4096 + 300 * KIB + 4096 };
+    struct copy_bench bench;
+    copy_bench_init(&bench, 0, SIZE, SIZE);
+    fill_runs(bench.source, 1 * MIB, 2 * MIB, 7);
+    test_disk_fill(bench.source, 9 * MIB, MIB, 3);
+    memset(bench.target->data, 0, SIZE);
+    memset(bench.target->stable, 0, SIZE);
+    memset(bench.target->mapped, 0, SIZE / TEST_PAGE);
+    memset(bench.target->stable_mapped, 0, SIZE / TEST_PAGE);
+    for (unsigned i = 0; i < 4; i++) {
+        test_disk_fill(bench.target, kept[i].offset, kept[i].len, 100 + i);
+    }
+    uint8_t *expected = malloc(SIZE);
+    memcpy(expected, bench.source->data, SIZE);
+    for (unsigned i = 0; i < 4; i++) {
+        memcpy(expected + kept[i].offset, bench.target->data + kept[i].offset, kept[i].len);
+    }
+    bench.target_opener.spec.keeps = true;
+    bench.target_opener.spec.volatile_cache = false;
+    bench.source_opener.spec.bytes_per_second = 8 * MIB;
+    bench.check_stable = false;
+    copy_bench_start(&bench);
+    while (bench.progress.bytes_done < 11 * MIB) {
+        loop_sim_advance(bench.sim, MS_NS);
+    }
+    copy_cancel(bench.copy);
+    assert_true(copy_bench_finish(&bench, 60 * SEC_NS));
+    assert_int_equal(bench.progress.phase, COPY_CANCELLED);
+    uint64_t read = bench.progress.bytes_read;
+    assert_true(read > 4 * MIB && bench.progress.bytes_skipped > MIB);
+    copy_bench_end(&bench);
+    /* Again, from the beginning: what is there is not read again, but what was not written. */
+    copy_bench_start(&bench);
+    assert_true(copy_bench_finish(&bench, 60 * SEC_NS));
+    assert_int_equal(bench.progress.phase, COPY_DONE);
+    assert_memory_equal(bench.target->stable, expected, SIZE);
+    read += bench.progress.bytes_read;
+    assert_in_range(read, 7 * MIB, 9 * MIB - 300 * KIB + 64 * KIB + 4 * MIB);
+    assert_true(bench.progress.bytes_skipped > 5 * MIB);
+    free(expected);
+    copy_bench_fini(&bench);
 }
 
 static void zeros_that_were_read_become_few_commands(void **state)
@@ -543,6 +597,7 @@ int main(void)
         cmocka_unit_test(transfer_size_follows_the_devices),
         cmocka_unit_test(reads_only_what_the_map_calls_data),
         cmocka_unit_test(target_is_left_alone_where_its_map_says_zero),
+        cmocka_unit_test(a_target_that_keeps_what_it_has_gets_the_rest),
         cmocka_unit_test(zeros_that_were_read_become_few_commands),
         cmocka_unit_test(zeros_inside_a_chunk_are_not_written),
         cmocka_unit_test(read_zeros_are_skipped_where_the_target_is_unmapped),

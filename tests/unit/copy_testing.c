@@ -191,12 +191,28 @@ static void answer_map(struct test_dev *dev, struct block_req *req)
             end = (end / TEST_PAGE + 1) * TEST_PAGE;
         }
         end = end < dev->base.info.size_bytes ? end : dev->base.info.size_bytes;
-        enum block_extent_kind kind = !mapped             ? BLOCK_EXTENT_ZERO
+        enum block_extent_kind kind = spec->keeps
+                                          ? mapped ? BLOCK_EXTENT_KEPT : BLOCK_EXTENT_UNKNOWN
+                                      : !mapped           ? BLOCK_EXTENT_ZERO
                                       : spec->map_unknown ? BLOCK_EXTENT_UNKNOWN
                                                           : BLOCK_EXTENT_DATA;
         req->extents[req->n_extents++] =
             (struct block_extent){.offset = at, .len = end - at, .kind = kind};
         at = end;
+    }
+}
+
+/* One page after the other, where there is none yet; data NULL: zeros. */
+static void fill_change(struct test_disk *disk, uint64_t at, uint64_t len, const uint8_t *data,
+                        bool cache)
+{
+    CHECK(at % TEST_PAGE == 0);
+    for (uint64_t done = 0; done < len; done += TEST_PAGE) {
+        static const uint8_t zeros[TEST_PAGE];
+        uint64_t part = len - done < TEST_PAGE ? len - done : TEST_PAGE;
+        if (!disk->mapped[(at + done) / TEST_PAGE]) {
+            disk_change(disk, at + done, part, data ? data + done : zeros, cache);
+        }
     }
 }
 
@@ -207,6 +223,11 @@ static void perform(struct test_dev *dev, struct test_op *op)
     struct test_disk *disk = dev->disk;
     bool cache = dev->opener->spec.volatile_cache;
     uint64_t at = req->offset;
+    if (dev->opener->spec.keeps && (req->op == BLOCK_WRITE || req->op == BLOCK_ZERO)) {
+        CHECK(req->op == BLOCK_ZERO || req->n_slices == 1);
+        fill_change(disk, at, req->len, req->op == BLOCK_ZERO ? NULL : req->slices[0].data, cache);
+        return;
+    }
     switch (req->op) {
     case BLOCK_READ:
         for (unsigned i = 0; i < req->n_slices; i++) {
@@ -453,6 +474,7 @@ static struct blockdev *dev_new(struct test_opener *opener)
                 .max_inflight = spec->max_inflight,
                 .read_only = spec->read_only,
                 .can_map = spec->can_map,
+                .keeps = spec->keeps,
                 .can_discard = true,
                 .discard_zeroes = true,
                 .thin = spec->can_map,

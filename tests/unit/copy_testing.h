@@ -92,6 +92,7 @@ struct test_dev_spec {
     bool can_map;
     unsigned map_extents;      /* at most so many an answer, 0 no limit */
     bool map_unknown;          /* says UNKNOWN where it is data */
+    bool keeps;                /* a fill device: pages that are mapped stay as they are */
     uint64_t delay_ns;         /* of every request, */
     uint64_t delay_spread_ns;  /* and so much more, at random */
     uint64_t map_delay_ns;     /* 0: as the others */
