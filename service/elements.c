@@ -125,6 +125,11 @@ static int grow(struct call *call, struct volume_row *volume, uint64_t size)
         return size_not_supported(call, size, volume->size_bytes,
                                   "a volume does not become smaller");
     }
+    if (volume->problem[0] != '\0') {
+        return call_fail_param(call, ERR_ILLEGAL_STATE, "TheElement",
+                               "/volumes/%s cannot be made larger while it has a problem: %s",
+                               volume->head.id, volume->problem);
+    }
     struct condition where[] = {WHERE_TEXT("target_id", volume->head.id), WHERE_END};
     int r = table_find(call->db, &sync_table, where, &sync);
 

@@ -102,7 +102,7 @@ static int take_directory(struct call *call, const char *directory, struct pool_
         return 0;
     }
     if (!directory_is_allowed(call, text)) {
-        return call_fail_param(call, ERR_ADDRESS_NOT_ALLOWED, "Goal.Directory",
+        return call_fail_param(call, ERR_INVALID_PARAMETER, "Goal.Directory",
                                "%.200s is not below the directories that --pool-directories "
                                "allows. A name without a leading slash is made in the data "
                                "directory.",

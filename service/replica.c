@@ -377,6 +377,12 @@ int replica_check_access_point(struct call *call, const char *parameter,
 
 static int check_usable(struct call *call, const char *parameter, const struct volume_row *volume)
 {
+    if (volume->problem[0] != '\0' && volume->kind == VOLUME_HOSTED) {
+        return call_fail_param(call, ERR_ILLEGAL_STATE, parameter,
+                               "/volumes/%s cannot be used: %.250s Put that right and start the "
+                               "service again, or return the volume to its pool.",
+                               volume->head.id, volume->problem);
+    }
     if (volume->problem[0] != '\0') {
         return call_fail_param(
             call, ERR_LUN_CHANGED, parameter,
