@@ -16,6 +16,10 @@ class _Sense(ctypes.Structure):
                 ("bit_pointer", ctypes.c_ubyte), ("field_pointer", ctypes.c_uint16)]
 
 
+class _Extent(ctypes.Structure):
+    _fields_ = [("lba", ctypes.c_uint64), ("num", ctypes.c_uint32)]
+
+
 class _Data(ctypes.Structure):
     _fields_ = [("size", ctypes.c_int), ("data", ctypes.c_void_p)]
 
@@ -54,6 +58,7 @@ def _library():
             ("iscsi_write16_sync", task, [pointer, ctypes.c_int, ctypes.c_uint64, ctypes.c_char_p, ctypes.c_uint32]
              + [ctypes.c_int] * 6),
             ("iscsi_synchronizecache16_sync", task, [pointer, ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int, ctypes.c_int]),
+            ("iscsi_unmap_sync", task, [pointer] + [ctypes.c_int] * 3 + [ctypes.POINTER(_Extent), ctypes.c_int]),
             ("scsi_free_scsi_task", None, [task])):
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
@@ -135,6 +140,11 @@ class Initiator:
             piece = data[at:at + _PIECE]
             self._again(f"write {len(piece)} at {offset + at}", lambda a=offset + at, p=piece: _iscsi.iscsi_write16_sync(
                 self.context, self.number, a // BLOCK, p, len(p), BLOCK, 0, 0, 0, 0, 0))
+
+    def discard(self, offset, length):
+        extent = _Extent(offset // BLOCK, length // BLOCK)
+        self._again(f"discard {length} at {offset}", lambda: _iscsi.iscsi_unmap_sync(
+            self.context, self.number, 0, 0, ctypes.byref(extent), 1))
 
     def flush(self):
         self._again("flush", lambda: _iscsi.iscsi_synchronizecache16_sync(self.context, self.number, 0, 0, 0, 0))
