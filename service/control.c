@@ -42,6 +42,7 @@ enum {
     BATCH_MAX = 256,
     EXPIRE_INTERVAL_S = 60,
     EVENT_RETRY_MS = 500,
+    HOSTED_STOP_MS = 1200, /* after what copies may take: together less than an end may */
     SAY_HELD_S = 30,
 };
 
@@ -99,7 +100,10 @@ struct control {
     pthread_mutex_t stop_lock;
     pthread_cond_t stop_cond;
     bool stopped;
-    bool copies_hang; /* found when it stopped: nothing may be freed, whatever they do afterwards */
+    bool copies_hang;
+    bool volumes_hang;
+    bool hosted_stopped;
+    struct loop_timer hosted_timer; /* found when it stopped: nothing may be freed, whatever they do afterwards */
 
     atomic_uint_fast64_t calls;
     atomic_uint_fast64_t batches;
@@ -1044,16 +1048,34 @@ static void control_all_stopped(void *arg)
     struct control *control = arg;
 
     pthread_mutex_lock(&control->stop_lock);
-    control->copies_hang = jobs_running(control->jobs) > 0 || jobs_stop_timed_out(control->jobs);
+    control->copies_hang = jobs_running(control->jobs) > 0 ||
+                           jobs_stop_timed_out(control->jobs) || control->volumes_hang;
     control->stopped = true;
     pthread_cond_signal(&control->stop_cond);
     pthread_mutex_unlock(&control->stop_lock);
+}
+
+/* Those that volumes hang in are not answered any more: the process ends. */
+static void calls_forget_hanging(struct control *control)
+{
+    for (struct call **at = &control->pending; *at != NULL;) {
+        if ((*at)->plan != NULL) {
+            *at = (*at)->next;
+        } else {
+            at = &(*at)->next;
+        }
+    }
 }
 
 static void control_hosted_stopped(void *arg)
 {
     struct control *control = arg;
 
+    if (control->hosted_stopped) {
+        return; /* too late */
+    }
+    control->hosted_stopped = true;
+    loop_timer_stop(&control->hosted_timer);
     /* What the last checkpoints brought is committed now. What still cannot be is given up: its copies go on from the
      * checkpoint before. */
     held_to_queue(control);
@@ -1067,6 +1089,16 @@ static void control_hosted_stopped(void *arg)
     network_stop(control->network, control_all_stopped, control);
 }
 
+static void control_hosted_timeout(void *arg)
+{
+    struct control *control = arg;
+
+    log_warning("volumes: not all could be closed in time; what was flushed is there");
+    control->volumes_hang = true;
+    calls_forget_hanging(control);
+    control_hosted_stopped(control);
+}
+
 static void control_jobs_stopped(void *arg)
 {
     struct control *control = arg;
@@ -1077,6 +1109,8 @@ static void control_jobs_stopped(void *arg)
         loop_defer(control->loop, &control->stop_task);
         return;
     }
+    loop_timer_init(&control->hosted_timer, control->loop, control_hosted_timeout, control);
+    loop_timer_start(&control->hosted_timer, HOSTED_STOP_MS * MS_NS);
     hosted_stop(control->hosted, served_stop, control_hosted_stopped, control);
 }
 

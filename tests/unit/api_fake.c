@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "service/exports.h"
 #include "service/readiness.h"
 #include "service/services.h"
 #include "service/view.h"
@@ -269,6 +270,13 @@ void control_wait_job(struct control *control, struct job_waiter *waiter)
     control->waiters = waiter;
     pthread_cond_signal(&control->changed);
     pthread_mutex_unlock(&control->lock);
+}
+
+bool exports_numbers(struct control *control, struct exports_stats *ret_stats)
+{
+    (void)control;
+    (void)ret_stats;
+    return false;
 }
 
 struct control_stats control_stats(struct control *control)
