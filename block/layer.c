@@ -96,7 +96,7 @@ unsigned layer_stacks(const struct layer *layer)
 /* A new file has its header only; whatever was changed durably is in the log, or in pages. */
 bool layer_is_blank(const struct layer *layer)
 {
-    return layer->used_bytes <= LAYER_LOG_OFFSET / 2;
+    return layer->used_bytes <= 2 * LAYER_BLOCK;
 }
 
 _Static_assert(LAYER_DATA_OFFSET + LAYER_MAX_BYTES <= (UINT64_C(16) << 40) - 4096,

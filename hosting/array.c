@@ -56,7 +56,6 @@ static struct family *family_get(struct array *array, const char *id)
         id_copy(family->id, id);
         family->loop = loop_with_fewest(array);
         array->load[family->loop]++;
-        array->weights[family->loop]++;
         list_init(&family->ops);
         CHECK(map_put(&array->families, id, family) == 0);
     }
@@ -68,7 +67,6 @@ static struct family *family_get(struct array *array, const char *id)
 static void family_settle(struct array *array, struct family *family)
 {
     if (family->volumes == 0 && list_empty(&family->ops) && family->layers == 0) {
-        array->weights[family->loop]--;
         map_remove(&array->families, family->id);
         array->load[family->loop]--;
         free(family);
@@ -356,7 +354,6 @@ static void entry_drop(struct array *array, struct entry *entry)
     }
     pthread_rwlock_unlock(&array->lock);
     family_volumes(array, entry->family, -1);
-    array->weights[entry->family->loop]--;
     free(entry);
 }
 
@@ -393,7 +390,6 @@ void array_volume_open(struct array *array, const struct array_volume *volume, a
     id_copy(entry->id, volume->id);
     entry->family = family;
     family_volumes(array, family, +1);
-    array->weights[family->loop]++;
     entry_add(array, entry);
     op->entry = entry;
     op->finish = volume_opened;

@@ -41,7 +41,8 @@ struct array_spec {
 };
 
 int array_new(const struct array_spec *spec, struct array **ret_array);
-/* Flushes and closes everything, then calls done; array_free() may follow. Nothing may be using the volumes. */
+/* When all that was asked for is done: flushes and closes everything, then calls done; array_free() may follow. Nothing may be
+ * using the volumes. */
 void array_close(struct array *array, loop_fn done, void *arg);
 void array_free(struct array *array);
 
@@ -91,7 +92,8 @@ struct array_layer {
 /* Makes the files of new, empty layers and keeps them open. All or none. */
 void array_layers_create(struct array *array, const char *family, const struct array_layer *layers,
                          size_t n, array_done_fn done, void *arg);
-/* Closes and removes layers that no open volume uses. Those that are not there are passed over. done may be NULL. */
+/* Closes and removes layers. Those that are not there are passed over, those that an open volume uses stay (conflict). done may
+ * be NULL. */
 void array_layers_remove(struct array *array, const char *family, const struct array_layer *layers,
                          size_t n, array_done_fn done, void *arg);
 
@@ -122,6 +124,9 @@ void array_volume_grow(struct array *array, const char *volume_id, uint64_t size
 void array_volume_set_read_only(struct array *array, const char *volume_id, bool read_only);
 /* volume_changed() at the next change, or not any more. */
 void array_volume_watch(struct array *array, const char *volume_id, bool watch);
+
+/* It is open, or will be (and nobody has asked for its end). */
+bool array_volume_is_there(struct array *array, const char *volume_id);
 
 /* The device that stays the same as long as the volume is open, and its loop; NULL when it is not
  * open. To be used on that loop only. */

@@ -28,8 +28,9 @@ struct pool *pool_ref(struct array *array, const char *pool_id)
 {
     struct pool *pool = pool_find(array, pool_id);
 
-    CHECK(pool != NULL);
-    pool->refs++;
+    if (pool != NULL) {
+        pool->refs++;
+    }
     return pool;
 }
 
@@ -51,8 +52,10 @@ static void pool_settle(struct pool *pool)
 
 void pool_unref(struct pool *pool)
 {
-    pool->refs--;
-    pool_settle(pool);
+    if (pool != NULL) {
+        pool->refs--;
+        pool_settle(pool);
+    }
 }
 
 static void pool_low_arrived(void *arg)

@@ -70,14 +70,13 @@ struct array {
     struct array_spec spec;
     struct loop *loops[ARRAY_LOOPS_MAX];
     struct shelf *shelves[ARRAY_LOOPS_MAX];
-    unsigned load[ARRAY_LOOPS_MAX];
+    unsigned load[ARRAY_LOOPS_MAX]; /* families and volumes */
     struct map families;
     pthread_rwlock_t lock; /* pools and entries: changed by control, read by any thread */
     struct map pools;
     struct map entries;
     atomic_uint under_way; /* operations, queued ones too, jobs, and messages to control */
     unsigned n_ops;        /* operations */
-    unsigned weights[ARRAY_LOOPS_MAX]; /* families and volumes of each loop */
     bool closing;
     bool shelves_closing;
     unsigned shelves_open;

@@ -81,7 +81,7 @@ static void reclaimable_refresh(struct shelf *shelf)
 
         layer->above = NULL;
         layer->keeps = false;
-        atomic_store(&layer->pool->reclaimable_bytes[shelf->index], 0);
+        layer->pool->on_loop[shelf->index].reclaimable_bytes = 0;
     }
     for (e = map_first(&shelf->volumes); e != NULL; e = map_next(&shelf->volumes, e)) {
         const struct shelf_volume *volume = e->value;
@@ -95,9 +95,15 @@ static void reclaimable_refresh(struct shelf *shelf)
             uint64_t own = layer_used_bytes(layer->layer);
             uint64_t above = layer_used_bytes(layer->above->layer);
 
-            atomic_fetch_add(&layer->pool->reclaimable_bytes[shelf->index],
-                             own < above ? own : above);
+            layer->pool->on_loop[shelf->index].reclaimable_bytes += own < above ? own : above;
         }
+    }
+    /* Readers see whole sums only. */
+    for (e = map_first(&shelf->layers); e != NULL; e = map_next(&shelf->layers, e)) {
+        struct pool *pool = ((const struct shelf_layer *)e->value)->pool;
+
+        atomic_store(&pool->reclaimable_bytes[shelf->index],
+                     pool->on_loop[shelf->index].reclaimable_bytes);
     }
 }
 
@@ -348,6 +354,7 @@ static void replace_done(void *arg)
     volume->bottom = op->bottom_dev;
     op->bottom_dev = old_bottom;
     users_count(op->shelf, old, -1);
+    front_dev_set_read_only(volume->front, op->read_only);
     volume_watch(volume, op->watch);
     shelf_usage_refresh(volume);
     blockdev_close(old, replace_old_closed, op);
@@ -438,6 +445,14 @@ static void cut_end(struct op *op)
     op_end(op);
 }
 
+/* What is written from now on would be written to what others read as frozen. */
+static void cut_impossible(struct op *op, int err)
+{
+    op_fail_errno(op, err, "The new layer could not be put on top; nothing can be written");
+    front_dev_set_read_only(op->volume->front, true);
+    cut_end(op);
+}
+
 /* The records say that the new layer is on top, so it has to be, whatever became of the flush. */
 static void cut_held(void *arg)
 {
@@ -446,12 +461,17 @@ static void cut_held(void *arg)
     int r = stack_push(op->volume->stack, layer->layer);
 
     if (r < 0) {
-        op_fail_errno(op, r, "The new layer could not be put on top");
+        /* Before those that wait are let go. */
+        front_dev_set_read_only(op->volume->front, true);
     } else {
         layer->users++;
     }
     op->pause_ns = stack_release(op->volume->stack);
-    cut_end(op);
+    if (r < 0) {
+        cut_impossible(op, r);
+    } else {
+        cut_end(op);
+    }
 }
 
 static void cut_done(void *arg, int status, uint64_t pause_ns)
@@ -470,8 +490,10 @@ static void cut_done(void *arg, int status, uint64_t pause_ns)
         return;
     }
     op_fail_errno(op, status, "The volume could not be cut");
-    if (stack_hold(op->volume->stack, cut_held, op) < 0) {
-        cut_end(op);
+    int r = stack_hold(op->volume->stack, cut_held, op);
+
+    if (r < 0) {
+        cut_impossible(op, r);
     }
 }
 
@@ -491,8 +513,7 @@ void shelf_volume_cut(struct op *op)
     int r = stack_snapshot(op->volume->stack, layer->layer, cut_done, op);
 
     if (r < 0) {
-        op_fail_errno(op, r, "The volume could not be cut");
-        cut_end(op);
+        cut_impossible(op, r);
     }
 }
 
@@ -558,7 +579,7 @@ static void shelf_volume_gone(struct op *op)
         struct shelf_layer *layer = e->value;
 
         next = map_next(&shelf->layers, e);
-        map_remove(&shelf->layers, layer->id);
+        shelf_layer_take(shelf, layer);
         shelf->pending++;
         layer_unref(layer->layer, shelf_layer_closed, shelf);
         free(layer);
@@ -570,6 +591,7 @@ void shelf_close(void *arg)
 {
     struct shelf *shelf = arg;
 
+    shelf->closing = true;
     if (shelf->usage_timer.loop != NULL) {
         loop_timer_stop(&shelf->usage_timer);
     }

@@ -36,19 +36,17 @@ static void job_done(void *arg, int status)
     volume->after_job = NULL;
     loop_timer_stop(&op->timer);
     if (status < 0) {
-        op_fail_errno(op, status, "The layers could not be copied");
+        error_set(&op->job_error,
+                  status == -ENOSPC      ? ERR_NO_SPACE
+                  : status == -ECANCELED ? ERR_SHUTTING_DOWN
+                                         : ERR_INTERNAL,
+                  "The layers could not be copied: %s.", strerror(-status));
     }
     shelf_usage_refresh(volume);
+    op->volume = NULL;
+    job_end(op);
     if (after != NULL) {
-        op->volume = NULL;
-        job_end(op);
         after->next(after);
-        return;
-    }
-    if (status == 0 && op->hydrating) {
-        shelf_bottoms_drop(op);
-    } else {
-        job_end(op);
     }
 }
 
@@ -65,6 +63,7 @@ static void job_start(struct op *op, const struct stack_job_spec *wanted)
         volume->job = NULL;
         op_fail_errno(op, r, "The layers cannot be copied now");
     } else {
+        op->keep = true;
         volume->job_op = op;
         loop_timer_init(&op->timer, op->shelf->loop, progress_tick, op);
         if (op->progress != NULL) {
@@ -146,19 +145,31 @@ static void one_removed(void *arg, int status)
 void shelf_merge_finish(struct op *op)
 {
     struct shelf_layer *layer = shelf_layer(op->shelf, op->layers[0].id);
+    struct map_entry *e;
 
+    /* A stack that a job works on cannot lose a layer. The job is begun anew by who wanted it. */
+    for (e = map_first(&op->shelf->volumes); layer != NULL && e != NULL;
+         e = map_next(&op->shelf->volumes, e)) {
+        struct shelf_volume *volume = e->value;
+
+        if (volume->job != NULL && index_of(volume->stack, layer->layer) >= 0) {
+            op->volume = volume;
+            shelf_job_stop(op, shelf_merge_finish);
+            return;
+        }
+    }
     op->pending = 1;
-    for (struct map_entry *e = map_first(&op->shelf->volumes); layer != NULL && e != NULL;
+    for (e = map_first(&op->shelf->volumes); layer != NULL && e != NULL;
          e = map_next(&op->shelf->volumes, e)) {
         struct shelf_volume *volume = e->value;
         int at = index_of(volume->stack, layer->layer);
 
         if (at >= 0) {
             op->pending++;
-            layer->users--;
             int r = stack_remove(volume->stack, (unsigned)at, one_removed, op);
 
             CHECK(r == 0);
+            layer->users--;
         }
     }
     one_removed(op, 0);
@@ -195,6 +206,8 @@ void shelf_hydrate(struct op *op)
         return;
     }
     op->hydrating = true;
+    memcpy(op->lower_id, shelf_layer_of(op->shelf, stack_layer(volume->stack, 0))->id,
+           sizeof(op->lower_id));
     job_start(op, &(struct stack_job_spec){.kind = STACK_HYDRATE});
 }
 
@@ -215,7 +228,7 @@ static void bottom_gone(void *arg)
     struct op *op = arg;
 
     if (--op->pending == 0) {
-        job_end(op);
+        op_end(op);
     }
 }
 
@@ -235,17 +248,32 @@ static void bottom_dropped(void *arg, int status)
     blockdev_close(bottom, bottom_gone, op);
 }
 
+static bool is_above_bottom(const struct shelf_volume *volume, const struct shelf_layer *oldest)
+{
+    return oldest != NULL && volume->bottom != NULL &&
+           stack_layer(volume->stack, 0) == oldest->layer;
+}
+
 /* The oldest layer is whole: no volume that begins with it needs what was below. */
 void shelf_bottoms_drop(struct op *op)
 {
-    struct layer *oldest = stack_layer(op->volume->stack, 0);
+    const struct shelf_layer *oldest = shelf_layer(op->shelf, op->lower_id);
+    struct map_entry *e;
 
-    op->pending = 1;
-    for (struct map_entry *e = map_first(&op->shelf->volumes); e != NULL;
-         e = map_next(&op->shelf->volumes, e)) {
+    for (e = map_first(&op->shelf->volumes); e != NULL; e = map_next(&op->shelf->volumes, e)) {
         struct shelf_volume *volume = e->value;
 
-        if (volume->bottom == NULL || stack_layer(volume->stack, 0) != oldest) {
+        if (volume->job != NULL && is_above_bottom(volume, oldest)) {
+            op->volume = volume;
+            shelf_job_stop(op, shelf_bottoms_drop);
+            return;
+        }
+    }
+    op->pending = 1;
+    for (e = map_first(&op->shelf->volumes); e != NULL; e = map_next(&op->shelf->volumes, e)) {
+        struct shelf_volume *volume = e->value;
+
+        if (!is_above_bottom(volume, oldest)) {
             continue;
         }
         struct bottom_drop *drop = calloc(1, sizeof(*drop));

@@ -50,9 +50,18 @@ static void layer_put(struct op *op, struct op_layer *wanted, struct layer *laye
     open->layer = layer;
     open->pool = wanted->pool;
     atomic_fetch_add(&open->pool->refs, 1);
+    open->pool->on_loop[op->shelf->index].n_layers++;
     CHECK(map_put(&op->shelf->layers, open->id, open) == 0);
     wanted->open = open;
     op->n_opened++;
+}
+
+void shelf_layer_take(struct shelf *shelf, struct shelf_layer *layer)
+{
+    map_remove(&shelf->layers, layer->id);
+    if (--layer->pool->on_loop[shelf->index].n_layers == 0) {
+        atomic_store(&layer->pool->reclaimable_bytes[shelf->index], 0);
+    }
 }
 
 /* ---- making ---- */
@@ -98,6 +107,13 @@ static void create_next(struct op *op)
 
 void shelf_layers_create(struct op *op)
 {
+    for (size_t i = 0; i < op->n_layers; i++) {
+        if (shelf_layer(op->shelf, op->layers[i].id) != NULL) {
+            op_fail(op, ERR_IN_USE, "Layer %s is there already.", op->layers[i].id);
+            op_end(op);
+            return;
+        }
+    }
     create_next(op);
 }
 
@@ -153,10 +169,12 @@ static void remove_files(void *arg)
     struct op *op = arg;
 
     for (size_t i = 0; i < op->n_layers; i++) {
-        if ((op->layers[i].closed || op->remove_all) && unlink(op->layers[i].path) != 0 &&
+        const struct op_layer *layer = &op->layers[i];
+
+        if (!layer->in_use && (layer->closed || op->remove_all) && unlink(layer->path) != 0 &&
             errno != ENOENT) {
-            log_warning("layer[%s] %s could not be removed: %s", op->layers[i].id,
-                        op->layers[i].path, strerror(errno));
+            log_warning("layer[%s] %s could not be removed: %s", layer->id, layer->path,
+                        strerror(errno));
         }
     }
 }
@@ -191,9 +209,12 @@ void shelf_layers_close(struct op *op, void (*next)(struct op *op))
     for (size_t i = 0; i < op->n_layers; i++) {
         struct shelf_layer *open = shelf_layer(op->shelf, op->layers[i].id);
 
-        if (open != NULL) {
-            CHECK(open->users == 0);
-            map_remove(&op->shelf->layers, open->id);
+        if (open != NULL && open->users > 0) {
+            /* A volume did not get what the records say and reads what it had: the next start removes the file. */
+            op->layers[i].in_use = true;
+            op_fail(op, ERR_CONFLICT, "Layer %s is in use and stays.", open->id);
+        } else if (open != NULL) {
+            shelf_layer_take(op->shelf, open);
             op->layers[i].closed = true;
             op->pending++;
             layer_unref(open->layer, one_closed, op);

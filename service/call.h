@@ -61,6 +61,7 @@ struct call {
     unsigned gates;           /* effects that its answer waits for */
     bool undo;                /* with CALL_PENDING: the effects it asked for are dropped */
     bool gated;
+    bool committed;
     bool internal; /* not from a client: nobody waits for an answer */
     const char *lane; /* of an internal one; "" none */
     bool started;

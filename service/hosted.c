@@ -83,7 +83,8 @@ struct dropped {
 };
 
 /* A layer that its volume has left: its row goes, and upwards every one that nobody uses any more. */
-static int layers_drop(struct call *call, const char *layer_id, struct dropped *dropped)
+static int layers_drop(struct call *call, const char *layer_id, const char *family,
+                       struct dropped *dropped)
 {
     char id[ID_SIZE];
 
@@ -103,7 +104,7 @@ static int layers_drop(struct call *call, const char *layer_id, struct dropped *
         }
         if (users + n_tops > 0) {
             if (users == 1 && n_tops == 0) {
-                hosted_effect_merge(call, id);
+                hosted_effect_merge(call, id, family);
             }
             return 0;
         }
@@ -325,7 +326,7 @@ static int volume_onto(struct call *call, struct volume_row *volume, const char 
         r = hosted_effect_replace(call, volume, old_family, was_offline);
     }
     if (r == 0 && !keep_old) {
-        r = layers_drop(call, old, &dropped);
+        r = layers_drop(call, old, old_family, &dropped);
         if (r == 0 && dropped.n > 0) {
             hosted_effect_remove(call, "", old_family, dropped.layers, dropped.n);
         }
@@ -358,6 +359,7 @@ int hosted_restore(struct call *call, struct volume_row *source, struct volume_r
 {
     char frozen_id[ID_SIZE];
     char old[ID_SIZE];
+    char old_family[ID_SIZE];
     char base[NAME_SIZE + 24];
     struct pool_row pool;
     int r = table_get(call->db, &pool_table, source->pool_id, &pool);
@@ -372,7 +374,13 @@ int hosted_restore(struct call *call, struct volume_row *source, struct volume_r
                          source->head.id, (unsigned long long)source->size_bytes,
                          (unsigned long long)replica->size_bytes);
     }
-    r = volume_cut(call, replica, frozen_id);
+    if (strcmp(source->family, replica->family) != 0) {
+        /* It moves to the replica's loop: whoever is logged in would lose it. */
+        r = exports_volume_in_use(call, source->head.id);
+    }
+    if (r == 0) {
+        r = volume_cut(call, replica, frozen_id);
+    }
     if (r < 0) {
         return r;
     }
@@ -384,12 +392,13 @@ int hosted_restore(struct call *call, struct volume_row *source, struct volume_r
         hosted_effect_watch(call, replica->head.id, true);
     }
     strcpy(old, source->top_layer_id);
-    r = volume_onto(call, source, source->family, frozen_id, true);
+    strcpy(old_family, source->family);
+    r = volume_onto(call, source, replica->family, frozen_id, true);
     if (r < 0) {
         return r;
     }
     *ret_kept = (struct volume_row){0};
-    strcpy(ret_kept->family, source->family);
+    strcpy(ret_kept->family, old_family);
     strcpy(ret_kept->top_layer_id, old);
     snprintf(base, sizeof(base), "%.220s-before-restore", source->element_name);
     r = volume_insert(call, &pool, source->size_bytes, kept_name, base, ret_kept);
@@ -421,7 +430,9 @@ int hosted_unwatch(struct call *call, struct volume_row *volume)
     }
     volume->watched = false;
     hosted_effect_watch(call, volume->head.id, false);
-    return volume_store(call, volume);
+    int r = volume_store(call, volume);
+
+    return r < 0 ? r : hosted_merge_top(call, volume);
 }
 
 int hosted_set_read_only(struct call *call, struct volume_row *volume, bool read_only)
@@ -466,7 +477,7 @@ int hosted_delete(struct call *call, const struct volume_row *volume)
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    r = layers_drop(call, volume->top_layer_id, &dropped);
+    r = layers_drop(call, volume->top_layer_id, volume->family, &dropped);
     if (r == 0) {
         hosted_effect_remove(call, volume->head.id, volume->family, dropped.layers, dropped.n);
     }

@@ -35,6 +35,9 @@ enum {
  */
 int hosted_run(struct call *call, method_fn body);
 
+/* For control: the call is through, and its effects have begun. Files that were made for it and that no record has are removed. */
+void hosted_call_end(struct call *call, bool committed);
+
 /* ---- pools of files ---- */
 
 /* Where a new volume goes: pool, or the pool of source if that is hosted, or /pools/default. invalid_parameter (of parameter)

@@ -400,6 +400,10 @@ static void replace_effect(struct control *control, void *arg)
     struct array_volume spec;
 
     (void)control;
+    if (!change->moved && !array_volume_is_there(array, change->volume.head.id)) {
+        volume_open(change); /* what it had could not be opened */
+        return;
+    }
     if (change->moved) {
         withdraw_in_queue(change, change->old_family);
         array_volume_close(array, change->volume.head.id, moved_closed, change);
@@ -549,12 +553,23 @@ void hosted_effect_watch(struct call *call, const char *volume_id, bool watch)
     change_ask(call, watch_effect, change);
 }
 
+struct mergeable {
+    char layer_id[ID_SIZE];
+    char family[ID_SIZE];
+};
+
 static void merge_effect(struct control *control, void *arg)
 {
-    hosted_merge_candidate(control_hosted(control), arg);
+    const struct mergeable *mergeable = arg;
+
+    hosted_merge_candidate(control_hosted(control), mergeable->layer_id, mergeable->family);
 }
 
-void hosted_effect_merge(struct call *call, const char *layer_id)
+void hosted_effect_merge(struct call *call, const char *layer_id, const char *family)
 {
-    control_effect(call->control, merge_effect, layer_id, strlen(layer_id) + 1);
+    struct mergeable mergeable = {0};
+
+    strcpy(mergeable.layer_id, layer_id);
+    strcpy(mergeable.family, family);
+    control_effect(call->control, merge_effect, &mergeable, sizeof(mergeable));
 }

@@ -18,21 +18,14 @@
 enum { MERGE_AGAIN_MS = 2000, MERGES_AT_ONCE = 4 };
 
 struct merge {
-    struct list link;
+    struct list link; /* of those under way */
     struct hosted *hosted;
     char lower_id[ID_SIZE];
     char upper_id[ID_SIZE]; /* known once it runs */
     char family[ID_SIZE];
-    bool running;
 };
 
 static void merges_start(struct hosted *hosted);
-
-static void merge_free(struct merge *merge)
-{
-    list_remove(&merge->link);
-    free(merge);
-}
 
 static void merge_timer(void *arg)
 {
@@ -46,26 +39,47 @@ static void merges_start_later(struct hosted *hosted)
     }
 }
 
-void hosted_merge_candidate(struct hosted *hosted, const char *layer_id)
+static void merge_wanted(struct hosted *hosted, struct merge *merge)
 {
-    if (hosted->stopping) {
-        return;
+    if (map_get(&hosted->merges, merge->lower_id) != NULL) {
+        free(merge);
+    } else {
+        CHECK(map_put(&hosted->merges, merge->lower_id, merge) == 0);
     }
-    list_for_each(link, &hosted->merges)
-    {
-        const struct merge *other = list_entry(link, struct merge, link);
+}
 
-        if (!other->running && strcmp(other->lower_id, layer_id) == 0) {
-            return;
-        }
-    }
+static void candidate_add(struct hosted *hosted, const char *layer_id, const char *family)
+{
     struct merge *merge = calloc(1, sizeof(*merge));
 
     CHECK(merge != NULL);
+    list_init(&merge->link);
     merge->hosted = hosted;
     strcpy(merge->lower_id, layer_id);
-    list_push_back(&hosted->merges, &merge->link);
-    merges_start(hosted);
+    strcpy(merge->family, family);
+    merge_wanted(hosted, merge);
+}
+
+void hosted_merge_candidate(struct hosted *hosted, const char *layer_id, const char *family)
+{
+    if (!hosted->stopping) {
+        candidate_add(hosted, layer_id, family);
+        merges_start(hosted);
+    }
+}
+
+int hosted_merge_top(struct call *call, const struct volume_row *volume)
+{
+    struct layer_row top;
+    int r = table_get(call->db, &layer_table, volume->top_layer_id, &top);
+
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    if (top.parent_id[0] != '\0') {
+        hosted_effect_merge(call, top.parent_id, top.family);
+    }
+    return 0;
 }
 
 /* ---- which pair, in which volume ---- */
@@ -84,7 +98,8 @@ static int child_of(struct db *db, const char *layer_id, struct layer_row *ret_l
     return table_find(db, &layer_table, where, ret_layer);
 }
 
-/* 0: lower is used by upper and nobody else. */
+/* 0: lower is used by upper and nobody else, and upper may change. What a watched volume has in its top is what was written to
+ * it (a start asks the file), so that this waits until it is not watched any more. */
 static int pair_find(struct db *db, const char *lower_id, struct layer_row *ret_lower,
                      struct layer_row *ret_upper)
 {
@@ -102,7 +117,14 @@ static int pair_find(struct db *db, const char *lower_id, struct layer_row *ret_
         r = top_of(db, lower_id, &volume);
         r = r == 0 ? -ENOENT : r == -ENOENT ? 0 : r;
     }
-    return r == 0 ? child_of(db, lower_id, ret_upper) : r;
+    if (r == 0) {
+        r = child_of(db, lower_id, ret_upper);
+    }
+    if (r == 0) {
+        r = top_of(db, ret_upper->head.id, &volume);
+        r = r == 0 && volume.watched ? -ENOENT : r == -ENOENT ? 0 : r;
+    }
+    return r;
 }
 
 /* A volume whose chain has the layer: upwards there is one at the end of every way. */
@@ -132,40 +154,72 @@ struct merged {
     char superfluous_id[ID_SIZE];
 };
 
+static struct merge *merge_of(struct hosted *hosted, const char *lower_id)
+{
+    list_for_each(link, &hosted->merges_running)
+    {
+        struct merge *merge = list_entry(link, struct merge, link);
+
+        if (strcmp(merge->lower_id, lower_id) == 0) {
+            return merge;
+        }
+    }
+    CHECK(!"the merge is under way");
+    return NULL;
+}
+
+/* It runs no more; the caller frees it, or has it wait again. */
+static void merge_leave(struct merge *merge)
+{
+    list_remove(&merge->link);
+    merge->hosted->n_merges_running--;
+}
+
 static void finished(void *arg, const struct error *error)
 {
-    struct hosted *hosted = arg;
+    struct merge *merge = arg;
+    struct hosted *hosted = merge->hosted;
 
     if (error != NULL) {
         log_warning("layers: %s", error->detail);
     }
+    merge_leave(merge);
+    free(merge);
     hosted_busy(hosted, -1);
     merges_start(hosted);
 }
 
-static struct merge *merge_of(struct hosted *hosted, const char *lower_id)
-{
-    list_for_each(link, &hosted->merges)
-    {
-        struct merge *merge = list_entry(link, struct merge, link);
+struct finish {
+    char lower_id[ID_SIZE];
+    char family[ID_SIZE];
+    struct array_layer superfluous;
+};
 
-        if (merge->running && strcmp(merge->lower_id, lower_id) == 0) {
-            return merge;
-        }
-    }
-    return NULL;
-}
-
+/* The next merge of the family waits until the layer has left all stacks. */
 static void finish_effect(struct control *control, void *arg)
 {
     struct hosted *hosted = control_hosted(control);
-    const struct layer_row *superfluous = arg;
-    struct array_layer layer = {.size_bytes = superfluous->size_bytes};
+    const struct finish *finish = arg;
+    struct merge *merge = merge_of(hosted, finish->lower_id);
 
-    strcpy(layer.id, superfluous->head.id);
-    strcpy(layer.pool_id, superfluous->pool_id);
+    if (hosted->stopping) {
+        merge_leave(merge); /* the next start removes the file */
+        free(merge);
+        return;
+    }
     hosted_busy(hosted, +1);
-    array_merge_finish(hosted->array, superfluous->family, &layer, finished, hosted);
+    array_merge_finish(hosted->array, finish->family, &finish->superfluous, finished, merge);
+}
+
+static void finish_ask(struct call *call, const char *lower_id, const struct layer_row *superfluous)
+{
+    struct finish finish = {.superfluous = {.size_bytes = superfluous->size_bytes}};
+
+    strcpy(finish.lower_id, lower_id);
+    strcpy(finish.family, superfluous->family);
+    strcpy(finish.superfluous.id, superfluous->head.id);
+    strcpy(finish.superfluous.pool_id, superfluous->pool_id);
+    control_effect(call->control, finish_effect, &finish, sizeof(finish));
 }
 
 static void merge_gone_effect(struct control *control, void *arg)
@@ -173,10 +227,8 @@ static void merge_gone_effect(struct control *control, void *arg)
     struct hosted *hosted = control_hosted(control);
     struct merge *merge = merge_of(hosted, arg);
 
-    if (merge != NULL) {
-        hosted->merges_running--;
-        merge_free(merge);
-    }
+    merge_leave(merge);
+    free(merge);
     merges_start(hosted);
 }
 
@@ -209,9 +261,9 @@ static int merged_event(struct call *call)
     if (r < 0 && r != -ENOENT) {
         return call_fail_store(call, r);
     }
-    control_effect(call->control, merge_gone_effect, merged->lower_id,
-                   strlen(merged->lower_id) + 1);
     if (!same) {
+        control_effect(call->control, merge_gone_effect, merged->lower_id,
+                       strlen(merged->lower_id) + 1);
         return 0;
     }
     if (strcmp(merged->superfluous_id, lower.head.id) == 0) {
@@ -220,16 +272,16 @@ static int merged_event(struct call *call)
         if (r == 0) {
             r = table_delete(call->db, &layer_table, lower.head.id);
         }
-        control_effect(call->control, finish_effect, &lower, sizeof(lower));
+        finish_ask(call, lower.head.id, &lower);
     } else {
         r = children_to(call, upper.head.id, lower.head.id);
         if (r == 0) {
             r = table_delete(call->db, &layer_table, upper.head.id);
         }
         if (r == 0) {
-            hosted_effect_merge(call, lower.head.id);
+            hosted_effect_merge(call, lower.head.id, lower.family);
         }
-        control_effect(call->control, finish_effect, &upper, sizeof(upper));
+        finish_ask(call, lower.head.id, &upper);
     }
     return r < 0 ? call_fail_store(call, r) : 0;
 }
@@ -240,15 +292,16 @@ static void merge_done(void *arg, const struct error *error, const char *superfl
     struct hosted *hosted = merge->hosted;
 
     if (hosted->stopping) {
-        merge_free(merge); /* the next start finds the pair again */
+        merge_leave(merge); /* the next start finds the pair again */
+        free(merge);
         return;
     }
     if (error != NULL) {
         /* The volume was closed or got other content, or is busy: another one may have the pair. */
         log_debug("layers %s and %s were not merged: %s", merge->lower_id, merge->upper_id,
                   error->detail);
-        merge->running = false;
-        hosted->merges_running--;
+        merge_leave(merge);
+        merge_wanted(hosted, merge); /* behind the others */
         merges_start_later(hosted);
     } else {
         struct merged merged = {0};
@@ -264,11 +317,9 @@ static void merge_done(void *arg, const struct error *error, const char *superfl
 
 static bool family_is_busy(struct hosted *hosted, const char *family)
 {
-    list_for_each(link, &hosted->merges)
+    list_for_each(link, &hosted->merges_running)
     {
-        const struct merge *merge = list_entry(link, struct merge, link);
-
-        if (merge->running && strcmp(merge->family, family) == 0) {
+        if (strcmp(list_entry(link, struct merge, link)->family, family) == 0) {
             return true;
         }
     }
@@ -283,69 +334,99 @@ static void merge_try(struct hosted *hosted, struct merge *merge)
     struct layer_row upper;
     int r = pair_find(db, merge->lower_id, &lower, &upper);
 
-    if (r == 0 && family_is_busy(hosted, lower.family)) {
-        return;
-    }
     if (r == 0) {
         r = volume_above(db, &upper, &volume);
     }
-    if (r == -ENOENT) {
-        merge_free(merge);
-        return;
-    }
-    if (r < 0) {
+    if (r < 0 && r != -ENOENT) {
         merges_start_later(hosted);
         return;
     }
-    merge->running = true;
-    hosted->merges_running++;
-    strcpy(merge->family, lower.family);
+    map_remove(&hosted->merges, merge->lower_id);
+    if (r < 0) {
+        free(merge);
+        return;
+    }
+    list_push_back(&hosted->merges_running, &merge->link);
+    hosted->n_merges_running++;
     strcpy(merge->upper_id, upper.head.id);
     array_merge(hosted->array, volume.head.id, lower.head.id, upper.head.id, merge_done, merge);
 }
 
 static void merges_start(struct hosted *hosted)
 {
-    if (hosted->stopping) {
-        return;
-    }
-    list_for_each_safe(link, next, &hosted->merges)
-    {
-        struct merge *merge = list_entry(link, struct merge, link);
+    size_t n = map_count(&hosted->merges); /* one that fails at once waits behind them */
+    struct map_entry *next;
 
-        if (hosted->merges_running >= MERGES_AT_ONCE) {
+    for (struct map_entry *e = map_first(&hosted->merges); e != NULL && n > 0; e = next, n--) {
+        struct merge *merge = e->value;
+
+        if (hosted->stopping || hosted->n_merges_running >= MERGES_AT_ONCE) {
             break;
         }
-        if (!merge->running) {
+        next = map_next(&hosted->merges, e);
+        if (!family_is_busy(hosted, merge->family)) {
             merge_try(hosted, merge);
         }
     }
 }
 
+/* Layers that others stand on: how many, and of which family. */
+struct parent {
+    unsigned n_children;
+    char family[ID_SIZE];
+};
+
 static int scan_row(void *arg, const void *row)
 {
+    struct map *parents = arg;
     const struct layer_row *layer = row;
+    struct parent *parent;
 
-    if (layer->parent_id[0] != '\0') {
-        hosted_merge_candidate(arg, layer->parent_id);
+    if (layer->parent_id[0] == '\0') {
+        return 0;
     }
+    parent = map_get(parents, layer->parent_id);
+    if (parent == NULL) {
+        parent = calloc(1, sizeof(*parent));
+        CHECK(parent != NULL && map_put(parents, layer->parent_id, parent) == 0);
+        strcpy(parent->family, layer->family);
+    }
+    parent->n_children++;
     return 0;
 }
 
 void hosted_merge_scan(struct hosted *hosted)
 {
+    struct map parents;
+
+    map_init(&parents);
     loop_timer_init(&hosted->merge_timer, control_loop(hosted->control), merge_timer, hosted);
-    int r = table_each(control_db(hosted->control), &layer_table, NULL, 0, 0, scan_row, hosted);
+    int r = table_each(control_db(hosted->control), &layer_table, NULL, 0, 0, scan_row, &parents);
 
     if (r < 0) {
         log_warning("layers: what can be merged is not known: %s", strerror(-r));
     }
+    for (struct map_entry *e = map_first(&parents); e != NULL; e = map_next(&parents, e)) {
+        struct parent *parent = e->value;
+
+        if (parent->n_children == 1) {
+            candidate_add(hosted, e->key, parent->family);
+        }
+        free(parent);
+    }
+    map_fini(&parents);
+    merges_start(hosted);
 }
 
 void hosted_merge_fini(struct hosted *hosted)
 {
-    list_for_each_safe(link, next, &hosted->merges)
+    for (struct map_entry *e = map_first(&hosted->merges); e != NULL;
+         e = map_next(&hosted->merges, e)) {
+        free(e->value);
+    }
+    map_fini(&hosted->merges);
+    list_for_each_safe(link, next, &hosted->merges_running)
     {
-        merge_free(list_entry(link, struct merge, link));
+        free(list_entry(link, struct merge, link));
     }
 }

@@ -2,8 +2,8 @@
 /*
  * A call that needs new files runs twice: the first time it says which, the second time it has them.
  *
- * Between the two the records may change, so the second run decides anew. What it does not take is removed; what it needs
- * besides sends it round once more.
+ * Between the two the records may change, so the second run decides anew. What it needs besides sends it round once more. What
+ * the call has not taken when it is through, or all when it is not committed, is removed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -40,6 +40,7 @@ static struct hosted_plan *plan_new(struct call *call, method_fn body)
     plan->body = body;
     list_init(&plan->needs);
     list_push_back(&control_hosted(call->control)->plans, &plan->link);
+    hosted_busy(control_hosted(call->control), +1);
     return plan;
 }
 
@@ -60,12 +61,15 @@ bool hosted_pool_is_pinned(struct control *control, const char *pool_id)
     return false;
 }
 
-/* The end of the call: files that were made and not taken go. */
-static void plan_end(struct call *call, bool committed)
+/* Until now the end of the service waits: effects of the call have begun. */
+void hosted_call_end(struct call *call, bool committed)
 {
     struct hosted_plan *plan = call->plan;
     struct hosted *hosted = control_hosted(call->control);
 
+    if (plan == NULL) {
+        return;
+    }
     call->plan = NULL;
     list_remove(&plan->link);
     list_for_each_safe(link, next, &plan->needs)
@@ -78,17 +82,10 @@ static void plan_end(struct call *call, bool committed)
         free(need);
     }
     free(plan);
+    hosted_busy(hosted, -1);
 }
 
 static int plan_step(struct call *call);
-
-static void plan_go_on(struct hosted_plan *plan)
-{
-    struct hosted *hosted = control_hosted(plan->call->control);
-
-    call_resume(plan->call, plan_step);
-    hosted_busy(hosted, -1);
-}
 
 static void layer_made(void *arg, const struct error *error)
 {
@@ -98,7 +95,7 @@ static void layer_made(void *arg, const struct error *error)
         plan->error = *error;
     }
     if (--plan->pending == 0) {
-        plan_go_on(plan);
+        call_resume(plan->call, plan_step);
     }
 }
 
@@ -108,7 +105,6 @@ static void plan_make(struct hosted_plan *plan)
 {
     struct hosted *hosted = control_hosted(plan->call->control);
 
-    hosted_busy(hosted, +1);
     plan->pending = 1;
     list_for_each(link, &plan->needs)
     {
@@ -130,7 +126,6 @@ static int plan_step(struct call *call)
 
     if (plan->error.code != ERR_NONE) {
         call->error = plan->error;
-        plan_end(call, false);
         return error_info(call->error.code)->err;
     }
     plan->missing = false;
@@ -141,7 +136,7 @@ static int plan_step(struct call *call)
     r = plan->body(call);
     if (r == CALL_PENDING) {
         /* It waits for something else and changes nothing before that. */
-        plan_end(call, false);
+        hosted_call_end(call, false);
         return r;
     }
     if (r == 0 && plan->missing) {
@@ -149,7 +144,6 @@ static int plan_step(struct call *call)
         plan_make(plan);
         return CALL_PENDING;
     }
-    plan_end(call, r == 0);
     return r;
 }
 

@@ -10,6 +10,7 @@
 #define SERVICE_HOSTED_PRIVATE_H
 
 #include "base/list.h"
+#include "base/map.h"
 #include "service/control.h"
 #include "service/hosted.h"
 
@@ -21,8 +22,9 @@ struct hosted {
     loop_fn idle;  /* called once nothing is */
     void *idle_arg;
     struct list plans;
-    struct list merges; /* wanted and under way */
-    unsigned merges_running;
+    struct map merges;          /* wanted: by the lower layer's id */
+    struct list merges_running; /* from their start until the layer's file is gone */
+    unsigned n_merges_running;
     struct loop_timer merge_timer;
 };
 
@@ -52,7 +54,7 @@ void hosted_effect_watch(struct call *call, const char *volume_id, bool watch);
 void hosted_effect_remove(struct call *call, const char *volume_id, const char *family,
                           const struct array_layer *layers, size_t n);
 /* The layer may have one user left: its content can go there. */
-void hosted_effect_merge(struct call *call, const char *layer_id);
+void hosted_effect_merge(struct call *call, const char *layer_id, const char *family);
 /* At start, outside of calls. */
 void hosted_open_now(struct hosted *hosted, const struct volume_row *volume,
                      const struct array_layer *layers, size_t n);
@@ -61,7 +63,9 @@ void hosted_trouble(struct control *control, const char *volume_id, const struct
 
 /* ---- merging (hosted_merge.c) ---- */
 
-void hosted_merge_candidate(struct hosted *hosted, const char *layer_id);
+void hosted_merge_candidate(struct hosted *hosted, const char *layer_id, const char *family);
+/* The volume's own changes are not watched any more: its top may take what is below. */
+int hosted_merge_top(struct call *call, const struct volume_row *volume);
 /* Looks through all layers. */
 void hosted_merge_scan(struct hosted *hosted);
 void hosted_merge_fini(struct hosted *hosted);

@@ -42,7 +42,11 @@ static int changed_event(struct call *call)
     }
     volume.watched = false;
     r = table_update(call->db, &volume_table, &volume);
-    return r < 0 ? call_fail_store(call, r) : replica_target_changed(call, volume_id);
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    r = hosted_merge_top(call, &volume);
+    return r < 0 ? r : replica_target_changed(call, volume_id);
 }
 
 static void volume_changed(void *arg, const char *volume_id)
@@ -256,7 +260,8 @@ int hosted_new(struct control *control, struct hosted **ret_hosted)
     }
     hosted->control = control;
     list_init(&hosted->plans);
-    list_init(&hosted->merges);
+    map_init(&hosted->merges);
+    list_init(&hosted->merges_running);
     struct array_spec spec = {
         .owner = control_loop(control),
         .loops = loops,
@@ -267,6 +272,7 @@ int hosted_new(struct control *control, struct hosted **ret_hosted)
     int r = array_new(&spec, &hosted->array);
 
     if (r < 0) {
+        hosted_merge_fini(hosted);
         free(hosted);
         return r;
     }

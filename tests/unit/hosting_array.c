@@ -1,0 +1,1435 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The array on real loops: control is the test's thread, the data loops have threads of their own. Volumes are read and
+ * written through handles, as copies do. Everything runs twice: in memory (/dev/shm) and on the disk that /tmp is on.
+ */
+#include "tests/unit/testing.h"
+
+#include <dirent.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/random.h"
+#include "hosting/array.h"
+#include "tests/unit/block_io.h"
+
+enum { N_LOOPS = 2, MIB = 1 << 20, SIZE = 4 * MIB, PAGE = 4096, N_PAGES = SIZE / PAGE };
+
+static const char *base_dir;
+static char dir[64];
+static struct loop *control;
+static struct loop *loops[N_LOOPS];
+static struct array *array;
+
+/* ---- what the array tells ---- */
+
+static unsigned n_changed;
+static char changed_id[ARRAY_ID_LEN + 1];
+static unsigned n_low;
+static unsigned n_not_low;
+
+static void volume_changed(void *arg, const char *volume_id)
+{
+    (void)arg;
+    n_changed++;
+    strcpy(changed_id, volume_id);
+}
+
+static void pool_low_space(void *arg, const char *pool_id, bool low)
+{
+    (void)arg;
+    assert_string_equal(pool_id, "pool");
+    n_low += low;
+    n_not_low += !low;
+}
+
+/* ---- operations, one at a time or many ---- */
+
+struct result {
+    bool done;
+    bool failed;
+    struct error error;
+    uint64_t pause_ns;
+    char superfluous[ARRAY_ID_LEN + 1];
+    unsigned order;
+};
+
+static unsigned n_done;
+
+static void on_done(void *arg, const struct error *error)
+{
+    struct result *result = arg;
+
+    assert_true(loop_is_current(control));
+    assert_false(result->done);
+    result->done = true;
+    result->order = n_done++;
+    result->failed = error != NULL;
+    if (error != NULL) {
+        result->error = *error;
+    }
+}
+
+static void on_cut(void *arg, const struct error *error, uint64_t pause_ns)
+{
+    ((struct result *)arg)->pause_ns = pause_ns;
+    on_done(arg, error);
+}
+
+static void on_merged(void *arg, const struct error *error, const char *superfluous_id)
+{
+    struct result *result = arg;
+
+    if (error == NULL) {
+        strcpy(result->superfluous, superfluous_id);
+    }
+    on_done(arg, error);
+}
+
+static bool is_done(void *arg)
+{
+    return ((struct result *)arg)->done;
+}
+
+static void await(struct result *result)
+{
+    io_wait(control, is_done, result);
+}
+
+static void await_ok(struct result *result)
+{
+    await(result);
+    if (result->failed) {
+        fail_msg("%s", result->error.detail);
+    }
+}
+
+static void await_failed(struct result *result, enum error_code code)
+{
+    await(result);
+    assert_true(result->failed);
+    assert_int_equal(result->error.code, code);
+}
+
+/* ---- layers and volumes by their names ---- */
+
+enum { CHAIN_MAX = 16 };
+
+/* "a b c" */
+static size_t chain_of(const char *names, struct array_layer layers[CHAIN_MAX])
+{
+    char text[128];
+    size_t n = 0;
+
+    snprintf(text, sizeof(text), "%s", names);
+    for (char *name = strtok(text, " "); name != NULL; name = strtok(NULL, " ")) {
+        layers[n] = (struct array_layer){.size_bytes = SIZE};
+        strcpy(layers[n].id, name);
+        strcpy(layers[n].pool_id, "pool");
+        n++;
+    }
+    return n;
+}
+
+static void layers_ask(const char *family, const char *names, struct result *result)
+{
+    struct array_layer layers[CHAIN_MAX];
+    size_t n = chain_of(names, layers);
+
+    array_layers_create(array, family, layers, n, on_done, result);
+}
+
+static void layers_make(const char *family, const char *names)
+{
+    struct result result = {0};
+
+    layers_ask(family, names, &result);
+    await_ok(&result);
+}
+
+static void remove_ask(const char *family, const char *names, struct result *result)
+{
+    struct array_layer layers[CHAIN_MAX];
+    size_t n = chain_of(names, layers);
+
+    array_layers_remove(array, family, layers, n, on_done, result);
+}
+
+static struct array_volume volume_spec(const char *id, const char *family, const char *names,
+                                       struct array_layer layers[CHAIN_MAX])
+{
+    struct array_volume volume = {.size_bytes = SIZE, .layers = layers};
+
+    strcpy(volume.id, id);
+    strcpy(volume.family, family);
+    volume.n_layers = chain_of(names, layers);
+    return volume;
+}
+
+static void open_ask(const char *id, const char *family, const char *names, struct result *result)
+{
+    struct array_layer layers[CHAIN_MAX];
+    struct array_volume volume = volume_spec(id, family, names, layers);
+
+    array_volume_open(array, &volume, on_done, result);
+}
+
+static void volume_open(const char *id, const char *family, const char *names)
+{
+    struct result result = {0};
+
+    open_ask(id, family, names, &result);
+    await_ok(&result);
+}
+
+static void replace_ask(const char *id, const char *family, const char *names,
+                        struct result *result)
+{
+    struct array_layer layers[CHAIN_MAX];
+    struct array_volume volume = volume_spec(id, family, names, layers);
+
+    array_volume_replace(array, &volume, on_done, result);
+}
+
+static void volume_close(const char *id)
+{
+    struct result result = {0};
+
+    array_volume_close(array, id, on_done, &result);
+    await_ok(&result);
+}
+
+static void cut_ask(const char *id, const char *name, struct result *result)
+{
+    struct array_layer layer[CHAIN_MAX];
+
+    chain_of(name, layer);
+    array_volume_cut(array, id, layer, on_cut, result);
+}
+
+static void volume_cut(const char *id, const char *name)
+{
+    struct result result = {0};
+
+    cut_ask(id, name, &result);
+    await_ok(&result);
+}
+
+static void finish_ask(const char *family, const char *name, struct result *result)
+{
+    struct array_layer layer[CHAIN_MAX];
+
+    chain_of(name, layer);
+    array_merge_finish(array, family, layer, on_done, result);
+}
+
+static bool file_is_there(const char *name)
+{
+    char path[128];
+    struct stat stat_now;
+
+    snprintf(path, sizeof(path), "%s/%s.layer", dir, name);
+    return stat(path, &stat_now) == 0;
+}
+
+/* ---- handles ---- */
+
+struct opened {
+    struct blockdev *dev;
+    bool done;
+};
+
+static void handle_opened(void *arg, struct blockdev *dev, const struct error *error)
+{
+    struct opened *opened = arg;
+
+    assert_null(error);
+    opened->dev = dev;
+    opened->done = true;
+}
+
+static bool handle_is_open(void *arg)
+{
+    return ((struct opened *)arg)->done;
+}
+
+static struct blockdev *handle_of(const char *id)
+{
+    struct block_opener *opener = array_volume_opener(array, id);
+    struct opened opened = {0};
+
+    opener->ops->open(opener, control, handle_opened, &opened);
+    io_wait(control, handle_is_open, &opened);
+    opener->ops->free(opener);
+    return opened.dev;
+}
+
+/* A page is full of its number and a stamp. */
+static void page_fill(uint32_t *page, unsigned number, uint32_t stamp)
+{
+    for (unsigned i = 0; i < PAGE / 8; i++) {
+        page[2 * i] = stamp;
+        page[2 * i + 1] = stamp == 0 ? 0 : number;
+    }
+}
+
+static void page_write(struct blockdev *dev, unsigned number, uint32_t stamp)
+{
+    static uint32_t page[PAGE / 4];
+
+    page_fill(page, number, stamp);
+    assert_int_equal(io_do(dev, BLOCK_WRITE, (uint64_t)number * PAGE, page, PAGE, 0), 0);
+}
+
+static uint32_t page_read(struct blockdev *dev, unsigned number)
+{
+    static uint32_t page[PAGE / 4];
+    static uint32_t expected[PAGE / 4];
+
+    assert_int_equal(io_do(dev, BLOCK_READ, (uint64_t)number * PAGE, page, PAGE, 0), 0);
+    page_fill(expected, number, page[0]);
+    assert_memory_equal(page, expected, PAGE);
+    return page[0];
+}
+
+static void pages_write(const char *id, unsigned first, unsigned n, uint32_t stamp)
+{
+    struct blockdev *dev = handle_of(id);
+
+    for (unsigned i = 0; i < n; i++) {
+        page_write(dev, first + i, stamp);
+    }
+    io_close(dev);
+}
+
+static void pages_are(const char *id, unsigned first, unsigned n, uint32_t stamp)
+{
+    struct blockdev *dev = handle_of(id);
+
+    for (unsigned i = 0; i < n; i++) {
+        assert_int_equal(page_read(dev, first + i), stamp);
+    }
+    io_close(dev);
+}
+
+/* ---- a host that writes all the time ---- */
+
+enum { IN_FLIGHT = 16, LOAD_PAGES = 64 };
+
+struct write {
+    struct load *load;
+    struct block_req req;
+    struct slice slice;
+    unsigned page;
+    uint32_t stamp;
+    uint32_t bytes[PAGE / 4];
+};
+
+/* Pages in turn, with rising stamps, never two writes of a page at a time. */
+struct load {
+    struct blockdev *dev;
+    struct write writes[IN_FLIGHT];
+    uint32_t completed[LOAD_PAGES]; /* the last stamp that was acknowledged */
+    uint32_t submitted[LOAD_PAGES];
+    unsigned next;
+    uint32_t stamp;
+    unsigned n_completed;
+    unsigned under_way;
+    bool stop;
+};
+
+static void write_submit(struct write *write);
+
+static void write_done(struct block_req *req)
+{
+    struct write *write = req->arg;
+    struct load *load = write->load;
+
+    assert_int_equal(req->status, 0);
+    load->completed[write->page] = write->stamp;
+    load->n_completed++;
+    load->under_way--;
+    if (!load->stop) {
+        write_submit(write);
+    }
+}
+
+static void write_submit(struct write *write)
+{
+    struct load *load = write->load;
+
+    write->page = load->next;
+    load->next = (load->next + 1) % LOAD_PAGES;
+    write->stamp = ++load->stamp;
+    load->submitted[write->page] = write->stamp;
+    page_fill(write->bytes, write->page, write->stamp);
+    write->slice = (struct slice){.data = (void *)write->bytes, .len = PAGE};
+    write->req = (struct block_req){.op = BLOCK_WRITE,
+                                    .offset = (uint64_t)write->page * PAGE,
+                                    .len = PAGE,
+                                    .slices = &write->slice,
+                                    .n_slices = 1,
+                                    .done = write_done,
+                                    .arg = write};
+    load->under_way++;
+    blockdev_submit(load->dev, &write->req);
+}
+
+static bool load_has_rounds(void *arg)
+{
+    return ((struct load *)arg)->n_completed >= 4 * LOAD_PAGES;
+}
+
+static struct load *load_start(const char *id)
+{
+    struct load *load = calloc(1, sizeof(*load));
+
+    assert_non_null(load);
+    load->dev = handle_of(id);
+    for (unsigned i = 0; i < IN_FLIGHT; i++) {
+        load->writes[i].load = load;
+        write_submit(&load->writes[i]);
+    }
+    io_wait(control, load_has_rounds, load);
+    return load;
+}
+
+static bool load_is_idle(void *arg)
+{
+    return ((struct load *)arg)->under_way == 0;
+}
+
+static void load_end(struct load *load)
+{
+    load->stop = true;
+    io_wait(control, load_is_idle, load);
+    io_close(load->dev);
+}
+
+/* ---- beginning and end ---- */
+
+static void array_start(void)
+{
+    struct array_spec spec = {
+        .owner = control,
+        .loops = loops,
+        .n_loops = N_LOOPS,
+        .events = {.volume_changed = volume_changed, .pool_low_space = pool_low_space},
+    };
+    struct error error;
+
+    assert_int_equal(array_new(&spec, &array), 0);
+    assert_int_equal(array_pool_add(array, "pool", dir, 0, &error), 0);
+}
+
+static void array_end(void)
+{
+    bool closed = false;
+
+    array_close(array, io_flag, &closed);
+    io_wait(control, io_flag_is_set, &closed);
+    array_free(array);
+    array = NULL;
+}
+
+static void array_restart(void)
+{
+    array_end();
+    array_start();
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    snprintf(dir, sizeof(dir), "%s/smirror-array-XXXXXX", base_dir);
+    assert_non_null(mkdtemp(dir));
+    n_changed = 0;
+    n_low = 0;
+    n_not_low = 0;
+    assert_int_equal(loop_new("control", &control), 0);
+    for (unsigned i = 0; i < N_LOOPS; i++) {
+        assert_int_equal(loop_new("data", &loops[i]), 0);
+        assert_int_equal(loop_thread_start(loops[i]), 0);
+    }
+    array_start();
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    array_end();
+    for (unsigned i = 0; i < N_LOOPS; i++) {
+        loop_thread_join(loops[i]);
+        loop_free(loops[i]);
+    }
+    loop_free(control);
+    DIR *files = opendir(dir);
+    const struct dirent *file;
+
+    while ((file = readdir(files)) != NULL) {
+        unlinkat(dirfd(files), file->d_name, 0);
+    }
+    closedir(files);
+    return rmdir(dir);
+}
+
+/* ---- tests ---- */
+
+static void test_content_stays(void **state)
+{
+    (void)state;
+    layers_make("f", "a");
+    volume_open("v", "f", "a");
+    pages_write("v", 3, 2, 7);
+    volume_close("v");
+    assert_null(array_volume_device(array, "v", NULL));
+    volume_open("v", "f", "a");
+    pages_are("v", 3, 2, 7);
+    pages_are("v", 5, 1, 0);
+    array_restart();
+    volume_open("v", "f", "a");
+    pages_are("v", 3, 2, 7);
+}
+
+static void test_all_layers_or_none(void **state)
+{
+    (void)state;
+    struct result result = {0};
+
+    layers_make("f", "a");
+    layers_ask("f", "b c a", &result); /* a is there already */
+    await(&result);
+    assert_true(result.failed);
+    assert_false(file_is_there("b"));
+    assert_false(file_is_there("c"));
+    assert_true(file_is_there("a"));
+    layers_make("f", "b c");
+}
+
+static void test_cut_under_writes(void **state)
+{
+    (void)state;
+    uint32_t before[LOAD_PAGES];
+    uint32_t after[LOAD_PAGES];
+    char base[] = "a";
+
+    layers_make("f", "a");
+    volume_open("v", "f", base);
+    struct load *load = load_start("v");
+
+    for (unsigned i = 0; i < 8; i++) {
+        struct result result = {0};
+        char top[8];
+        char snapshot[8];
+        char chain[64] = "a";
+
+        snprintf(top, sizeof(top), "t%u", i);
+        snprintf(snapshot, sizeof(snapshot), "s%u", i);
+        layers_make("f", top);
+        layers_make("f", snapshot);
+        memcpy(before, load->completed, sizeof(before));
+        cut_ask("v", top, &result);
+        await_ok(&result);
+        memcpy(after, load->submitted, sizeof(after));
+        for (unsigned j = 0; j < i; j++) {
+            size_t len = strlen(chain);
+
+            snprintf(chain + len, sizeof(chain) - len, " t%u", j);
+        }
+        size_t len = strlen(chain);
+
+        snprintf(chain + len, sizeof(chain) - len, " %s", snapshot);
+        volume_open(snapshot, "f", chain);
+        struct blockdev *dev = handle_of(snapshot);
+
+        for (unsigned page = 0; page < LOAD_PAGES; page++) {
+            uint32_t stamp = page_read(dev, page);
+
+            /* All that was acknowledged before, nothing that was written after. */
+            assert_true(stamp >= before[page]);
+            assert_true(stamp <= after[page]);
+            before[page] = stamp;
+        }
+        /* It does not change any more. */
+        for (unsigned page = 0; page < LOAD_PAGES; page++) {
+            assert_int_equal(page_read(dev, page), before[page]);
+        }
+        io_close(dev);
+        volume_close(snapshot);
+    }
+    load_end(load);
+    struct blockdev *dev = handle_of("v");
+
+    for (unsigned page = 0; page < LOAD_PAGES; page++) {
+        assert_int_equal(page_read(dev, page), load->completed[page]);
+    }
+    io_close(dev);
+    free(load);
+}
+
+/* Requests go on all the time; those that come while the content changes are in the new one. */
+static void test_replace_under_load(void **state)
+{
+    (void)state;
+    layers_make("f", "a n0 n1 n2 n3");
+    layers_make("f", "t");
+    volume_open("v", "f", "a");
+    pages_write("v", LOAD_PAGES, 4, 5);
+    volume_cut("v", "t");
+    struct load *load = load_start("v");
+
+    for (unsigned i = 0; i < 4; i++) {
+        struct result result = {0};
+        char chain[16];
+
+        snprintf(chain, sizeof(chain), "a n%u", i);
+        uint32_t stamp = load->stamp;
+
+        replace_ask("v", "f", chain, &result);
+        await_ok(&result);
+        load->n_completed = 0;
+        io_wait(control, load_has_rounds, load);
+        struct blockdev *dev = handle_of("v");
+
+        for (unsigned page = 0; page < LOAD_PAGES; page++) {
+            assert_true(page_read(dev, page) > stamp);
+        }
+        io_close(dev);
+        pages_are("v", LOAD_PAGES, 4, 5);
+    }
+    load_end(load);
+    free(load);
+    /* What was left is not in use. */
+    struct result result = {0};
+
+    remove_ask("f", "t n0 n1 n2", &result);
+    await_ok(&result);
+    assert_false(file_is_there("n2"));
+    assert_true(file_is_there("n3"));
+}
+
+/* v: a b c, w: a b d. b goes up or down, a goes into b. */
+static void shared_make(unsigned in_a, unsigned in_b)
+{
+    layers_make("f", "a b c d");
+    volume_open("v", "f", "a");
+    pages_write("v", 0, in_a, 1);
+    volume_cut("v", "b");
+    pages_write("v", 0, in_b, 2);
+    pages_write("v", 100, 1, 2);
+    volume_cut("v", "c");
+    volume_open("w", "f", "a b d");
+    pages_write("v", 200, 1, 3);
+    pages_write("w", 200, 1, 4);
+}
+
+static void shared_check(unsigned in_a, unsigned in_b)
+{
+    const char *const ids[] = {"v", "w"};
+
+    for (unsigned i = 0; i < 2; i++) {
+        pages_are(ids[i], 0, in_b, 2);
+        pages_are(ids[i], in_b, in_a - in_b, 1);
+        pages_are(ids[i], 100, 1, 2);
+        pages_are(ids[i], 200, 1, 3 + i);
+    }
+}
+
+static void merge_shared(unsigned in_a, unsigned in_b, const char *goes, const char *v_chain,
+                         const char *w_chain)
+{
+    struct result result = {0};
+    struct result finished = {0};
+
+    shared_make(in_a, in_b);
+    array_merge(array, "w", "a", "b", on_merged, &result);
+    await_ok(&result);
+    assert_string_equal(result.superfluous, goes);
+    shared_check(in_a, in_b);
+    finish_ask("f", goes, &finished);
+    await_ok(&finished);
+    assert_false(file_is_there(goes));
+    shared_check(in_a, in_b);
+    array_restart();
+    volume_open("v", "f", v_chain);
+    volume_open("w", "f", w_chain);
+    shared_check(in_a, in_b);
+}
+
+static void test_merge_down(void **state)
+{
+    (void)state;
+    merge_shared(60, 3, "b", "a c", "a d");
+}
+
+static void test_merge_up(void **state)
+{
+    (void)state;
+    merge_shared(20, 19, "a", "b c", "b d");
+}
+
+/* Both pairs of a chain at once: while the second is merged, the first is to leave the same stack. */
+static void test_finish_while_next_merge_runs(void **state)
+{
+    (void)state;
+    struct result first = {0};
+    struct result second = {0};
+    struct result finished = {0};
+
+    layers_make("f", "a b c d");
+    volume_open("v", "f", "a");
+    pages_write("v", 0, 400, 1);
+    volume_cut("v", "b");
+    pages_write("v", 0, 300, 2);
+    volume_cut("v", "c");
+    pages_write("v", 0, 200, 3);
+    volume_cut("v", "d");
+    array_merge(array, "v", "a", "b", on_merged, &first);
+    await_ok(&first);
+    assert_string_equal(first.superfluous, "b");
+    array_merge(array, "v", "c", "d", on_merged, &second);
+    finish_ask("f", "b", &finished);
+    await_ok(&finished);
+    await(&second);
+    if (second.failed) {
+        assert_int_equal(second.error.code, ERR_SHUTTING_DOWN);
+    }
+    assert_false(file_is_there("b"));
+    pages_are("v", 0, 200, 3);
+    pages_are("v", 200, 100, 2);
+    pages_are("v", 300, 100, 1);
+    second = (struct result){0};
+    array_merge(array, "v", "c", "d", on_merged, &second);
+    await_ok(&second);
+    assert_string_equal(second.superfluous, "c");
+    pages_are("v", 0, 200, 3);
+}
+
+static void test_close_while_merging(void **state)
+{
+    (void)state;
+    struct result merged = {0};
+    struct result closed = {0};
+
+    shared_make(60, 3);
+    array_merge(array, "v", "a", "b", on_merged, &merged);
+    array_volume_close(array, "v", on_done, &closed);
+    await(&merged);
+    await_ok(&closed);
+    assert_true(!merged.failed || merged.error.code == ERR_SHUTTING_DOWN);
+    volume_open("v", "f", "a b c");
+    shared_check(60, 3);
+
+    /* The array closes with a merge under way. */
+    merged = (struct result){0};
+    array_merge(array, "v", "a", "b", on_merged, &merged);
+    array_restart();
+    assert_true(merged.done);
+    volume_open("v", "f", "a b c");
+    volume_open("w", "f", "a b d");
+    shared_check(60, 3);
+}
+
+static void test_cut_and_replace_while_merging(void **state)
+{
+    (void)state;
+    struct result merged = {0};
+    struct result replaced = {0};
+    struct result finished = {0};
+
+    layers_make("f", "a b c n");
+    volume_open("v", "f", "a");
+    pages_write("v", 0, 300, 1);
+    volume_cut("v", "b");
+    pages_write("v", 0, 10, 2);
+    array_merge(array, "v", "a", "b", on_merged, &merged); /* up, into what is written to */
+    volume_cut("v", "c");
+    pages_write("v", 0, 1, 3);
+    await_ok(&merged);
+    assert_string_equal(merged.superfluous, "a");
+    finish_ask("f", "a", &finished);
+    await_ok(&finished);
+    pages_are("v", 0, 1, 3);
+    pages_are("v", 1, 9, 2);
+    pages_are("v", 10, 290, 1);
+    merged = (struct result){0};
+    array_merge(array, "v", "b", "c", on_merged, &merged);
+    replace_ask("v", "f", "b n", &replaced);
+    await_ok(&replaced);
+    await(&merged);
+    pages_are("v", 0, 10, 2);
+    pages_are("v", 10, 290, 1);
+}
+
+/* Fails as soon as it has begun, again and again: the end comes right behind the beginning. */
+static void test_merges_that_fail(void **state)
+{
+    (void)state;
+    struct array_usage usage;
+
+    layers_make("f", "a b");
+    volume_open("v", "f", "a");
+    pages_write("v", 0, 50, 1);
+    volume_cut("v", "b");
+    assert_true(array_pool_usage(array, "pool", &usage));
+    array_pool_set_capacity(array, "pool", usage.used_bytes);
+    for (unsigned i = 0; i < 200; i++) {
+        struct result merged = {0};
+
+        array_merge(array, "v", "a", "b", on_merged, &merged);
+        await_failed(&merged, ERR_NO_SPACE);
+    }
+    pages_are("v", 0, 50, 1);
+    array_pool_set_capacity(array, "pool", 0);
+    struct result merged = {0};
+
+    array_merge(array, "v", "a", "b", on_merged, &merged);
+    await_ok(&merged);
+}
+
+/* ---- order ---- */
+
+struct barrier_seen {
+    struct array_barrier *barrier;
+    bool reached;
+    bool ended;
+    const struct result *before;
+};
+
+static void on_barrier(void *arg, struct array_barrier *barrier)
+{
+    struct barrier_seen *seen = arg;
+
+    assert_true(seen->before == NULL || seen->before->done);
+    seen->barrier = barrier;
+    seen->reached = true;
+}
+
+static bool is_reached(void *arg)
+{
+    return ((struct barrier_seen *)arg)->reached;
+}
+
+static void damage(const char *name)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/%s.layer", dir, name);
+    FILE *file = fopen(path, "r+");
+    static const char noise[8192] = {1, 2, 3};
+
+    assert_non_null(file);
+    assert_int_equal(fwrite(noise, sizeof(noise), 1, file), 1);
+    fclose(file);
+}
+
+/* Who asked has heard of all that was before a barrier when it is reached, and the rest waits. */
+static void test_barriers(void **state)
+{
+    (void)state;
+    struct result made = {0};
+    struct result opened = {0};
+    struct result failed = {0};
+    struct result behind = {0};
+    struct barrier_seen first = {.before = &opened};
+    struct barrier_seen second = {.before = &failed};
+
+    layers_ask("f", "a", &made);
+    open_ask("v", "f", "a", &opened);
+    array_barrier(array, "f", on_barrier, &first);
+    open_ask("w", "f", "a missing", &failed);
+    array_barrier(array, "f", on_barrier, &second);
+    layers_ask("f", "b", &behind);
+    io_wait(control, is_reached, &first);
+    assert_false(made.failed);
+    assert_false(opened.failed);
+    pages_write("v", 0, 10, 1); /* time passes */
+    assert_false(failed.done);
+    array_barrier_end(first.barrier);
+    io_wait(control, is_reached, &second);
+    assert_true(failed.failed);
+    assert_false(behind.done);
+    array_barrier_end(second.barrier);
+    await_ok(&behind);
+    assert_null(array_volume_device(array, "w", NULL));
+}
+
+struct chained {
+    struct result result;
+    unsigned depth;
+};
+
+static void on_chained(void *arg, const struct error *error)
+{
+    struct chained *chained = arg;
+    struct array_layer layers[CHAIN_MAX];
+
+    assert_null(error);
+    if (++chained->depth == 5) {
+        on_done(&chained->result, NULL);
+        return;
+    }
+    char name[8];
+
+    snprintf(name, sizeof(name), "l%u", chained->depth);
+    chain_of(name, layers);
+    array_layers_create(array, "f", layers, 1, on_chained, chained);
+}
+
+/* done() may ask for the next one, alone in its queue or not. */
+static void test_done_asks_for_more(void **state)
+{
+    (void)state;
+    struct chained chained = {0};
+
+    on_chained(&chained, NULL);
+    await_ok(&chained.result);
+    struct result result = {0};
+
+    chained = (struct chained){0};
+    remove_ask("f", "l1 l2 l3 l4", &result);
+    on_chained(&chained, NULL);
+    struct result other = {0};
+
+    layers_ask("f", "x", &other);
+    await_ok(&result);
+    await_ok(&chained.result);
+    await_ok(&other);
+    assert_true(other.order < chained.result.order);
+}
+
+/* It leaves one family and comes up in another one, while requests of the first are still queued. */
+static void test_volume_moves(void **state)
+{
+    (void)state;
+    struct result closed = {0};
+    struct result opened = {0};
+    struct barrier_seen seen = {0};
+
+    layers_make("f", "a");
+    layers_make("g", "b");
+    volume_open("v", "f", "a");
+    pages_write("v", 0, 5, 1);
+    array_volume_close(array, "v", on_done, &closed);
+    array_barrier(array, "g", on_barrier, &seen);
+    open_ask("v", "g", "b", &opened);
+    assert_null(array_volume_device(array, "v", NULL));
+    await_ok(&closed);
+    assert_true(array_volume_is_there(array, "v"));
+    io_wait(control, is_reached, &seen);
+    array_barrier_end(seen.barrier);
+    await_ok(&opened);
+    pages_are("v", 0, 5, 0);
+    volume_close("v");
+    volume_open("v", "f", "a");
+    pages_are("v", 0, 5, 1);
+}
+
+/* ---- what can go wrong ---- */
+
+static void test_damaged_layer(void **state)
+{
+    (void)state;
+    struct result opened = {0};
+    struct result other = {0};
+    struct result removed = {0};
+
+    layers_make("f", "a b c");
+    volume_open("v", "f", "a b");
+    pages_write("v", 0, 1, 1);
+    array_restart();
+    damage("b");
+    open_ask("v", "f", "a b", &opened);
+    open_ask("w", "f", "a c", &other);
+    await_failed(&opened, ERR_INVALID_PARAMETER);
+    await_ok(&other);
+    assert_false(array_volume_is_there(array, "v"));
+    remove_ask("f", "b", &removed);
+    await_ok(&removed);
+    assert_false(file_is_there("b"));
+    /* Nothing is open of it: whatever is asked of it says so. */
+    struct result result[5] = {0};
+
+    cut_ask("v", "c", &result[0]);
+    array_volume_grow(array, "v", 2 * SIZE, on_done, &result[1]);
+    array_volume_close(array, "v", on_done, &result[2]);
+    array_merge(array, "v", "a", "b", on_merged, &result[3]);
+    replace_ask("v", "f", "a c", &result[4]);
+    for (unsigned i = 0; i < 5; i++) {
+        await_failed(&result[i], ERR_INTERNAL);
+    }
+}
+
+/* The directory could not be used at start: whatever needs it fails, the rest goes on. */
+static void test_pool_that_is_not_there(void **state)
+{
+    (void)state;
+    struct array_layer layers[CHAIN_MAX];
+    struct array_volume volume = volume_spec("v", "f", "a", layers);
+    struct result result[5] = {0};
+
+    strcpy(layers[0].pool_id, "other");
+    array_layers_create(array, "f", layers, 1, on_done, &result[0]);
+    array_volume_open(array, &volume, on_done, &result[1]);
+    array_merge_finish(array, "f", layers, on_done, &result[2]);
+    array_layers_remove(array, "f", layers, 1, on_done, &result[3]);
+    for (unsigned i = 0; i < 4; i++) {
+        await_failed(&result[i], ERR_INTERNAL);
+    }
+    layers_make("f", "b");
+    volume_open("v", "f", "b");
+    array_volume_replace(array, &volume, on_done, &result[4]);
+    await_failed(&result[4], ERR_INTERNAL);
+    pages_write("v", 0, 1, 1);
+}
+
+/* A volume that could not be given other content reads what it had: its layers are not taken away. */
+static void test_layers_in_use_stay(void **state)
+{
+    (void)state;
+    struct result replaced = {0};
+    struct result removed = {0};
+
+    layers_make("f", "a b x");
+    volume_open("v", "f", "a b");
+    pages_write("v", 0, 1, 1);
+    replace_ask("v", "f", "a missing", &replaced);
+    remove_ask("f", "b x", &removed);
+    await(&replaced);
+    assert_true(replaced.failed);
+    await_failed(&removed, ERR_CONFLICT);
+    assert_true(file_is_there("b"));
+    assert_false(file_is_there("x"));
+    pages_are("v", 0, 1, 1);
+    volume_close("v");
+    removed = (struct result){0};
+    remove_ask("f", "a b", &removed);
+    await_ok(&removed);
+    assert_false(file_is_there("b"));
+}
+
+/* The records say that there is a new top, but there cannot be: what is frozen for others must not change. */
+static void test_cut_that_cannot_be(void **state)
+{
+    (void)state;
+    struct array_layer layer[CHAIN_MAX];
+    struct result made = {0};
+    struct result result = {0};
+    static uint8_t page[PAGE];
+
+    layers_make("f", "a n");
+    volume_open("v", "f", "a");
+    pages_write("v", 0, 1, 1);
+    chain_of("large", layer);
+    layer[0].size_bytes = 2 * SIZE;
+    array_layers_create(array, "f", layer, 1, on_done, &made);
+    await_ok(&made);
+    cut_ask("v", "large", &result);
+    await_failed(&result, ERR_INTERNAL);
+    struct blockdev *dev = handle_of("v");
+
+    assert_int_equal(io_do(dev, BLOCK_WRITE, 0, page, PAGE, 0), -EROFS);
+    assert_int_equal(page_read(dev, 0), 1);
+    io_close(dev);
+    result = (struct result){0};
+    replace_ask("v", "f", "a n", &result);
+    await_ok(&result);
+    pages_write("v", 0, 1, 2);
+}
+
+/* All of it is asked for and nothing waited for. */
+static void test_close_with_full_queues(void **state)
+{
+    (void)state;
+    struct result results[40] = {0};
+    struct result opened[40] = {0};
+
+    for (unsigned i = 0; i < 40; i++) {
+        char name[8];
+
+        snprintf(name, sizeof(name), "l%u", i);
+        layers_ask(name, name, &results[i]);
+        open_ask(name, name, name, &opened[i]);
+    }
+    array_restart();
+    for (unsigned i = 0; i < 40; i++) {
+        assert_true(results[i].done && !results[i].failed);
+        assert_true(opened[i].done && !opened[i].failed);
+    }
+}
+
+/* ---- growing ---- */
+
+static void test_grow(void **state)
+{
+    (void)state;
+    struct result grown = {0};
+    struct array_layer layers[CHAIN_MAX];
+    struct result opened = {0};
+
+    layers_make("f", "a");
+    layers_make("g", "b");
+    volume_open("v", "f", "a");
+    pages_write("v", N_PAGES - 1, 1, 1);
+    array_volume_grow(array, "v", 2 * SIZE, on_done, &grown);
+    await_ok(&grown);
+    assert_int_equal(array_volume_device(array, "v", NULL)->info.size_bytes, 2 * SIZE);
+    pages_are("v", N_PAGES - 1, 1, 1);
+    pages_are("v", N_PAGES, 1, 0);
+    pages_write("v", 2 * N_PAGES - 1, 1, 2);
+
+    /* It was recorded, but a crash came before it was done. */
+    struct array_volume volume = volume_spec("w", "g", "b", layers);
+
+    volume.size_bytes = 3 * SIZE;
+    array_volume_open(array, &volume, on_done, &opened);
+    await_ok(&opened);
+    pages_write("w", 3 * N_PAGES - 1, 1, 2);
+}
+
+/* ---- pools ---- */
+
+static bool low_was_told(void *arg)
+{
+    (void)arg;
+    return n_low > 0;
+}
+
+static bool end_of_low_was_told(void *arg)
+{
+    (void)arg;
+    return n_not_low > 0;
+}
+
+static void test_capacity_and_low_space(void **state)
+{
+    (void)state;
+    static uint8_t page[PAGE] = {1};
+    struct array_usage usage;
+    struct result removed = {0};
+
+    layers_make("f", "a");
+    layers_make("g", "b");
+    array_pool_set_capacity(array, "pool", 2 * MIB);
+    volume_open("v", "f", "a");
+    volume_open("w", "g", "b"); /* on the other loop, of the same pool */
+    struct blockdev *devs[] = {handle_of("v"), handle_of("w")};
+    unsigned n = 0;
+    int r = 0;
+
+    while (r == 0) {
+        assert_true(n < 1000);
+        r = io_do(devs[n % 2], BLOCK_WRITE, (uint64_t)(n / 2) * PAGE, page, PAGE, 0);
+        n++;
+    }
+    assert_int_equal(r, -ENOSPC);
+    assert_true(n > 350 && n <= 512);
+    io_wait(control, low_was_told, NULL);
+    assert_int_equal(n_low, 1);
+    assert_true(array_pool_usage(array, "pool", &usage));
+    assert_int_equal(usage.capacity_bytes, 2 * MIB);
+    assert_true(usage.available_bytes < 64 * 1024);
+    /* What is there may be written again, discarding gives it back. */
+    assert_int_equal(io_do(devs[0], BLOCK_WRITE, 0, page, PAGE, 0), 0);
+    assert_int_equal(io_do(devs[0], BLOCK_DISCARD, 0, NULL, SIZE, 0), 0);
+    io_wait(control, end_of_low_was_told, NULL);
+    assert_int_equal(n_not_low, 1);
+    assert_int_equal(io_do(devs[1], BLOCK_WRITE, MIB * 3, page, PAGE, 0), 0);
+    io_close(devs[0]);
+    io_close(devs[1]);
+    volume_close("w");
+    remove_ask("g", "b", &removed);
+    await_ok(&removed);
+    struct array_usage after;
+
+    assert_true(array_pool_usage(array, "pool", &after));
+    assert_true(after.used_bytes < MIB / 2);
+}
+
+static bool is_known(void *arg, const char *layer_id)
+{
+    (*(unsigned *)arg)++;
+    return strcmp(layer_id, "known") == 0;
+}
+
+static void file_make(const char *name)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    close(open(path, O_CREAT | O_WRONLY, 0600));
+}
+
+static void test_sweep(void **state)
+{
+    (void)state;
+    unsigned asked = 0;
+
+    file_make("known.layer");
+    file_make("orphan.layer");
+    file_make("note.txt");
+    file_make(".layer");
+    file_make("a-name-that-is-much-too-long-for-a-layer.layer");
+    assert_int_equal(array_pool_sweep(array, "pool", is_known, &asked), 1);
+    assert_int_equal(asked, 2);
+    assert_true(file_is_there("known"));
+    assert_false(file_is_there("orphan"));
+    assert_true(file_is_there("a-name-that-is-much-too-long-for-a-layer"));
+    assert_int_equal(array_pool_sweep(array, "none", is_known, &asked), 0);
+}
+
+struct wanted_usage {
+    uint64_t reclaimable_bytes;
+};
+
+static bool reclaimable_is(void *arg)
+{
+    const struct wanted_usage *wanted = arg;
+    struct array_usage usage;
+
+    assert_true(array_pool_usage(array, "pool", &usage));
+    return usage.reclaimable_bytes / PAGE == wanted->reclaimable_bytes / PAGE;
+}
+
+static void test_usage(void **state)
+{
+    (void)state;
+    struct array_volume_usage usage;
+    struct array_usage pool;
+    struct result removed = {0};
+
+    layers_make("f", "a b c d");
+    volume_open("v", "f", "a");
+    pages_write("v", 0, 100, 1);
+    volume_cut("v", "b");
+    volume_open("w", "f", "a c");
+    pages_write("v", 0, 10, 2);
+    volume_cut("v", "d"); /* b has one above it: it can go */
+    assert_true(array_volume_usage(array, "v", &usage));
+    assert_int_equal(usage.size_bytes, SIZE);
+    assert_int_equal(usage.n_layers, 3);
+    assert_true(usage.shared_bytes >= 100 * PAGE && usage.shared_bytes < 120 * PAGE);
+    assert_true(usage.used_bytes >= 10 * PAGE && usage.used_bytes < 40 * PAGE);
+    assert_true(array_pool_usage(array, "pool", &pool));
+    assert_true(pool.used_bytes >= 110 * PAGE);
+    assert_false(array_volume_usage(array, "x", &usage));
+    assert_false(array_pool_usage(array, "x", &pool));
+    /* d has its header only: that much is there twice. */
+    struct wanted_usage wanted = {.reclaimable_bytes = 2 * PAGE};
+
+    io_wait(control, reclaimable_is, &wanted);
+    volume_close("v");
+    volume_close("w");
+    remove_ask("f", "a b c d", &removed);
+    await_ok(&removed);
+    assert_true(array_pool_usage(array, "pool", &pool));
+    assert_int_equal(pool.used_bytes, 0);
+    assert_int_equal(pool.reclaimable_bytes, 0);
+}
+
+/* ---- readers of other threads ---- */
+
+static atomic_bool readers_stop;
+
+static void *reader(void *arg)
+{
+    struct array_volume_usage volume;
+    struct array_usage pool;
+    unsigned *n = arg;
+
+    while (!atomic_load(&readers_stop)) {
+        array_pool_usage(array, "pool", &pool);
+        *n += array_volume_usage(array, "v", &volume) && volume.n_layers > 0;
+        array_volume_usage(array, "w", &volume);
+    }
+    return NULL;
+}
+
+static void test_readers(void **state)
+{
+    (void)state;
+    pthread_t threads[2];
+    unsigned n[2] = {0};
+
+    layers_make("f", "a b c");
+    layers_make("g", "d");
+    atomic_store(&readers_stop, false);
+    volume_open("v", "f", "a");
+    for (unsigned i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, reader, &n[i]), 0);
+    }
+    for (unsigned i = 0; i < 40; i++) {
+        struct result result = {0};
+
+        volume_open("w", i % 2 == 0 ? "g" : "f", i % 2 == 0 ? "d" : "c");
+        pages_write("w", i, 1, i + 1);
+        replace_ask("v", "f", i % 2 == 0 ? "a b" : "a", &result);
+        await_ok(&result);
+        volume_close("w");
+    }
+    atomic_store(&readers_stop, true);
+    for (unsigned i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+        assert_true(n[i] > 0);
+    }
+}
+
+/* ---- the first change ---- */
+
+static bool was_changed(void *arg)
+{
+    (void)arg;
+    return n_changed > 0;
+}
+
+static void test_first_change(void **state)
+{
+    (void)state;
+    struct array_layer layers[CHAIN_MAX];
+    struct array_volume volume = volume_spec("v", "f", "a", layers);
+    struct result result = {0};
+    struct blockdev *dev;
+
+    layers_make("f", "a b");
+    volume.watch = true;
+    array_volume_open(array, &volume, on_done, &result);
+    await_ok(&result);
+    pages_are("v", 0, 1, 0);
+    assert_int_equal(n_changed, 0);
+    pages_write("v", 0, 3, 1);
+    io_wait(control, was_changed, NULL);
+    assert_string_equal(changed_id, "v");
+    assert_int_equal(n_changed, 1); /* once */
+
+    /* A restart finds it. */
+    dev = handle_of("v");
+    assert_int_equal(io_do(dev, BLOCK_FLUSH, 0, NULL, 0, 0), 0);
+    io_close(dev);
+    array_restart();
+    n_changed = 0;
+    result = (struct result){0};
+    array_volume_open(array, &volume, on_done, &result);
+    await_ok(&result);
+    io_wait(control, was_changed, NULL);
+
+    /* New content, and a new watch. */
+    n_changed = 0;
+    result = (struct result){0};
+    volume = volume_spec("v", "f", "a b", layers);
+    volume.watch = true;
+    array_volume_replace(array, &volume, on_done, &result);
+    await_ok(&result);
+    pages_are("v", 0, 3, 1);
+    assert_int_equal(n_changed, 0);
+    array_volume_watch(array, "v", false);
+    pages_write("v", 0, 1, 2);
+    array_volume_watch(array, "v", true); /* b has something now */
+    io_wait(control, was_changed, NULL);
+    assert_int_equal(n_changed, 1);
+}
+
+/* ---- many at once ---- */
+
+/* Cuts, volumes above what is frozen, merges, ends: in any order, with a host that writes; each volume reads what it should. */
+static void test_random_chains(void **state)
+{
+    (void)state;
+    struct random random;
+    char chain[256] = "a";
+
+    random_seed(&random, 20261121);
+    layers_make("f", "a");
+    volume_open("v", "f", "a");
+    struct load *load = load_start("v");
+    unsigned n_layers = 1;
+    unsigned made = 0;
+
+    for (unsigned i = 0; i < 60; i++) {
+        struct array_layer layers[CHAIN_MAX];
+
+        if (n_layers < 8 && random_below(&random, 2) == 0) {
+            char name[8];
+            size_t len = strlen(chain);
+
+            snprintf(name, sizeof(name), "n%u", made++);
+            layers_make("f", name);
+            volume_cut("v", name);
+            snprintf(chain + len, sizeof(chain) - len, " %s ", name);
+            n_layers++;
+        } else if (n_layers > 1) {
+            struct result merged = {0};
+            struct result finished = {0};
+            unsigned at = (unsigned)random_below(&random, n_layers - 1);
+
+            chain_of(chain, layers);
+            array_merge(array, "v", layers[at].id, layers[at + 1].id, on_merged, &merged);
+            await_ok(&merged);
+            finish_ask("f", merged.superfluous, &finished);
+            await_ok(&finished);
+            chain[0] = '\0';
+            for (unsigned j = 0; j < n_layers; j++) {
+                if (strcmp(layers[j].id, merged.superfluous) != 0) {
+                    strcat(chain, layers[j].id);
+                    strcat(chain, " ");
+                }
+            }
+            n_layers--;
+        }
+        load->n_completed = 0;
+        io_wait(control, load_has_rounds, load);
+    }
+    load_end(load);
+    array_restart();
+    volume_open("v", "f", chain);
+    struct blockdev *dev = handle_of("v");
+
+    for (unsigned page = 0; page < LOAD_PAGES; page++) {
+        assert_int_equal(page_read(dev, page), load->completed[page]);
+    }
+    io_close(dev);
+    free(load);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_content_stays),
+        TEST(test_all_layers_or_none),
+        TEST(test_cut_under_writes),
+        TEST(test_replace_under_load),
+        TEST(test_merge_down),
+        TEST(test_merge_up),
+        TEST(test_finish_while_next_merge_runs),
+        TEST(test_close_while_merging),
+        TEST(test_cut_and_replace_while_merging),
+        TEST(test_merges_that_fail),
+        TEST(test_barriers),
+        TEST(test_done_asks_for_more),
+        TEST(test_volume_moves),
+        TEST(test_damaged_layer),
+        TEST(test_pool_that_is_not_there),
+        TEST(test_layers_in_use_stay),
+        TEST(test_cut_that_cannot_be),
+        TEST(test_close_with_full_queues),
+        TEST(test_grow),
+        TEST(test_capacity_and_low_space),
+        TEST(test_sweep),
+        TEST(test_usage),
+        TEST(test_readers),
+        TEST(test_first_change),
+        TEST(test_random_chains),
+    };
+    int failed;
+
+    base_dir = "/dev/shm";
+    failed = cmocka_run_group_tests_name("array in memory", tests, NULL, NULL);
+    base_dir = "/tmp";
+    return failed + cmocka_run_group_tests_name("array on disk", tests, NULL, NULL);
+}
