@@ -78,7 +78,6 @@ enum stack_job_kind {
      * Worth it after an unclean end, for tops and for targets of jobs; costs a look per extent of
      * the file, and next to nothing for an empty one. */
     STACK_SCRUB,
-    STACK_HYDRATE, /* not any more */
 };
 const char *stack_job_kind_name(enum stack_job_kind kind);
 

@@ -4,7 +4,7 @@
  *
  * An operation waits in the queue of its family, goes to the family's loop, comes back, tells who asked, and lets the next
  * one go. So the operations of a family are never at the loop at the same time, and the loop's half needs no states in
- * between. What takes long (merging, hydration) is started by an operation and ends with a message of
+ * between. What takes long (merging) is started by an operation and ends with a message of
  * its own.
  */
 #include "hosting/array.h"
@@ -375,6 +375,7 @@ static void op_set_volume(struct op *op, const struct array_volume *volume)
     op->read_only = volume->read_only;
     op->watch = volume->watch;
     op->bottom = volume->bottom;
+    op->bottom_bytes = volume->bottom_bytes;
 }
 
 void array_volume_open(struct array *array, const struct array_volume *volume, array_done_fn done,
@@ -601,15 +602,6 @@ static void job_arrived(void *arg)
 
     op->keep = false;
     op->error = op->job_error;
-    if (op->hydrating && op->error.code == ERR_NONE && !array->closing) {
-        /* The second half is an operation again, for it changes several volumes. */
-        op->hydrating = false;
-        op->run = shelf_bottoms_drop;
-        op->finish = NULL;
-        op_queue(op);
-        array->under_way--;
-        return;
-    }
     op->done(op);
     op_free(op);
     array->under_way--;
@@ -668,28 +660,16 @@ void array_merge_finish(struct array *array, const char *family,
     op_queue(op);
 }
 
-void array_hydrate(struct array *array, const char *volume_id, array_progress_fn progress,
-                   array_done_fn done, void *arg)
+void array_bottom_drop(struct array *array, const char *family, const char *layer_id,
+                       array_done_fn done, void *arg)
 {
-    struct op *op = volume_op(array, volume_id, shelf_hydrate, done, arg);
+    struct op *op = op_new(array, family_get(array, family), shelf_bottoms_drop);
 
-    if (op == NULL) {
-        not_open(volume_id, done, arg);
-        return;
-    }
-    op->progress = progress;
-    op->finish = job_started;
-    op->done = tell_job;
+    id_copy(op->lower_id, layer_id);
+    op->done = tell_plain;
+    op->fn.plain = done;
+    op->arg = arg;
     op_queue(op);
-}
-
-void array_hydrate_stop(struct array *array, const char *volume_id)
-{
-    struct op *op = volume_op(array, volume_id, shelf_hydrate_stop, NULL, NULL);
-
-    if (op != NULL) {
-        op_queue(op);
-    }
 }
 
 /* ---- beginning and end ---- */

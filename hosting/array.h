@@ -106,7 +106,9 @@ struct array_volume {
     const struct array_layer
         *layers; /* oldest first; the last is written to. Those that are not open are opened */
     size_t n_layers;
-    struct block_opener *bottom; /* below the oldest, or NULL; taken over */
+    /* What is below the oldest, or NULL; taken over. It may be away: the volume opens all the same. */
+    struct block_opener *bottom;
+    uint64_t bottom_bytes; /* its size, in blocks of 512 */
     bool read_only;
     bool watch; /* volume_changed() wanted */
 };
@@ -151,7 +153,7 @@ typedef void (*array_cut_fn)(void *arg, const struct error *error, uint64_t paus
 void array_volume_cut(struct array *array, const char *volume_id, const struct array_layer *layer,
                       array_cut_fn done, void *arg);
 
-/* ---- merging, hydration ---- */
+/* ---- merging ---- */
 
 /* Copies the smaller of the two neighbours into the other, in the background. The volume's stack must have lower right below upper.
  * done: which of the two is now superfluous (its content is in the other). Stopped by the close of the volume or the array
@@ -167,11 +169,16 @@ void array_scrub(struct array *array, const char *volume_id, array_done_fn done,
 void array_merge_finish(struct array *array, const char *family,
                         const struct array_layer *superfluous, array_done_fn done, void *arg);
 
-/* Fills the oldest layer from the bottom. progress comes now and then; done: the bottom is not needed any more and was closed. */
-typedef void (*array_progress_fn)(void *arg, uint64_t done_bytes, uint64_t total_bytes,
-                                  uint64_t copied_bytes);
-void array_hydrate(struct array *array, const char *volume_id, array_progress_fn progress,
-                   array_done_fn done, void *arg);
-void array_hydrate_stop(struct array *array, const char *volume_id);
+/* ---- filling from what is below ---- */
+
+/*
+ * For a copy of what is below the volume's oldest layer: opens the fill device of its stack (block/stack.h), of size_bytes. On the
+ * volume's loop only. The volume must keep its oldest layer until the copy has ended.
+ */
+struct block_opener *array_fill_opener(struct array *array, const char *volume_id,
+                                       uint64_t size_bytes);
+/* Once all of it is there, and that was committed: no volume that begins with the layer has anything below any more. */
+void array_bottom_drop(struct array *array, const char *family, const char *layer_id,
+                       array_done_fn done, void *arg);
 
 #endif

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-/* A volume as a copy gets at it: through a handle, on whatever loop the copy runs. */
+/*
+ * A volume as a copy gets at it: through a handle, on whatever loop the copy runs; or what is below it, to be filled from
+ * there, on the volume's own loop.
+ */
+#include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "block/handle_dev.h"
@@ -44,5 +49,71 @@ struct block_opener *array_volume_opener(struct array *array, const char *volume
     CHECK(front != NULL && opener != NULL);
     opener->base.ops = &opener_ops;
     opener->front = front;
+    return &opener->base;
+}
+
+/* ---- filling ---- */
+
+struct fill_opener {
+    struct block_opener base;
+    struct shelf *shelf;
+    array_id volume_id;
+    uint64_t size_bytes;
+    block_opened_fn done;
+    void *arg;
+    struct loop_task task;
+};
+
+static void fill_open_now(void *arg)
+{
+    struct fill_opener *self = arg;
+    struct shelf_volume *volume = shelf_volume(self->shelf, self->volume_id);
+    struct blockdev *dev = NULL;
+    struct error error;
+    int r = volume == NULL ? -ENOENT : stack_fill_open(volume->stack, self->size_bytes, &dev);
+
+    if (r < 0) {
+        error_set(&error, ERR_CONFLICT, "Volume %s cannot be filled now: %s.", self->volume_id,
+                  strerror(-r));
+    }
+    self->done(self->arg, dev, r < 0 ? &error : NULL);
+}
+
+static void fill_open(struct block_opener *opener, struct loop *loop, block_opened_fn done,
+                      void *arg)
+{
+    struct fill_opener *self = container_of(opener, struct fill_opener, base);
+
+    CHECK(loop == self->shelf->loop);
+    self->done = done;
+    self->arg = arg;
+    self->task = (struct loop_task){.fn = fill_open_now, .arg = self};
+    loop_defer(loop, &self->task);
+}
+
+static void fill_free(struct block_opener *opener)
+{
+    free(container_of(opener, struct fill_opener, base));
+}
+
+static const struct block_opener_ops fill_ops = {
+    .open = fill_open,
+    .cancel = opener_cancel,
+    .free = fill_free,
+};
+
+struct block_opener *array_fill_opener(struct array *array, const char *volume_id,
+                                       uint64_t size_bytes)
+{
+    struct fill_opener *opener = calloc(1, sizeof(*opener));
+    struct loop *loop;
+
+    CHECK(opener != NULL && array_volume_device(array, volume_id, &loop) != NULL);
+    opener->base.ops = &fill_ops;
+    opener->size_bytes = size_bytes;
+    strcpy(opener->volume_id, volume_id);
+    for (unsigned i = 0; i < array->spec.n_loops; i++) {
+        opener->shelf = array->loops[i] == loop ? array->shelves[i] : opener->shelf;
+    }
     return &opener->base;
 }

@@ -120,6 +120,7 @@ struct op {
     struct op_layer *layers;
     size_t n_layers;
     struct block_opener *bottom;
+    uint64_t bottom_bytes;
     struct entry *entry;
 
     array_id lower_id; /* merge */
@@ -136,7 +137,6 @@ struct op {
         array_merge_fn merge;
         array_barrier_fn barrier;
     } fn;
-    array_progress_fn progress;
     void *arg;
 
     /* The loop's while it runs. */
@@ -150,8 +150,6 @@ struct op {
     struct blockdev *bottom_dev;
     struct shelf_volume *volume;
     struct loop_work work;
-    struct loop_timer timer;
-    bool hydrating;
 };
 
 /* From the loop: done with it. */
@@ -195,7 +193,7 @@ struct shelf_volume {
     struct blockdev *stack;
     struct blockdev *bottom;
     struct stack_job *job;
-    struct op *job_op;    /* a merge or a hydration; it outlives its place in the family's queue */
+    struct op *job_op;    /* it outlives its place in the family's queue */
     struct op *after_job; /* waits for the job to stop */
 };
 
@@ -246,8 +244,6 @@ void shelf_usage_refresh(struct shelf_volume *volume);
 void shelf_merge(struct op *op);
 void shelf_merge_finish(struct op *op);
 void shelf_scrub(struct op *op);
-void shelf_hydrate(struct op *op);
-void shelf_hydrate_stop(struct op *op);
 void shelf_bottoms_drop(struct op *op);
 /* Stops the job of the volume, if there is one, then calls next(op). */
 void shelf_job_stop(struct op *op, void (*next)(struct op *op));

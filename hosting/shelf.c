@@ -6,14 +6,16 @@
 #include "block/stack.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "block/late_dev.h"
 #include "hosting/array_private.h"
 
-enum { USAGE_INTERVAL_MS = 1000 };
+enum { USAGE_INTERVAL_MS = 1000, BOTTOM_BLOCK_BYTES = 512 };
 
 struct shelf_volume *shelf_volume(struct shelf *shelf, const char *id)
 {
@@ -197,17 +199,19 @@ static void stack_make(struct op *op)
     }
 }
 
-static void bottom_opened(void *arg, struct blockdev *dev, const struct error *error)
+/* It need not be there now. */
+static void bottom_make(struct op *op)
 {
-    struct op *op = arg;
+    char name[ARRAY_ID_LEN + 40];
 
-    if (error != NULL) {
-        op->error = *error;
-        op->next(op);
-        return;
-    }
-    op->bottom_dev = dev;
-    stack_make(op);
+    snprintf(name, sizeof(name), "volume[%s] what is below it", op->volume_id);
+    struct late_spec spec = {.name = name,
+                             .opener = op->bottom,
+                             .size_bytes = op->bottom_bytes,
+                             .block_bytes = BOTTOM_BLOCK_BYTES};
+
+    CHECK(late_dev_new(op->shelf->loop, &spec, &op->bottom_dev) == 0);
+    op->bottom = NULL;
 }
 
 static void layers_ready(struct op *op)
@@ -215,9 +219,10 @@ static void layers_ready(struct op *op)
     op->next = op->then;
     if (op->error.code != ERR_NONE) {
         op->next(op);
-    } else if (op->bottom != NULL) {
-        op->bottom->ops->open(op->bottom, op->shelf->loop, bottom_opened, op);
     } else {
+        if (op->bottom != NULL) {
+            bottom_make(op);
+        }
         stack_make(op);
     }
 }
@@ -313,6 +318,9 @@ static void volume_close(struct op *op)
 
     map_remove(&op->shelf->volumes, volume->id);
     users_count(op->shelf, volume->stack, -1);
+    if (volume->bottom != NULL) {
+        late_dev_give_up(volume->bottom);
+    }
     blockdev_close(volume->front, close_front_done, op);
 }
 
@@ -367,6 +375,9 @@ static void replace_failed_closed(void *arg)
 
 static void replace_ready(struct op *op)
 {
+    if (op->volume->bottom != NULL) {
+        late_dev_give_up(op->volume->bottom); /* nobody waits for what goes */
+    }
     int r = front_dev_replace(op->volume->front, op->stack, replace_done, op);
 
     if (r < 0) {

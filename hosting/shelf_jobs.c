@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The loop's half: merging layers, and filling the oldest from what is below it. */
+/* The loop's half: merging layers, and letting go of what is below the oldest one. */
 #include "block/stack.h"
 
 #include <errno.h>
@@ -8,8 +8,6 @@
 
 #include "base/check.h"
 #include "hosting/array_private.h"
-
-enum { PROGRESS_INTERVAL_MS = 500 };
 
 static int index_of(struct blockdev *stack, const struct layer *layer)
 {
@@ -23,8 +21,6 @@ static int index_of(struct blockdev *stack, const struct layer *layer)
 
 /* ---- the job of a volume ---- */
 
-static void progress_tick(void *arg);
-
 static void job_done(void *arg, int status)
 {
     struct op *op = arg;
@@ -34,7 +30,6 @@ static void job_done(void *arg, int status)
     volume->job = NULL;
     volume->job_op = NULL;
     volume->after_job = NULL;
-    loop_timer_stop(&op->timer);
     if (status < 0) {
         error_set(&op->job_error,
                   status == -ENOSPC      ? ERR_NO_SPACE
@@ -65,10 +60,6 @@ static void job_start(struct op *op, const struct stack_job_spec *wanted)
     } else {
         op->keep = true;
         volume->job_op = op;
-        loop_timer_init(&op->timer, op->shelf->loop, progress_tick, op);
-        if (op->progress != NULL) {
-            loop_timer_start(&op->timer, PROGRESS_INTERVAL_MS * MS_NS);
-        }
     }
     op_end(op);
 }
@@ -175,53 +166,7 @@ void shelf_merge_finish(struct op *op)
     one_removed(op, 0);
 }
 
-/* ---- hydration ---- */
-
-static void progress_arrived(struct note *note)
-{
-    struct op *op = note->op;
-
-    op->progress(op->arg, note->numbers[0], note->numbers[1], note->numbers[2]);
-}
-
-static void progress_tick(void *arg)
-{
-    struct op *op = arg;
-    struct note *note = note_new(op->array, progress_arrived);
-
-    note->op = op;
-    stack_job_progress(op->volume->job, &note->numbers[0], &note->numbers[1], &note->numbers[2]);
-    note_post(note); /* before the message of its end, so op is there */
-    loop_timer_start(&op->timer, PROGRESS_INTERVAL_MS * MS_NS);
-}
-
-void shelf_hydrate(struct op *op)
-{
-    struct shelf_volume *volume = shelf_volume(op->shelf, op->volume_id);
-
-    op->volume = volume;
-    if (volume == NULL || volume->bottom == NULL) {
-        op_fail(op, ERR_CONFLICT, "Volume %s has nothing below it.", op->volume_id);
-        op_end(op);
-        return;
-    }
-    op->hydrating = true;
-    memcpy(op->lower_id, shelf_layer_of(op->shelf, stack_layer(volume->stack, 0))->id,
-           sizeof(op->lower_id));
-    job_start(op, &(struct stack_job_spec){.kind = STACK_HYDRATE});
-}
-
-void shelf_hydrate_stop(struct op *op)
-{
-    struct shelf_volume *volume = shelf_volume(op->shelf, op->volume_id);
-
-    op->volume = volume;
-    if (volume == NULL) {
-        op_end(op);
-    } else {
-        shelf_job_stop(op, op_end);
-    }
-}
+/* ---- what is below the oldest ---- */
 
 static void bottom_gone(void *arg)
 {
@@ -260,15 +205,6 @@ void shelf_bottoms_drop(struct op *op)
     const struct shelf_layer *oldest = shelf_layer(op->shelf, op->lower_id);
     struct map_entry *e;
 
-    for (e = map_first(&op->shelf->volumes); e != NULL; e = map_next(&op->shelf->volumes, e)) {
-        struct shelf_volume *volume = e->value;
-
-        if (volume->job != NULL && is_above_bottom(volume, oldest)) {
-            op->volume = volume;
-            shelf_job_stop(op, shelf_bottoms_drop);
-            return;
-        }
-    }
     op->pending = 1;
     for (e = map_first(&op->shelf->volumes); e != NULL; e = map_next(&op->shelf->volumes, e)) {
         struct shelf_volume *volume = e->value;

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-smirror_unit_test(hosting_array hosting block base)
+smirror_unit_test(hosting_array hosting replication block base)

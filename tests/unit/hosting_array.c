@@ -13,8 +13,11 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/check.h"
 #include "base/random.h"
+#include "block/mem_dev.h"
 #include "hosting/array.h"
+#include "replication/copy.h"
 #include "tests/unit/block_io.h"
 
 enum { N_LOOPS = 2, MIB = 1 << 20, SIZE = 4 * MIB, PAGE = 4096, N_PAGES = SIZE / PAGE };
@@ -335,6 +338,7 @@ struct load {
     struct write writes[IN_FLIGHT];
     uint32_t completed[LOAD_PAGES]; /* the last stamp that was acknowledged */
     uint32_t submitted[LOAD_PAGES];
+    bool busy[LOAD_PAGES];
     unsigned next;
     uint32_t stamp;
     unsigned n_completed;
@@ -351,6 +355,7 @@ static void write_done(struct block_req *req)
 
     assert_int_equal(req->status, 0);
     load->completed[write->page] = write->stamp;
+    load->busy[write->page] = false;
     load->n_completed++;
     load->under_way--;
     if (!load->stop) {
@@ -362,8 +367,11 @@ static void write_submit(struct write *write)
 {
     struct load *load = write->load;
 
-    write->page = load->next;
-    load->next = (load->next + 1) % LOAD_PAGES;
+    do {
+        write->page = load->next;
+        load->next = (load->next + 1) % LOAD_PAGES;
+    } while (load->busy[write->page]);
+    load->busy[write->page] = true;
     write->stamp = ++load->stamp;
     load->submitted[write->page] = write->stamp;
     page_fill(write->bytes, write->page, write->stamp);
@@ -379,9 +387,20 @@ static void write_submit(struct write *write)
     blockdev_submit(load->dev, &write->req);
 }
 
+/* Each page has been written since n_completed was 0. */
 static bool load_has_rounds(void *arg)
 {
     return ((struct load *)arg)->n_completed >= 4 * LOAD_PAGES;
+}
+
+static void load_go_on(struct load *load)
+{
+    load->stop = false;
+    load->n_completed = 0;
+    for (unsigned i = 0; i < IN_FLIGHT; i++) {
+        write_submit(&load->writes[i]);
+    }
+    io_wait(control, load_has_rounds, load);
 }
 
 static struct load *load_start(const char *id)
@@ -392,9 +411,8 @@ static struct load *load_start(const char *id)
     load->dev = handle_of(id);
     for (unsigned i = 0; i < IN_FLIGHT; i++) {
         load->writes[i].load = load;
-        write_submit(&load->writes[i]);
     }
-    io_wait(control, load_has_rounds, load);
+    load_go_on(load);
     return load;
 }
 
@@ -403,10 +421,15 @@ static bool load_is_idle(void *arg)
     return ((struct load *)arg)->under_way == 0;
 }
 
-static void load_end(struct load *load)
+static void load_pause(struct load *load)
 {
     load->stop = true;
     io_wait(control, load_is_idle, load);
+}
+
+static void load_end(struct load *load)
+{
+    load_pause(load);
     io_close(load->dev);
 }
 
@@ -588,18 +611,19 @@ static void test_replace_under_load(void **state)
         char chain[16];
 
         snprintf(chain, sizeof(chain), "a n%u", i);
-        uint32_t stamp = load->stamp;
 
         replace_ask("v", "f", chain, &result);
         await_ok(&result);
         load->n_completed = 0;
         io_wait(control, load_has_rounds, load);
+        load_pause(load);
         struct blockdev *dev = handle_of("v");
 
         for (unsigned page = 0; page < LOAD_PAGES; page++) {
-            assert_true(page_read(dev, page) > stamp);
+            assert_int_equal(page_read(dev, page), load->completed[page]);
         }
         io_close(dev);
+        load_go_on(load);
         pages_are("v", LOAD_PAGES, 4, 5);
     }
     load_end(load);
@@ -1395,6 +1419,247 @@ static void test_random_chains(void **state)
     free(load);
 }
 
+/* ---- a volume that is filled from what is below it ---- */
+
+static struct mem_disk *below;
+
+struct below_opener {
+    struct block_opener base;
+    struct loop *loop;
+    block_opened_fn done;
+    void *arg;
+    struct loop_task task;
+};
+
+static atomic_bool below_is_away;
+
+static void below_open_now(void *arg)
+{
+    struct below_opener *opener = arg;
+    struct mem_dev_spec spec = {.disk = below};
+    struct blockdev *dev = NULL;
+    struct error error;
+
+    if (atomic_load(&below_is_away)) {
+        error_set(&error, ERR_REMOTE_UNREACHABLE, "It is away.");
+    } else {
+        assert_int_equal(mem_dev_new(opener->loop, &spec, &dev), 0);
+    }
+    opener->done(opener->arg, dev, dev == NULL ? &error : NULL);
+}
+
+static void below_open(struct block_opener *base, struct loop *loop, block_opened_fn done,
+                       void *arg)
+{
+    struct below_opener *opener = container_of(base, struct below_opener, base);
+
+    opener->loop = loop;
+    opener->done = done;
+    opener->arg = arg;
+    opener->task = (struct loop_task){.fn = below_open_now, .arg = opener};
+    loop_defer(loop, &opener->task);
+}
+
+static void below_cancel(struct block_opener *base)
+{
+    (void)base; /* it opens at once */
+}
+
+static void below_free(struct block_opener *base)
+{
+    free(container_of(base, struct below_opener, base));
+}
+
+static struct block_opener *below_opener(void)
+{
+    static const struct block_opener_ops ops = {
+        .open = below_open, .cancel = below_cancel, .free = below_free};
+    struct below_opener *opener = calloc(1, sizeof(*opener));
+
+    assert_non_null(opener);
+    opener->base.ops = &ops;
+    return &opener->base;
+}
+
+static void filled_open(const char *id, const char *names)
+{
+    struct array_layer layers[CHAIN_MAX];
+    struct array_volume volume = volume_spec(id, "f", names, layers);
+    struct result result = {0};
+
+    volume.bottom = below_opener();
+    volume.bottom_bytes = SIZE;
+    array_volume_open(array, &volume, on_done, &result);
+    await_ok(&result);
+}
+
+struct filling {
+    struct copy *copy;
+    bool written; /* something of it, for good */
+    bool ended;
+    enum copy_phase phase;
+    uint64_t bytes_read;
+};
+
+static void fill_progress(void *arg, const struct copy_progress *progress)
+{
+    ((struct filling *)arg)->written = progress->checkpoint_bytes > 0;
+}
+
+static bool fill_has_written(void *arg)
+{
+    return ((struct filling *)arg)->written;
+}
+
+static void fill_ended(void *arg, const struct copy_progress *progress, const struct error *error)
+{
+    struct filling *filling = arg;
+
+    assert_null(error);
+    filling->ended = true;
+    filling->phase = progress->phase;
+    filling->bytes_read += progress->bytes_read;
+}
+
+static bool fill_has_ended(void *arg)
+{
+    return ((struct filling *)arg)->ended;
+}
+
+static void fill_start(struct filling *filling, const char *id, uint64_t bandwidth_limit)
+{
+    static const struct copy_events events = {
+        .progress = fill_progress, .checkpoint = fill_progress, .ended = fill_ended};
+    struct loop *loop;
+    struct copy_spec spec = {
+        .name = "below>v",
+        .source = below_opener(),
+        .target = array_fill_opener(array, id, SIZE),
+        .bytes_total = SIZE,
+        .bandwidth_limit = bandwidth_limit,
+        .checkpoint_ns = 50 * MS_NS,
+    };
+
+    assert_non_null(array_volume_device(array, id, &loop));
+    filling->ended = false;
+    filling->copy = copy_start(control, loop, &spec, &events, filling);
+}
+
+static void fill_await(struct filling *filling)
+{
+    io_wait(control, fill_has_ended, filling);
+    copy_free(filling->copy);
+}
+
+static void below_make(uint32_t stamp)
+{
+    static uint32_t page[PAGE / 4];
+
+    assert_int_equal(mem_disk_new(SIZE, 0, &below), 0);
+    for (unsigned i = 0; i < N_PAGES; i++) {
+        page_fill(page, i, stamp);
+        mem_disk_poke(below, (uint64_t)i * PAGE, page, PAGE);
+    }
+    atomic_store(&below_is_away, false);
+}
+
+static void bottom_drop(const char *layer)
+{
+    struct result result = {0};
+
+    array_bottom_drop(array, "f", layer, on_done, &result);
+    await_ok(&result);
+}
+
+/* Used at once, snapshotted, written to, filled by a copier meanwhile; then nothing is needed from below. */
+static void test_filled_while_it_is_used(void **state)
+{
+    (void)state;
+    struct filling filling = {0};
+
+    below_make(7);
+    layers_make("f", "a b s");
+    filled_open("v", "a");
+    pages_are("v", 0, 4, 7);
+    pages_write("v", 2 * LOAD_PAGES, 10, 8);
+    fill_start(&filling, "v", 4 * MIB);
+    struct load *load = load_start("v");
+
+    volume_cut("v", "b"); /* "a" is frozen, and filled on */
+    filled_open("s", "a s");
+    fill_await(&filling);
+    assert_int_equal(filling.phase, COPY_DONE);
+    assert_in_range(filling.bytes_read, MIB, SIZE);
+    atomic_store(&below_is_away, true);
+    bottom_drop("a");
+    load_end(load);
+    for (unsigned round = 0; round < 2; round++) {
+        struct blockdev *dev = handle_of("v");
+
+        for (unsigned page = 0; page < LOAD_PAGES; page++) {
+            assert_int_equal(page_read(dev, page), load->completed[page]);
+        }
+        io_close(dev);
+        pages_are("v", LOAD_PAGES, LOAD_PAGES, 7);
+        pages_are("v", 2 * LOAD_PAGES, 10, 8);
+        pages_are("v", 2 * LOAD_PAGES + 10, N_PAGES - 2 * LOAD_PAGES - 10, 7);
+        pages_are("s", 2 * LOAD_PAGES, 10, 8);
+        pages_are("s", 2 * LOAD_PAGES + 10, N_PAGES - 2 * LOAD_PAGES - 10, 7);
+        array_restart();
+        volume_open("v", "f", "a b");
+        volume_open("s", "f", "a s");
+    }
+    free(load);
+    mem_disk_free(below);
+}
+
+/* What is below is away from the beginning: what is there is read, the rest is waited for; a copy that was stopped reads on. */
+static void test_filled_from_what_comes_late(void **state)
+{
+    (void)state;
+    struct filling filling = {0};
+
+    below_make(7);
+    layers_make("f", "a");
+    atomic_store(&below_is_away, true);
+    filled_open("v", "a");
+    pages_write("v", 0, 4, 8);
+    pages_are("v", 0, 4, 8);
+
+    struct blockdev *dev = handle_of("v");
+    static uint32_t page[PAGE / 4];
+    static uint32_t expected[PAGE / 4];
+    struct io io;
+
+    io_start(&io, dev, BLOCK_READ, 5 * PAGE, page, PAGE, 0);
+    atomic_store(&below_is_away, false);
+    io_wait(control, io_is_done, &io);
+    assert_int_equal(io.req.status, 0);
+    page_fill(expected, 5, 7);
+    assert_memory_equal(page, expected, PAGE);
+    io_close(dev);
+
+    fill_start(&filling, "v", MIB);
+    io_wait(control, fill_has_written, &filling);
+    copy_cancel(filling.copy);
+    io_wait(control, fill_has_ended, &filling);
+    copy_free(filling.copy);
+    assert_int_equal(filling.phase, COPY_CANCELLED);
+    assert_true(filling.bytes_read > 0);
+    array_restart();
+    filled_open("v", "a");
+    fill_start(&filling, "v", 0);
+    fill_await(&filling);
+    assert_int_equal(filling.phase, COPY_DONE);
+    /* Beside what was under way when it was stopped. */
+    assert_in_range(filling.bytes_read, SIZE - 4 * PAGE - PAGE, SIZE + 2 * MIB);
+    atomic_store(&below_is_away, true);
+    bottom_drop("a");
+    pages_are("v", 0, 4, 8);
+    pages_are("v", 4, N_PAGES - 4, 7);
+    mem_disk_free(below);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -1423,6 +1688,8 @@ int main(void)
         TEST(test_sweep),
         TEST(test_usage),
         TEST(test_readers),
+        TEST(test_filled_while_it_is_used),
+        TEST(test_filled_from_what_comes_late),
         TEST(test_first_change),
         TEST(test_random_chains),
     };
