@@ -614,6 +614,11 @@ static void logout(struct connection *conn)
     put_be16(message->bhs + 42, conn->keys.values.time_to_retain);
     message->close_after = response == 0;
     conn->logged_out = response == 0;
+    if (conn->logged_out && conn->session) {
+        /* Told before the answer: who has it may have the volume deleted at once. */
+        conn->session->logged_out = true;
+        target_sessions_changed(conn->session->target);
+    }
     connection_post(conn, message);
 }
 

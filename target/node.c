@@ -271,10 +271,13 @@ void target_sessions_changed(struct target *target)
     unsigned n = 0;
     list_for_each(link, &target->sessions)
     {
-        initiators[n++] = text;
-        text = stpcpy(text, list_entry(link, struct session, link)->nexus.initiator) + 1;
+        const struct session *session = list_entry(link, struct session, link);
+
+        if (!session->logged_out) {
+            initiators[n++] = text;
+            text = stpcpy(text, session->nexus.initiator) + 1;
+        }
     }
-    CHECK(n == target->n_sessions);
     message->server = target->server;
     message->kind = MESSAGE_SESSIONS;
     message->target = target;

@@ -102,6 +102,7 @@ struct session {
     struct keys_values values;
     uint16_t tsih;
     bool closing;
+    bool logged_out; /* its end was asked for: nobody counts it any more */
 
     uint32_t exp_cmd_sn;
     unsigned window;

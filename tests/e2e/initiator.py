@@ -81,6 +81,8 @@ class Initiator:
         """chap: (user, secret) with which we prove ourselves; mutual: those that the target has to prove."""
         portal, target, number = url.removeprefix("iscsi://").rsplit("/", 2)
         self.number = int(number)
+        self.attentions = []  # of the last command
+        self.seen = set()     # of all
         self.context = _iscsi.iscsi_create_context(name.encode())
         _iscsi.iscsi_set_targetname(self.context, target.encode())
         _iscsi.iscsi_set_session_type(self.context, 2)
@@ -124,6 +126,7 @@ class Initiator:
             result = self._done(what, command(), self.attentions)
             if result is not None:
                 return result
+            self.seen.add(self.attentions[-1])
         raise AssertionError(f"{what}: unit attentions without end, {self.attentions}")
 
     def read(self, offset, length):
