@@ -3,6 +3,7 @@
 
 import os
 import subprocess
+import threading
 
 from client import ENDED
 from initiator import host
@@ -117,12 +118,15 @@ class Stamp:
     """tests/tools/stamp.c: random I/O that goes on by itself, and knows what every block may hold."""
 
     def __init__(self, seed=1):
-        self.process = start_argv([str(SMIRRORD.parent / "tests" / "stamp"), "--seed", str(seed)])
+        self.process = start_process([str(SMIRRORD.parent / "tests" / "stamp"), "--seed", str(seed)], text=True,
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.lock = threading.Lock()
 
     def __call__(self, *words):
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline().strip()
+        with self.lock:
+            self.process.stdin.write(" ".join(map(str, words)) + "\n")
+            self.process.stdin.flush()
+            answer = self.process.stdout.readline().strip()
         if answer.startswith("lost"):
             raise Lost(answer)
         assert answer.startswith("ok"), f"{' '.join(map(str, words))}: {answer or 'stamp has ended'}"
@@ -139,8 +143,3 @@ class Stamp:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 raise
-
-
-def start_argv(argv):
-    """A process that is talked to in lines."""
-    return start_process(argv, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -13,7 +13,8 @@
  *     check MARK URL                      the LUN at URL holds what the mark allows, block by block
  *     verify NAME URL                     a paused volume holds what it has to
  *     restored NAME MARK URL              a paused volume has got the content of a mark
- *     reconnect NAME URL                  after the array was away: every block that was flushed is there, others are old or new
+ *     reconnect NAME URL [all]            after the array was away: every block that was flushed is there, others are old or
+ *                                         new; all: every block whose write was answered
  *     drop NAME | stats NAME | quit
  *
  * An answer is "ok ...", "lost ..." (the array is away) or "bad ..." (the data is wrong, which ends the program with 1).
@@ -869,7 +870,7 @@ static void do_take(struct volume *volume, const struct mark *mark, const char *
     }
 }
 
-static void do_reconnect(struct volume *volume, const char *url)
+static void do_reconnect(struct volume *volume, const char *url, bool all)
 {
     bool was_running = volume->running;
 
@@ -881,7 +882,7 @@ static void do_reconnect(struct volume *volume, const char *url)
         return;
     }
     volume->running = was_running;
-    do_take(volume, NULL, url, volume->durable);
+    do_take(volume, NULL, url, all ? volume->completed : volume->durable);
 }
 
 static bool command(char *line)
@@ -919,8 +920,8 @@ static bool command(char *line)
         do_take(volume, NULL, word[2], volume->completed);
     } else if (strcmp(verb, "restored") == 0 && n == 4) {
         do_take(volume_find(word[1]), mark_find(word[2]), word[3], NULL);
-    } else if (strcmp(verb, "reconnect") == 0 && n == 3) {
-        do_reconnect(volume_find(word[1]), word[2]);
+    } else if (strcmp(verb, "reconnect") == 0 && n >= 3) {
+        do_reconnect(volume_find(word[1]), word[2], n == 4 && strcmp(word[3], "all") == 0);
     } else if (strcmp(verb, "drop") == 0 && n == 2) {
         volume_free(volume_find(word[1]));
         answer("ok %s", word[1]);
