@@ -41,6 +41,20 @@ static struct stack_resolved *resolved_find(struct stack *stack, uint64_t chunk)
     return found && found->chunk == chunk ? found : NULL;
 }
 
+/* Who has which granule was found out before, and is kept up to date: no map of a layer is needed. */
+static bool resolved_all(struct stack *stack, uint64_t first, uint64_t last)
+{
+    if (stack->n_layers < STACK_RESOLVE_FROM || stack->bottom) {
+        return false;
+    }
+    for (uint64_t c = first / LAYER_CHUNK_GRANULES; c <= last / LAYER_CHUNK_GRANULES; c++) {
+        if (!resolved_find(stack, c)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static struct layer_cache *cache_of(struct stack *stack)
 {
     return layer_map_of(stack_top(stack))->cache;
@@ -394,7 +408,8 @@ static void read_step(struct stack_read *read)
     end = end - at < STACK_READ_BYTES ? end : at + STACK_READ_BYTES;
     uint64_t last = (end - 1) / LAYER_GRANULE;
     read->wait = (struct layer_wait){.fn = read_retry, .arg = read};
-    if (!stack_known(stack, at / LAYER_GRANULE, last, &read->wait)) {
+    if (!resolved_all(stack, at / LAYER_GRANULE, last) &&
+        !stack_known(stack, at / LAYER_GRANULE, last, &read->wait)) {
         return;
     }
     struct cursor cursor = {.slice = read->slice, .begin = read->slice_begin};
