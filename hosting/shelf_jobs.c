@@ -133,6 +133,13 @@ static void one_removed(void *arg, int status)
     }
 }
 
+/* Only volumes of its family have a layer. */
+static int place_of(const struct op *op, const struct shelf_volume *volume,
+                    const struct shelf_layer *layer)
+{
+    return volume->entry->family == op->family ? index_of(volume->stack, layer->layer) : -1;
+}
+
 void shelf_merge_finish(struct op *op)
 {
     struct shelf_layer *layer = shelf_layer(op->shelf, op->layers[0].id);
@@ -143,7 +150,7 @@ void shelf_merge_finish(struct op *op)
          e = map_next(&op->shelf->volumes, e)) {
         struct shelf_volume *volume = e->value;
 
-        if (volume->job != NULL && index_of(volume->stack, layer->layer) >= 0) {
+        if (volume->job != NULL && place_of(op, volume, layer) >= 0) {
             op->volume = volume;
             shelf_job_stop(op, shelf_merge_finish);
             return;
@@ -153,7 +160,7 @@ void shelf_merge_finish(struct op *op)
     for (e = map_first(&op->shelf->volumes); layer != NULL && e != NULL;
          e = map_next(&op->shelf->volumes, e)) {
         struct shelf_volume *volume = e->value;
-        int at = index_of(volume->stack, layer->layer);
+        int at = place_of(op, volume, layer);
 
         if (at >= 0) {
             op->pending++;

@@ -66,45 +66,44 @@ void shelf_layer_take(struct shelf *shelf, struct shelf_layer *layer)
 
 /* ---- making ---- */
 
-static void create_next(struct op *op);
-
 /* All or none: what was made is taken away again. */
-static void create_undo(struct op *op)
+static void one_created(struct op *op)
 {
-    shelf_layers_close(op, op_end);
+    if (--op->pending > 0) {
+        return;
+    }
+    if (op->error.code != ERR_NONE) {
+        shelf_layers_close(op, op_end);
+    } else {
+        op_end(op);
+    }
+}
+
+static struct op_layer *wanted_of(struct op *op, const struct layer *layer)
+{
+    size_t i = 0;
+
+    while (i < op->n_layers &&
+           strncmp(op->layers[i].id, (const char *)layer_id(layer), LAYER_ID_BYTES) != 0) {
+        i++;
+    }
+    CHECK(i < op->n_layers);
+    return &op->layers[i];
 }
 
 static void layer_created(void *arg, struct layer *layer, const struct error *error)
 {
     struct op *op = arg;
 
-    if (error != NULL) {
+    if (error == NULL) {
+        layer_put(op, wanted_of(op, layer), layer);
+    } else if (op->error.code == ERR_NONE) {
         op->error = *error;
-        create_undo(op);
-        return;
     }
-    layer_put(op, &op->layers[op->at], layer);
-    op->at++;
-    create_next(op);
+    one_created(op);
 }
 
-static void create_next(struct op *op)
-{
-    if (op->at == op->n_layers) {
-        op_end(op);
-        return;
-    }
-    struct layer_spec spec = spec_of(op, &op->layers[op->at]);
-
-    spec.size_bytes = op->layers[op->at].size_bytes;
-    int r = layer_create(op->shelf->loop, &spec, layer_created, op);
-
-    if (r < 0) {
-        op_fail_errno(op, r, "A layer could not be made");
-        create_undo(op);
-    }
-}
-
+/* All at once: the file system syncs them together. */
 void shelf_layers_create(struct op *op)
 {
     for (size_t i = 0; i < op->n_layers; i++) {
@@ -114,7 +113,20 @@ void shelf_layers_create(struct op *op)
             return;
         }
     }
-    create_next(op);
+    op->pending = 1;
+    for (size_t i = 0; i < op->n_layers; i++) {
+        struct layer_spec spec = spec_of(op, &op->layers[i]);
+
+        spec.size_bytes = op->layers[i].size_bytes;
+        int r = layer_create(op->shelf->loop, &spec, layer_created, op);
+
+        if (r < 0) {
+            op_fail_errno(op, r, "A layer could not be made");
+        } else {
+            op->pending++;
+        }
+    }
+    one_created(op);
 }
 
 /* ---- opening ---- */

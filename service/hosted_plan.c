@@ -99,21 +99,43 @@ static void layer_made(void *arg, const struct error *error)
     }
 }
 
-/* One file is one operation: those of several families are made at once, and one that fails takes none of
- * the others with it. */
-static void plan_make(struct hosted_plan *plan)
+/* What one operation makes: the files of a family that are still missing. */
+static void family_make(struct hosted_plan *plan, const struct need *first)
 {
     struct hosted *hosted = control_hosted(plan->call->control);
+    struct arena *arena = &plan->call->arena;
+    size_t room = 0;
+    size_t n = 0;
 
-    plan->pending = 1;
+    list_for_each(link, &plan->needs)
+    {
+        room++;
+    }
+    struct array_layer *layers = arena_alloc(arena, room * sizeof(*layers));
+
     list_for_each(link, &plan->needs)
     {
         struct need *need = list_entry(link, struct need, link);
 
-        if (!need->made) {
+        if (!need->made && strcmp(need->family, first->family) == 0) {
             need->made = true; /* should it fail, removing it does no harm */
-            plan->pending++;
-            array_layers_create(hosted->array, need->family, &need->layer, 1, layer_made, plan);
+            layers[n++] = need->layer;
+        }
+    }
+    plan->pending++;
+    array_layers_create(hosted->array, first->family, layers, n, layer_made, plan);
+}
+
+/* All files are made at once. */
+static void plan_make(struct hosted_plan *plan)
+{
+    plan->pending = 1;
+    list_for_each(link, &plan->needs)
+    {
+        const struct need *need = list_entry(link, struct need, link);
+
+        if (!need->made) {
+            family_make(plan, need);
         }
     }
     CHECK(--plan->pending > 0);
