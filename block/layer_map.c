@@ -353,6 +353,24 @@ bool layer_map_absent(struct layer_map *map, uint64_t first, uint64_t last)
     return layer_map_run(map, first, last, &count) == GRANULE_ABSENT && count == last - first + 1;
 }
 
+uint64_t layer_map_skip_absent(const struct layer_map *map, uint64_t at)
+{
+    if (at % LAYER_PAGE_GRANULES != 0) {
+        return at;
+    }
+    uint64_t page = at / LAYER_PAGE_GRANULES;
+    while (page < map->n_pages) {
+        uintptr_t value = entry_of(map, (uint32_t)page);
+        if (!is_tag(value) || (value & TAG_MASK) != tag_of(GRANULE_ABSENT)) {
+            break;
+        }
+        bool whole = !map->segments[page / MAP_SEGMENT_PAGES];
+        page = whole ? (page / MAP_SEGMENT_PAGES + 1) * MAP_SEGMENT_PAGES : page + 1;
+    }
+    uint64_t found = page * LAYER_PAGE_GRANULES;
+    return found < map->n_granules ? found : map->n_granules;
+}
+
 void layer_map_pin(struct layer_map *map, uint64_t first, uint64_t last)
 {
     for (uint64_t p = first / LAYER_PAGE_GRANULES; p <= last / LAYER_PAGE_GRANULES; p++) {

@@ -69,6 +69,9 @@ const uint8_t *layer_map_chunk(struct layer_map *map, uint64_t chunk,
                                enum granule_state *ret_uniform);
 /* Whether all granules of a known range are absent. */
 bool layer_map_absent(struct layer_map *map, uint64_t first, uint64_t last);
+/* Where at is the first granule of a page: the first one from there on that is not known to be in an
+ * absent page. */
+uint64_t layer_map_skip_absent(const struct layer_map *map, uint64_t at);
 
 /* Pages of the range stay known until unpinned; they must be known. */
 void layer_map_pin(struct layer_map *map, uint64_t first, uint64_t last);

@@ -543,6 +543,10 @@ static void job_look(struct stack_job *job)
     if (from == GRANULE_ABSENT || (from == GRANULE_ZERO && job->spec.kind == STACK_MERGE_UP &&
                                    job->source == stack->layers[0] && !stack->bottom)) {
         job->at = last + 1;
+        if (job->at < job->granules) {
+            job->at = layer_map_skip_absent(layer_map_of(job->source), job->at);
+            job->at = job->at < job->granules ? job->at : job->granules;
+        }
         return;
     }
     enum granule_state to = layer_map_run(layer_map_of(job->target), job->at, last, &count);
