@@ -1,12 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# demo.sh - the whole story on loopback: somebody else's iSCSI target with two LUNs, smirrord, a replica, the proof.
+# demo.sh - the whole story on loopback: a LUN, a snapshot, a clone, a way back, a restart, a copy onto somebody else's array.
 #
 # ./run demo builds what it needs and calls it. Everything is in a directory of its own, which is gone at the end.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/.." && pwd)
 PATH=$PATH:/usr/sbin:/sbin
-size_mib=${SMIRROR_DEMO_MIB:-256}
+mib=${SMIRROR_DEMO_MIB:-64} # of data
 
 work=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/smirror-demo-XXXXXX")
 chmod 755 "$work"
@@ -47,6 +47,96 @@ wait_for() { # wait_for SECONDS COMMAND...
 }
 elapsed_ms() { echo $((($(date +%s%N) - $1) / 1000000)); }
 
+# ---- smirrord
+
+iscsi=127.0.0.1:0
+start_smirrord() {
+    local began
+    began=$(date +%s%N)
+    rm -f "$work/ready"
+    "$top/build/smirrord" --data "$work/data" --http 127.0.0.1:0 --iscsi "$iscsi" --ready-file "$work/ready" >>"$work/smirrord.log" 2>&1 &
+    smirrord_pid=$!
+    wait_for 10 eval "[ -s '$work/ready' ] || ! kill -0 $smirrord_pid 2>/dev/null"
+    [ -s "$work/ready" ]
+    server=http://$(jq -r .http "$work/ready")
+    iscsi=$(jq -r .iscsi "$work/ready") # the same again after a restart, so that hosts find their LUNs
+    header=@$(jq -r .auth_header_file "$work/ready")
+    ready_ms=$(elapsed_ms "$began")
+}
+get() { curl -sS --fail-with-body -H "$header" "$server$1"; }
+# Shows the call, its answer and how long that took; keeps the answer in $answer.
+call() {
+    local out
+    show "${dim}POST $1${off}" "${dim}$2${off}"
+    out=$(curl -sS --fail-with-body -w '\n%{time_total}' -H "$header" -H 'Content-Type: application/json' -X POST "$server$1" -d "$2")
+    answer=${out%$'\n'*}
+    show "$answer   $(awk '{ printf "%.1f ms", $1 * 1000 }' <<<"${out##*$'\n'}")"
+}
+storage=/services/StorageConfigurationService
+replication=/services/ReplicationService
+part() { jq -r ".$1" <<<"$answer"; }
+url() { get "$1" | jq -r .Url; }
+
+# ---- any initiator: here that of qemu
+
+# Writes the letter over the data of the LUN and flushes.
+write_all() { # write_all VOLUME LETTER NAME
+    qemu-io -f raw -c "write -P $(printf '%d' "'$2") 0 ${mib}M" -c flush "$(url "$1")" >"$work/qemu-io" 2>&1 || { cat "$work/qemu-io" >&2; return 1; }
+    show "$3 := $2$2$2…   ($mib MiB over iSCSI)"
+}
+# Reads all of it; fails when there is anything else.
+must_be() { # must_be VOLUME LETTER NAME
+    qemu-io -f raw -c "read -P $(printf '%d' "'$2") 0 ${mib}M" "$(url "$1")" >"$work/qemu-io" 2>&1 || { cat "$work/qemu-io" >&2; return 1; }
+    if grep -q 'Pattern verification failed' "$work/qemu-io"; then
+        cat "$work/qemu-io" >&2
+        return 1
+    fi
+    show "$3 == $2$2$2…   every byte"
+}
+
+say "1. smirrord, as an ordinary program"
+start_smirrord
+show "ready in $ready_ms ms; HTTP on ${server#http://}, iSCSI on $iscsi, nothing installed, no root"
+
+say "2. A LUN: one call. Thin, so that its 1 TiB costs nothing yet"
+call $storage/CreateOrModifyElementFromStoragePool '{"ElementName":"orders","Size":1099511627776}'
+orders=$(part TheElement)
+show "$(url "$orders")"
+write_all "$orders" A orders
+
+say "3. A snapshot and a clone, at once, whatever the size"
+call $replication/CreateElementReplica "{\"SyncType\":\"Snapshot\",\"SourceElement\":\"$orders\",\"ElementName\":\"orders-monday\"}"
+monday=$(part TargetElement)
+synchronization=$(part Synchronization)
+call $replication/CreateElementReplica "{\"SyncType\":\"Clone\",\"SourceElement\":\"$orders\",\"ElementName\":\"orders-test\"}"
+test_copy=$(part TargetElement)
+
+say "4. Three LUNs with one past and three futures"
+write_all "$orders" B orders
+write_all "$test_copy" C orders-test
+must_be "$orders" B orders
+must_be "$monday" A orders-monday
+must_be "$test_copy" C orders-test
+get /volumes | jq -r '.Members[] | "    \(.ElementName): \(.Size / 1073741824) GiB, \(.SpaceConsumed / 1048576 | floor) MiB of its own, \(.SpaceShared / 1048576 | floor) MiB shared"'
+
+say "5. Back to Monday"
+call $replication/ModifyReplicaSynchronization "{\"Operation\":\"Restore from Replica\",\"Synchronization\":\"$synchronization\"}"
+must_be "$orders" A orders
+must_be "$monday" A orders-monday
+show "what was there before is kept as a volume of its own:"
+kept=$(get /volumes | jq -r '.Members[] | select(.ElementName | test("before-restore")) | .self')
+must_be "$kept" B "$(get "$kept" | jq -r .ElementName)"
+
+say "6. kill -9, and start again"
+{
+    kill -9 $smirrord_pid
+    wait $smirrord_pid || true
+} 2>/dev/null
+start_smirrord
+show "ready in $ready_ms ms"
+must_be "$orders" A orders
+must_be "$test_copy" C orders-test
+
 # ---- the foreign array
 
 iqn=iqn.2026-11.example.array:demo
@@ -68,107 +158,39 @@ start_tgtd() {
 }
 admin() { tgtadm --lld iscsi -C 0 "$@"; }
 
-say "1. Somebody else's iSCSI array: tgtd on 127.0.0.1 with two LUNs of $size_mib MiB"
+say "7. Onto somebody else's array: tgtd with a LUN of 256 MiB, full of old data"
 start_tgtd
-truncate -s "${size_mib}M" "$work/source" "$work/target"
-# A quarter of the source has data, in pieces; the target is full of something else.
-for ((at = 0; at < size_mib; at += 16)); do
-    dd if=/dev/urandom of="$work/source" bs=1M count=4 seek=$at conv=notrunc status=none
-done
-head -c "${size_mib}M" /dev/zero | tr '\0' '\333' >"$work/target"
+head -c 256M /dev/zero | tr '\0' '\333' >"$work/lun"
 admin --op new --mode target --tid 1 -T $iqn
-for pair in MaxRecvDataSegmentLength=262144 MaxXmitDataSegmentLength=262144 FirstBurstLength=262144 MaxBurstLength=1048576 \
-    InitialR2T=No ImmediateData=Yes MaxOutstandingR2T=8; do
-    admin --op update --mode target --tid 1 --name "${pair%=*}" --value "${pair#*=}"
-done
-lun=1
-for file in source target; do
-    admin --op new --mode logicalunit --tid 1 --lun $lun --backing-store "$work/$file" --bstype rdwr
-    admin --op update --mode logicalunit --tid 1 --lun $lun --params thin_provisioning=1
-    lun=$((lun + 1))
-done
+admin --op new --mode logicalunit --tid 1 --lun 1 --backing-store "$work/lun" --bstype rdwr
+admin --op update --mode logicalunit --tid 1 --lun 1 --params thin_provisioning=1
 admin --op bind --mode target --tid 1 -I ALL
-show "iscsi://127.0.0.1:$port/$iqn/1   a quarter of it is data" "iscsi://127.0.0.1:$port/$iqn/2   full of old data"
-
-# ---- smirrord
-
-say "2. smirrord, as an ordinary program"
-"$top/build/smirrord" --data "$work/data" --http 127.0.0.1:0 --iscsi 127.0.0.1:0 --ready-file "$work/ready" >"$work/smirrord.log" 2>&1 &
-smirrord_pid=$!
-wait_for 10 test -s "$work/ready"
-server=http://$(jq -r .http "$work/ready")
-header=@$(jq -r .auth_header_file "$work/ready")
-show "listens on $server, token in $(basename "${header#@}") of its data directory"
-
-get() { curl -sS --fail-with-body -H "$header" "$server$1"; }
-post() { curl -sS --fail-with-body -H "$header" -H 'Content-Type: application/json' -X POST "$server$1" -d "$2"; }
-# Shows the call and its answer, and keeps the answer in $answer.
-call() {
-    show "${dim}POST $1${off}" "${dim}$2${off}"
-    answer=$(post "$1" "$2")
-    show "$answer"
-}
-
-say "3. The LUNs become known by their URLs"
-call /services/ReplicationService/AddReplicationEntity \
-    "{\"ReplicationEntity\":{\"Type\":8,\"EntityID\":\"iscsi://127.0.0.1:$port/$iqn/1\",\"ElementName\":\"orders\"}}"
-source_volume=$(jq -r .ReplicationEntityPath <<<"$answer")
-call /services/ReplicationService/AddReplicationEntity \
-    "{\"ReplicationEntity\":{\"Type\":8,\"EntityID\":\"iscsi://127.0.0.1:$port/$iqn/2\",\"ElementName\":\"orders-copy\"}}"
-target_volume=$(jq -r .ReplicationEntityPath <<<"$answer")
-get /volumes | jq -r '.Members[] | "    \(.self)  \(.ElementName)  \(.Size) bytes in blocks of \(.BlockSize), thin: \(.ThinlyProvisioned)"'
-
-say "4. A replica: one call, a job, an answer that stays true"
-start=$(date +%s%N)
-call /services/ReplicationService/CreateElementReplica \
-    "{\"SyncType\":\"Clone\",\"SourceElement\":\"$source_volume\",\"TargetElement\":\"$target_volume\",\"ReplicationSettingData\":{\"Verify\":true}}"
-job=$(jq -r .Job <<<"$answer")
-synchronization=$(jq -r .Synchronization <<<"$answer")
+call $replication/AddReplicationEntity "{\"ReplicationEntity\":{\"Type\":8,\"EntityID\":\"iscsi://127.0.0.1:$port/$iqn/1\",\"ElementName\":\"theirs\"}}"
+theirs=$(part ReplicationEntityPath)
+call $storage/CreateOrModifyElementFromStoragePool '{"ElementName":"ours","Size":268435456}'
+ours=$(part TheElement)
+write_all "$ours" D ours
+call $replication/CreateElementReplica \
+    "{\"SyncType\":\"Clone\",\"SourceElement\":\"$ours\",\"TargetElement\":\"$theirs\",\"ReplicationSettingData\":{\"Verify\":true}}"
+job=$(part Job)
+synchronization=$(part Synchronization)
 while :; do
-    answer=$(get "$job?wait=250ms")
-    jq -r '"    \(.JobStateText), \(.Phase): \(.PercentComplete) %  read \(.BytesRead / 1048576 | floor) MiB, wrote \(.BytesWritten / 1048576 | floor) MiB, zeroed \(.BytesZeroed / 1048576 | floor) MiB, skipped \(.BytesSkipped / 1048576 | floor) MiB"' <<<"$answer"
-    case $(jq -r .JobState <<<"$answer") in
+    answer=$(get "$job?wait=500ms")
+    jq -r '"    \(.JobStateText): \(.PercentComplete) %  wrote \(.BytesWritten / 1048576 | floor) MiB, zeroed \(.BytesZeroed / 1048576 | floor) MiB"' <<<"$answer"
+    case $(part JobState) in
     7) break ;;
     8 | 9 | 10)
-        jq -r '.ErrorDescription' <<<"$answer" >&2
+        part ErrorDescription >&2
         exit 1
         ;;
     esac
 done
-show "done in $(elapsed_ms "$start") ms, verified by reading both sides again"
-get "$synchronization" | jq -r '"    \(.self): \(.SyncTypeText), \(.CopyStateText), \(.PercentSynced) % synced"'
+qemu-img compare -f raw -F raw "$(url "$ours")" "$work/lun" | sed 's/^/    qemu-img compare, our LUN and the file behind theirs: /'
+call $replication/ModifyReplicaSynchronization "{\"Operation\":\"Detach\",\"Synchronization\":\"$synchronization\"}"
 
-say "5. The proof: the two files behind the LUNs"
-cmp "$work/source" "$work/target"
-show "cmp: $(stat -c %s "$work/source") bytes, equal"
-
-say "6. kill -9 in the middle of another copy"
-dd if=/dev/urandom of="$work/source" bs=1M count="$((size_mib / 2))" conv=notrunc status=none
-call /services/ReplicationService/ModifyReplicaSynchronization \
-    "{\"Operation\":\"Resync Replica\",\"Synchronization\":\"$synchronization\",\"ReplicationSettingData\":{\"BandwidthLimit\":$((size_mib << 18))}}"
-job=$(jq -r .Job <<<"$answer")
-wait_for 20 eval "[ \"\$(get $job | jq .BytesDone)\" -gt $((size_mib << 18)) ]"
-before=$(get "$job")
-{
-    kill -9 $smirrord_pid
-    wait $smirrord_pid || true
-} 2>/dev/null
-show "killed at $(jq -r .PercentComplete <<<"$before") %"
-rm -f "$work/ready"
-"$top/build/smirrord" --data "$work/data" --http 127.0.0.1:0 --iscsi 127.0.0.1:0 --ready-file "$work/ready" >>"$work/smirrord.log" 2>&1 &
-smirrord_pid=$!
-wait_for 10 test -s "$work/ready"
-server=http://$(jq -r .http "$work/ready")
-get "$job" | jq -r '"    started again: \(.JobStateText), goes on at \(.CheckpointBytes / 1048576 | floor) MiB"'
-answer=$(get "$job?wait=60s")
-jq -r '"    \(.JobStateText), \(.PercentComplete) %"' <<<"$answer"
-[ "$(jq -r .JobState <<<"$answer")" = 7 ]
-cmp "$work/source" "$work/target"
-show "cmp: equal"
-
-say "7. Let go of it"
-call /services/ReplicationService/ModifyReplicaSynchronization "{\"Operation\":\"Detach\",\"Synchronization\":\"$synchronization\"}"
+say "8. Gone as fast as it came"
+call $storage/ReturnToStoragePool "{\"TheElement\":\"$test_copy\"}"
 kill $smirrord_pid
 wait $smirrord_pid
 smirrord_pid=
-say "That was smirror: two independent volumes, nothing left running. README.md shows the same with your own LUNs."
+say "That was smirror, in $SECONDS s; nothing is left running. README.md shows the same with your own hosts."
