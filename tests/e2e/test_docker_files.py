@@ -32,6 +32,12 @@ def test_everything_that_is_copied_is_in_the_repository():
             assert not tracked or any(name == source.rstrip("/") or name.startswith(source.rstrip("/") + "/") for name in tracked), source
 
 
+def test_every_folder_of_the_build_is_copied():
+    folders = re.search(r"^foreach\(folder ([a-z ]+)\)", (TOP / "CMakeLists.txt").read_text(), re.M).group(1).split()
+    copied = {rest.split()[0] for word, rest in instructions() if word == "COPY"}
+    assert {"service", "target", "hosting"} <= set(folders) <= copied, set(folders) - copied
+
+
 def test_packages_come_from_the_one_list_by_tags_that_exist():
     tags = re.findall(r"\$\(\S*packages\.sh ([a-z ]+)\)", DOCKERFILE)
     assert set(tags) == {"build", "runtime"}, "the Dockerfile takes its packages from packages.txt"
