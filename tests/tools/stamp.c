@@ -10,7 +10,7 @@
  *     run NAME | pause NAME               I/O goes on by itself; pause answers when nothing is under way any more
  *     mark NAME MARK | marked NAME MARK   around a request that makes a snapshot: what the snapshot may hold
  *     copy MARK NEW | forget MARK
- *     check MARK URL                      the LUN at URL holds what the mark allows, block by block
+ *     check MARK URL                      the LUN at URL holds what the mark allows, block by block; the next time, the same
  *     verify NAME URL                     a paused volume holds what it has to
  *     restored NAME MARK URL              a paused volume has got the content of a mark
  *     reconnect NAME URL [all]            after the array was away: every block that was flushed is there, others are old or
@@ -690,11 +690,15 @@ static struct mark *mark_new(const char *name, uint32_t writer, uint64_t n_block
     return mark;
 }
 
+/* And from now on it is that, whatever happens. */
 static void mark_check_block(void *arg, uint64_t block, const unsigned char *data)
 {
-    const struct mark *mark = arg;
+    struct mark *mark = arg;
+    struct bounds *bounds = &mark->blocks[block];
 
-    block_check(mark->name, data, block, mark->writer, &mark->blocks[block]);
+    bounds->base = block_check(mark->name, data, block, mark->writer, bounds);
+    bounds->low = bounds->high = 0;
+    bounds->from = 1;
 }
 
 struct reading {
