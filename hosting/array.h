@@ -156,7 +156,8 @@ void array_volume_cut(struct array *array, const char *volume_id, const struct a
 /* ---- merging ---- */
 
 /* Copies the smaller of the two neighbours into the other, in the background. The volume's stack must have lower right below upper.
- * done: which of the two is now superfluous (its content is in the other). Stopped by the close of the volume or the array
+ * done: which of the two is now superfluous (its content is in the other); in_use: upper is written to, so that only lower can be copied,
+ * and lower is much larger: it is better to wait until upper is frozen. Stopped by the close of the volume or the array
  * (shutting_down); nothing is lost then. */
 typedef void (*array_merge_fn)(void *arg, const struct error *error, const char *superfluous_id);
 void array_merge(struct array *array, const char *volume_id, const char *lower_id,

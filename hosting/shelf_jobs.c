@@ -9,6 +9,8 @@
 #include "base/check.h"
 #include "hosting/array_private.h"
 
+enum { MERGE_UP_ANYWAY = 64 << 20 };
+
 static int index_of(struct blockdev *stack, const struct layer *layer)
 {
     for (unsigned i = 0; i < stack_layers(stack); i++) {
@@ -102,6 +104,13 @@ void shelf_merge(struct op *op)
               upper->users < lower->users ||
               layer_used_bytes(lower->layer) <= layer_used_bytes(upper->layer);
 
+    if (at + 2 == n && layer_used_bytes(lower->layer) > MERGE_UP_ANYWAY &&
+        layer_used_bytes(lower->layer) > layer_used_bytes(upper->layer)) {
+        op_fail(op, ERR_IN_USE, "Layer %s is written to, and %s is too large to be copied.",
+                op->upper_id, op->lower_id);
+        op_end(op);
+        return;
+    }
     op->superfluous = up ? op->lower_id : op->upper_id;
     job_start(op, &(struct stack_job_spec){.kind = up ? STACK_MERGE_UP : STACK_MERGE_DOWN,
                                            .index = (unsigned)(up ? at : at + 1)});

@@ -80,11 +80,11 @@ struct dropped {
     struct array_layer *layers;
     size_t n;
     size_t room;
+    char mergeable[ID_SIZE]; /* the layer that was left with one user, or "" */
 };
 
 /* A layer that its volume has left: its row goes, and upwards every one that nobody uses any more. */
-static int layers_drop(struct call *call, const char *layer_id, const char *family,
-                       struct dropped *dropped)
+static int layers_drop(struct call *call, const char *layer_id, struct dropped *dropped)
 {
     char id[ID_SIZE];
 
@@ -104,7 +104,7 @@ static int layers_drop(struct call *call, const char *layer_id, const char *fami
         }
         if (users + n_tops > 0) {
             if (users == 1 && n_tops == 0) {
-                hosted_effect_merge(call, id, family);
+                strcpy(dropped->mergeable, id);
             }
             return 0;
         }
@@ -134,6 +134,18 @@ static int layers_drop(struct call *call, const char *layer_id, const char *fami
         strcpy(id, row.parent_id);
     }
     return 0;
+}
+
+/* What is merged must have left the stacks of those that do not have both: first the files go. */
+static void dropped_ask(struct call *call, const char *volume_id, const char *family,
+                        const struct dropped *dropped)
+{
+    if (volume_id[0] != '\0' || dropped->n > 0) {
+        hosted_effect_remove(call, volume_id, family, dropped->layers, dropped->n);
+    }
+    if (dropped->mergeable[0] != '\0') {
+        hosted_effect_merge(call, dropped->mergeable, family);
+    }
 }
 
 /* ---- pools ---- */
@@ -268,7 +280,8 @@ static int volume_cut(struct call *call, const struct volume_row *volume,
     strcpy(ret_frozen_id, now.top_layer_id);
     strcpy(now.top_layer_id, layer.head.id);
     hosted_effect_cut(call, now.head.id, &layer);
-    return volume_store(call, &now);
+    r = hosted_merge_below(call, ret_frozen_id);
+    return r < 0 ? r : volume_store(call, &now);
 }
 
 int hosted_derive(struct call *call, const struct volume_row *source, const char *element_name,
@@ -326,9 +339,9 @@ static int volume_onto(struct call *call, struct volume_row *volume, const char 
         r = hosted_effect_replace(call, volume, old_family, was_offline);
     }
     if (r == 0 && !keep_old) {
-        r = layers_drop(call, old, old_family, &dropped);
-        if (r == 0 && dropped.n > 0) {
-            hosted_effect_remove(call, "", old_family, dropped.layers, dropped.n);
+        r = layers_drop(call, old, &dropped);
+        if (r == 0) {
+            dropped_ask(call, "", old_family, &dropped);
         }
     }
     return r;
@@ -432,7 +445,7 @@ int hosted_unwatch(struct call *call, struct volume_row *volume)
     hosted_effect_watch(call, volume->head.id, false);
     int r = volume_store(call, volume);
 
-    return r < 0 ? r : hosted_merge_top(call, volume);
+    return r < 0 ? r : hosted_merge_below(call, volume->top_layer_id);
 }
 
 int hosted_set_read_only(struct call *call, struct volume_row *volume, bool read_only)
@@ -477,9 +490,9 @@ int hosted_delete(struct call *call, const struct volume_row *volume)
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    r = layers_drop(call, volume->top_layer_id, volume->family, &dropped);
+    r = layers_drop(call, volume->top_layer_id, &dropped);
     if (r == 0) {
-        hosted_effect_remove(call, volume->head.id, volume->family, dropped.layers, dropped.n);
+        dropped_ask(call, volume->head.id, volume->family, &dropped);
     }
     return r;
 }

@@ -6,6 +6,8 @@
  * Nothing is recorded about a merge under way. When its copying is done, the shorter chain is committed if the rows still are
  * what they were, then the superfluous layer leaves the stacks, then its file goes. Whatever comes in between, the next start finds the pair
  * again. One merge at a time in a family.
+ *
+ * A large layer is not copied into a small one that is written to: the next cut freezes that one, and then it goes down instead.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -15,7 +17,7 @@
 #include "base/log.h"
 #include "service/hosted_private.h"
 
-enum { MERGE_AGAIN_MS = 2000, MERGES_AT_ONCE = 4 };
+enum { MERGE_AGAIN_MS = 2000, MERGE_LATER_S = 60, MERGES_AT_ONCE = 4 };
 
 struct merge {
     struct list link; /* of those under way */
@@ -23,6 +25,7 @@ struct merge {
     char lower_id[ID_SIZE];
     char upper_id[ID_SIZE]; /* known once it runs */
     char family[ID_SIZE];
+    uint64_t not_before_ns;
 };
 
 static void merges_start(struct hosted *hosted);
@@ -41,7 +44,12 @@ static void merges_start_later(struct hosted *hosted)
 
 static void merge_wanted(struct hosted *hosted, struct merge *merge)
 {
-    if (map_get(&hosted->merges, merge->lower_id) != NULL) {
+    struct merge *other = map_get(&hosted->merges, merge->lower_id);
+
+    if (other != NULL) {
+        if (other->not_before_ns > merge->not_before_ns) {
+            other->not_before_ns = merge->not_before_ns;
+        }
         free(merge);
     } else {
         CHECK(map_put(&hosted->merges, merge->lower_id, merge) == 0);
@@ -68,16 +76,16 @@ void hosted_merge_candidate(struct hosted *hosted, const char *layer_id, const c
     }
 }
 
-int hosted_merge_top(struct call *call, const struct volume_row *volume)
+int hosted_merge_below(struct call *call, const char *layer_id)
 {
-    struct layer_row top;
-    int r = table_get(call->db, &layer_table, volume->top_layer_id, &top);
+    struct layer_row layer;
+    int r = table_get(call->db, &layer_table, layer_id, &layer);
 
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    if (top.parent_id[0] != '\0') {
-        hosted_effect_merge(call, top.parent_id, top.family);
+    if (layer.parent_id[0] != '\0') {
+        hosted_effect_merge(call, layer.parent_id, layer.family);
     }
     return 0;
 }
@@ -301,6 +309,10 @@ static void merge_done(void *arg, const struct error *error, const char *superfl
         log_debug("layers %s and %s were not merged: %s", merge->lower_id, merge->upper_id,
                   error->detail);
         merge_leave(merge);
+        merge->not_before_ns = error->code == ERR_IN_USE
+                                   ? loop_now_ns(control_loop(hosted->control)) +
+                                         MERGE_LATER_S * SEC_NS
+                                   : 0;
         merge_wanted(hosted, merge); /* behind the others */
         merges_start_later(hosted);
     } else {
@@ -354,6 +366,7 @@ static void merge_try(struct hosted *hosted, struct merge *merge)
 
 static void merges_start(struct hosted *hosted)
 {
+    uint64_t now_ns = loop_now_ns(control_loop(hosted->control));
     size_t n = map_count(&hosted->merges); /* one that fails at once waits behind them */
     struct map_entry *next;
 
@@ -364,7 +377,9 @@ static void merges_start(struct hosted *hosted)
             break;
         }
         next = map_next(&hosted->merges, e);
-        if (!family_is_busy(hosted, merge->family)) {
+        if (merge->not_before_ns > now_ns) {
+            merges_start_later(hosted);
+        } else if (!family_is_busy(hosted, merge->family)) {
             merge_try(hosted, merge);
         }
     }

@@ -64,8 +64,8 @@ void hosted_trouble(struct control *control, const char *volume_id, const struct
 /* ---- merging (hosted_merge.c) ---- */
 
 void hosted_merge_candidate(struct hosted *hosted, const char *layer_id, const char *family);
-/* The volume's own changes are not watched any more: its top may take what is below. */
-int hosted_merge_top(struct call *call, const struct volume_row *volume);
+/* The layer may take what is below it now, or go there: it was frozen, or is not watched any more. */
+int hosted_merge_below(struct call *call, const char *layer_id);
 /* Looks through all layers. */
 void hosted_merge_scan(struct hosted *hosted);
 void hosted_merge_fini(struct hosted *hosted);

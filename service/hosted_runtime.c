@@ -45,7 +45,7 @@ static int changed_event(struct call *call)
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    r = hosted_merge_top(call, &volume);
+    r = hosted_merge_below(call, volume.top_layer_id);
     return r < 0 ? r : replica_target_changed(call, volume_id);
 }
 

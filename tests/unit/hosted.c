@@ -464,6 +464,39 @@ static void test_deleted_snapshots_are_merged(void **state)
     }
 }
 
+/* What only a small top could take waits for the next cut, and the small one goes down: the large one is never copied. */
+static void test_a_large_base_stays(void **state)
+{
+    (void)state;
+    struct hosted_ask create = {.change = HOSTED_CREATE, .size_bytes = 128 * (uint64_t)SIZE};
+    struct id source;
+    char base[ID_SIZE];
+
+    hosted_do(&fixture, &create);
+    strcpy(source.text, create.ret_id);
+    strcpy(base, row_of(&source).top_layer_id);
+    for (unsigned i = 0; i < 70; i++) {
+        fill(&source, i * N_PAGES, N_PAGES, 1);
+    }
+    struct id snapshot = volume_derive(&source, false);
+
+    for (unsigned round = 0; round < 3; round++) {
+        fill(&source, 10 * round, 20, (uint8_t)(2 + round));
+        volume_delete(&snapshot);
+        snapshot = volume_derive(&source, false);
+        await_layers(3); /* the base, and the two that are written to */
+        assert_true(row_exists(&fixture, &layer_table, base));
+        is_full(&snapshot, 10 * round, 20, (uint8_t)(2 + round));
+        is_full(&snapshot, 10 * round + 20, 100, 1);
+    }
+    volume_delete(&snapshot);
+    restart();
+    is_full(&source, 10, 10, 3);
+    is_full(&source, 20, 20, 4);
+    is_full(&source, 40, 100, 1);
+    assert_true(row_exists(&fixture, &layer_table, base));
+}
+
 /* What was mergeable and not merged when the service ended is found at the next start. */
 static void test_merges_after_a_restart(void **state)
 {
@@ -767,6 +800,7 @@ int main(void)
         TEST(test_a_commit_that_fails),
         TEST(test_one_batch),
         TEST(test_deleted_snapshots_are_merged),
+        TEST(test_a_large_base_stays),
         TEST(test_merges_after_a_restart),
         TEST(test_a_watched_top_takes_nothing),
         TEST(test_restore_over_families),
