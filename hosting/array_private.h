@@ -206,6 +206,7 @@ struct shelf {
     struct map volumes;
     struct loop_timer usage_timer;
     struct loop_task task;
+    bool restacked; /* which layer is above which is to be found again */
     bool closing;
     unsigned pending;
 };

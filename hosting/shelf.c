@@ -73,22 +73,36 @@ static void neighbours_look(struct shelf *shelf, struct blockdev *stack)
     }
 }
 
-/* What is in a layer and in the only one above it will be there once when they are merged. */
-static void reclaimable_refresh(struct shelf *shelf)
+static void neighbours_find(struct shelf *shelf)
 {
     struct map_entry *e;
 
+    shelf->restacked = false;
     for (e = map_first(&shelf->layers); e != NULL; e = map_next(&shelf->layers, e)) {
         struct shelf_layer *layer = e->value;
 
         layer->above = NULL;
         layer->keeps = false;
-        layer->pool->on_loop[shelf->index].reclaimable_bytes = 0;
     }
     for (e = map_first(&shelf->volumes); e != NULL; e = map_next(&shelf->volumes, e)) {
         const struct shelf_volume *volume = e->value;
 
         neighbours_look(shelf, volume->stack);
+    }
+}
+
+/* What is in a layer and in the only one above it will be there once when they are merged. */
+static void reclaimable_refresh(struct shelf *shelf)
+{
+    struct map_entry *e;
+
+    if (shelf->restacked) {
+        neighbours_find(shelf);
+    }
+    for (e = map_first(&shelf->layers); e != NULL; e = map_next(&shelf->layers, e)) {
+        const struct shelf_layer *layer = e->value;
+
+        layer->pool->on_loop[shelf->index].reclaimable_bytes = 0;
     }
     for (e = map_first(&shelf->layers); e != NULL; e = map_next(&shelf->layers, e)) {
         const struct shelf_layer *layer = e->value;
@@ -156,6 +170,7 @@ static void volume_watch(struct shelf_volume *volume, bool watch)
 
 static void users_count(struct shelf *shelf, struct blockdev *stack, int delta)
 {
+    shelf->restacked = true;
     for (unsigned i = 0; i < stack_layers(stack); i++) {
         struct shelf_layer *layer = shelf_layer_of(shelf, stack_layer(stack, i));
 
@@ -452,6 +467,7 @@ void shelf_volume_watch(struct op *op)
 
 static void cut_end(struct op *op)
 {
+    op->shelf->restacked = true;
     shelf_usage_refresh(op->volume);
     op_end(op);
 }

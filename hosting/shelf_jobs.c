@@ -165,6 +165,7 @@ void shelf_merge_finish(struct op *op)
             return;
         }
     }
+    op->shelf->restacked = true;
     op->pending = 1;
     for (e = map_first(&op->shelf->volumes); layer != NULL && e != NULL;
          e = map_next(&op->shelf->volumes, e)) {

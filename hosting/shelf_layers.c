@@ -52,6 +52,7 @@ static void layer_put(struct op *op, struct op_layer *wanted, struct layer *laye
     atomic_fetch_add(&open->pool->refs, 1);
     open->pool->on_loop[op->shelf->index].n_layers++;
     CHECK(map_put(&op->shelf->layers, open->id, open) == 0);
+    op->shelf->restacked = true;
     wanted->open = open;
     op->n_opened++;
 }
@@ -59,6 +60,7 @@ static void layer_put(struct op *op, struct op_layer *wanted, struct layer *laye
 void shelf_layer_take(struct shelf *shelf, struct shelf_layer *layer)
 {
     map_remove(&shelf->layers, layer->id);
+    shelf->restacked = true;
     if (--layer->pool->on_loop[shelf->index].n_layers == 0) {
         atomic_store(&layer->pool->reclaimable_bytes[shelf->index], 0);
     }
