@@ -137,9 +137,8 @@ int capability_query(struct call *call, const struct replication_kind *kind,
         replica_check_setting_data(call, "ReplicationSettingData", kind->sync_type, kind->remote);
 
     *ret_query = (struct replication_query){.sync_type = kind->sync_type};
-    for (uint32_t engine = ENGINE_COPY; engine <= ENGINE_LAYERS; engine++) {
-        bool wanted = methodology == METHODOLOGY_ANY ||
-                      (methodology == METHODOLOGY_FULL_COPY) == (engine == ENGINE_COPY);
+    for (uint32_t engine = ENGINE_COPY; engine < ENGINES; engine++) {
+        bool wanted = methodology == METHODOLOGY_ANY || methodology == replica_methodology(engine);
 
         if (wanted && replica_engine_possible(kind->sync_type, kind->remote, engine)) {
             ret_query->engines[ret_query->n_engines++] = engine;

@@ -27,7 +27,7 @@ bool replication_kind_supported(const struct replication_kind *kind);
 /* Relationships about which something is asked: those that a kind has, or one. */
 struct replication_query {
     uint32_t sync_type;
-    enum replica_engine engines[2];
+    enum replica_engine engines[ENGINES];
     size_t n_engines;
     uint32_t copy_type; /* 0: any */
 };

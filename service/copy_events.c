@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "service/hosted.h"
 #include "service/jobs_private.h"
 #include "service/replica.h"
 #include "service/volumes.h"
@@ -229,6 +230,32 @@ static int volume_note_changed(struct call *call, const struct copy_row *copy,
     return r == -ENOENT ? 0 : r;
 }
 
+int copy_fills(struct db *db, const struct copy_row *copy, struct layer_row *ret_oldest)
+{
+    struct volume_row target;
+    struct sync_row sync;
+    int r = table_get(db, &sync_table, copy->sync_id, &sync);
+
+    if (r == 0 && (replica_engine_of(&sync) != ENGINE_FILL || restoring(&sync, copy))) {
+        return 0;
+    }
+    if (r == 0) {
+        r = table_get(db, &volume_table, copy->target_id, &target);
+    }
+    if (r == 0) {
+        r = hosted_filling(db, &target, ret_oldest);
+    }
+    return r == -ENOENT ? 0 : r;
+}
+
+static int target_filled(struct call *call, const struct copy_row *copy)
+{
+    struct layer_row oldest;
+    int r = copy_fills(call->db, copy, &oldest);
+
+    return r == 1 ? hosted_filled(call, copy->target_id) : r;
+}
+
 int copy_ended_event(struct call *call)
 {
     const struct checkpoint_event *ended = call->step_state;
@@ -265,6 +292,9 @@ int copy_ended_event(struct call *call)
     r = table_update(call->db, &copy_table, &copy);
     if (r == 0 && copy.state == COPY_ROW_BROKEN) {
         r = volume_note_changed(call, &copy, &event->error);
+    }
+    if (r == 0 && copy.state == COPY_ROW_DONE) {
+        r = target_filled(call, &copy);
     }
     if (r == 0 && have_sync) {
         r = sync_ended(call, event, &sync);

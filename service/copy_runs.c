@@ -313,7 +313,17 @@ static int copy_opener(struct jobs *jobs, const struct copy_row *copy, bool targ
                          volume_id, strerror(-r));
     }
     if (ret_volume->kind == VOLUME_HOSTED) {
-        *ret_opener = hosted_opener(jobs->control, volume_id, ret_loop);
+        struct layer_row oldest;
+        int filling = target ? copy_fills(db, copy, &oldest) : 0;
+
+        if (filling < 0) {
+            return error_set(error, ERR_STORE_FAILED,
+                             "The records of /volumes/%s cannot be read (%s).", volume_id,
+                             strerror(-filling));
+        }
+        *ret_opener = filling ? hosted_fill_opener(jobs->control, volume_id, oldest.bottom_bytes,
+                                                   ret_loop)
+                              : hosted_opener(jobs->control, volume_id, ret_loop);
         return *ret_opener != NULL
                    ? 0
                    : error_set(error, ERR_COPY_FAILED, "/volumes/%s cannot be used: %.200s.",

@@ -998,6 +998,10 @@ int method_delete_volume(struct call *call)
         return call_fail_store(call, r);
     }
     if (volume.kind == VOLUME_HOSTED) {
+        r = volume_filling_stop(call, volume.head.id, ERR_CONFLICT, method_delete_volume);
+        if (r != 0) {
+            return r;
+        }
         r = volume_end_relationships(call, volume.head.id, ERR_CONFLICT);
         return r < 0 ? r : hosted_delete(call, &volume);
     }

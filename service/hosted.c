@@ -34,7 +34,7 @@ int layer_children(struct db *db, const char *layer_id, uint64_t *ret_n)
 }
 
 int hosted_chain(struct call *call, const char *top_layer_id, struct array_layer **ret_layers,
-                 size_t *ret_n)
+                 size_t *ret_n, struct layer_row *ret_oldest)
 {
     struct layer_row *rows;
     size_t n;
@@ -51,10 +51,23 @@ int hosted_chain(struct call *call, const char *top_layer_id, struct array_layer
         strcpy(layers[i].pool_id, rows[i].pool_id);
         layers[i].size_bytes = rows[i].size_bytes;
     }
+    *ret_oldest = n > 0 ? rows[0] : (struct layer_row){0};
     free(rows);
     *ret_layers = layers;
     *ret_n = n;
     return 0;
+}
+
+/* A new, oldest layer: what it does not have yet is in the LUN. */
+static int layer_above_lun(struct call *call, const struct volume_row *source,
+                           struct layer_row *layer)
+{
+    strcpy(layer->bottom_volume_id, source->head.id);
+    layer->bottom_bytes =
+        source->size_bytes < layer->size_bytes ? source->size_bytes : layer->size_bytes;
+    int r = table_update(call->db, &layer_table, layer);
+
+    return r < 0 ? call_fail_store(call, r) : 0;
 }
 
 static int check_depth(struct call *call, const struct volume_row *volume)
@@ -240,20 +253,44 @@ static int volume_insert(struct call *call, const struct pool_row *pool, uint64_
     return r < 0 ? call_fail_store(call, r) : exports_volume_created(call, volume);
 }
 
-int hosted_create(struct call *call, const struct pool_row *pool, uint64_t size_bytes,
-                  const char *element_name, const char *base, struct volume_row *ret_volume)
+static int volume_create(struct call *call, const struct pool_row *pool, uint64_t size_bytes,
+                         const char *element_name, const char *base,
+                         const struct volume_row *below, bool offline,
+                         struct volume_row *ret_volume)
 {
     struct layer_row layer;
     int r = hosted_layer_new(call, pool->head.id, "", "", size_bytes, &layer);
 
+    if (r == 0 && below != NULL) {
+        r = layer_above_lun(call, below, &layer);
+    }
     if (r < 0) {
         return r;
     }
-    *ret_volume = (struct volume_row){0};
+    *ret_volume = (struct volume_row){.offline = offline};
     strcpy(ret_volume->family, layer.family);
     strcpy(ret_volume->top_layer_id, layer.head.id);
     r = volume_insert(call, pool, size_bytes, element_name, base, ret_volume);
     return r < 0 ? r : hosted_effect_open(call, ret_volume);
+}
+
+int hosted_create(struct call *call, const struct pool_row *pool, uint64_t size_bytes,
+                  const char *element_name, const char *base, struct volume_row *ret_volume)
+{
+    return volume_create(call, pool, size_bytes, element_name, base, NULL, false, ret_volume);
+}
+
+int hosted_create_filled(struct call *call, const struct pool_row *pool,
+                         const struct volume_row *source, const char *element_name, bool offline,
+                         struct volume_row *ret_volume)
+{
+    char base[NAME_SIZE + 16];
+    uint64_t size_bytes = (source->size_bytes + HOSTED_PHYSICAL_BYTES - 1) /
+                          HOSTED_PHYSICAL_BYTES * HOSTED_PHYSICAL_BYTES;
+
+    snprintf(base, sizeof(base), "%.230s-replica", source->element_name);
+    return volume_create(call, pool, size_bytes, element_name, base, offline ? NULL : source,
+                         offline, ret_volume);
 }
 
 /* ---- cuts ---- */
@@ -314,9 +351,9 @@ int hosted_derive(struct call *call, const struct volume_row *source, const char
     return r < 0 ? r : hosted_effect_open(call, ret_volume);
 }
 
-/* The volume goes onto a new layer above parent_id; what only it had is dropped. */
+/* The volume goes onto a new layer above parent_id, or above a LUN; what only it had is dropped. */
 static int volume_onto(struct call *call, struct volume_row *volume, const char *family,
-                       const char *parent_id, bool keep_old)
+                       const char *parent_id, const struct volume_row *below, bool keep_old)
 {
     char old[ID_SIZE];
     struct layer_row layer;
@@ -325,6 +362,9 @@ static int volume_onto(struct call *call, struct volume_row *volume, const char 
     bool was_offline = volume->offline;
     int r = hosted_layer_new(call, volume->pool_id, family, parent_id, volume->size_bytes, &layer);
 
+    if (r == 0 && below != NULL) {
+        r = layer_above_lun(call, below, &layer);
+    }
     if (r < 0) {
         return r;
     }
@@ -332,7 +372,7 @@ static int volume_onto(struct call *call, struct volume_row *volume, const char 
     strcpy(old_family, volume->family);
     strcpy(volume->top_layer_id, layer.head.id);
     memmove(volume->family, family, strlen(family) + 1); /* often its own */
-    volume->offline = parent_id[0] == '\0';
+    volume->offline = parent_id[0] == '\0' && below == NULL;
     volume->problem[0] = '\0';
     r = volume_store(call, volume);
     if (r == 0) {
@@ -362,7 +402,7 @@ int hosted_refresh(struct call *call, const struct volume_row *source, struct vo
     }
     if (r == 0) {
         target->watched = watched;
-        r = volume_onto(call, target, source->family, frozen_id, false);
+        r = volume_onto(call, target, source->family, frozen_id, NULL, false);
     }
     return r;
 }
@@ -406,7 +446,7 @@ int hosted_restore(struct call *call, struct volume_row *source, struct volume_r
     }
     strcpy(old, source->top_layer_id);
     strcpy(old_family, source->family);
-    r = volume_onto(call, source, replica->family, frozen_id, true);
+    r = volume_onto(call, source, replica->family, frozen_id, NULL, true);
     if (r < 0) {
         return r;
     }
@@ -421,7 +461,13 @@ int hosted_restore(struct call *call, struct volume_row *source, struct volume_r
 int hosted_blank(struct call *call, struct volume_row *volume)
 {
     volume->watched = false;
-    return volume_onto(call, volume, volume->family, "", false);
+    return volume_onto(call, volume, volume->family, "", NULL, false);
+}
+
+int hosted_take(struct call *call, const struct volume_row *source, struct volume_row *target)
+{
+    target->watched = false;
+    return volume_onto(call, target, target->family, "", source, false);
 }
 
 /* ---- the rest ---- */

@@ -35,7 +35,8 @@ enum {
  */
 int hosted_run(struct call *call, method_fn body);
 
-/* For control: the call is through, and its effects have begun. Files that were made for it and that no record has are removed. */
+/* For control: the call is through, and its effects have begun. Files and pools that were made for it and that no record has are
+ * removed. */
 void hosted_call_end(struct call *call, bool committed);
 
 /* ---- pools of files ---- */
@@ -50,6 +51,23 @@ int hosted_pool(struct call *call, const char *parameter, const struct pool_row 
 /* A new volume that reads as zeros; element_name NULL: a name of ours, made of base ("volume" when NULL). */
 int hosted_create(struct call *call, const struct pool_row *pool, uint64_t size_bytes,
                   const char *element_name, const char *base, struct volume_row *ret_volume);
+
+/*
+ * The same, but what it does not have yet reads as source has it (a LUN of another system): to be filled by a copy onto
+ * hosted_fill_opener(), and hosted_filled() at its end. offline: nothing of it yet, it is not served until hosted_take().
+ */
+int hosted_create_filled(struct call *call, const struct pool_row *pool,
+                         const struct volume_row *source, const char *element_name, bool offline,
+                         struct volume_row *ret_volume);
+/* target (hosted, not smaller) becomes that: what it had is gone. It is served if it was offline. */
+int hosted_take(struct call *call, const struct volume_row *source, struct volume_row *target);
+/* 1: the volume still needs a LUN below it, 0: not, or an error of the store. */
+int hosted_filling(struct db *db, const struct volume_row *volume, struct layer_row *ret_oldest);
+/* All that was below the volume is in it. Nothing happens when nothing is below it. */
+int hosted_filled(struct call *call, const char *volume_id);
+/* Is there another volume that gets its data with this one's filling? 1, 0 or an error. */
+int hosted_fill_others(struct call *call, const struct volume_row *volume,
+                       char ret_other_id[ID_SIZE]);
 
 /* Can source be cut for a volume of that pool (its layers be shared)? */
 bool hosted_can_share(const struct volume_row *source, const struct pool_row *pool);
@@ -111,5 +129,9 @@ bool hosted_pool_is_pinned(struct control *control, const char *pool_id);
 /* For copies: how to get at the volume, and the loop it lives on. NULL when it is not open. */
 struct block_opener *hosted_opener(struct control *control, const char *volume_id,
                                    struct loop **ret_loop);
+
+/* The same for a copy that fills it. */
+struct block_opener *hosted_fill_opener(struct control *control, const char *volume_id,
+                                        uint64_t size_bytes, struct loop **ret_loop);
 
 #endif

@@ -29,6 +29,7 @@ struct change {
     bool failed;
     struct array_barrier *barrier;
     bool closed; /* of a volume that moves: it has left its old family */
+    struct layer_row oldest;
     size_t n_layers;
     size_t n_dropped;
     struct array_layer layers[]; /* the chain, then what was dropped */
@@ -150,6 +151,10 @@ static void volume_spec(const struct change *change, struct array_volume *ret_sp
     };
     strcpy(ret_spec->id, change->volume.head.id);
     strcpy(ret_spec->family, change->volume.family);
+    if (change->oldest.bottom_volume_id[0] != '\0') {
+        ret_spec->bottom = hosted_bottom_opener(change->hosted, change->oldest.bottom_volume_id);
+        ret_spec->bottom_bytes = change->oldest.bottom_bytes;
+    }
 }
 
 static void opened(void *arg, const struct error *error)
@@ -197,8 +202,9 @@ static int change_of_volume(struct call *call, const struct volume_row *volume,
                             struct change **ret_change)
 {
     struct array_layer *layers;
+    struct layer_row oldest;
     size_t n;
-    int r = hosted_chain(call, volume->top_layer_id, &layers, &n);
+    int r = hosted_chain(call, volume->top_layer_id, &layers, &n, &oldest);
 
     if (r < 0) {
         return r;
@@ -206,6 +212,7 @@ static int change_of_volume(struct call *call, const struct volume_row *volume,
     struct change *change = change_of(call, n, 0);
 
     change->volume = *volume;
+    change->oldest = oldest;
     memcpy(change->layers, layers, n * sizeof(*layers));
     *ret_change = change;
     return 0;
@@ -232,13 +239,14 @@ int hosted_effect_open(struct call *call, const struct volume_row *volume)
 }
 
 void hosted_open_now(struct hosted *hosted, const struct volume_row *volume,
-                     const struct array_layer *layers, size_t n)
+                     const struct array_layer *layers, size_t n, const struct layer_row *oldest)
 {
     struct change *change = calloc(1, change_size(n));
 
     CHECK(change != NULL);
     change->hosted = hosted;
     change->volume = *volume;
+    change->oldest = *oldest;
     change->n_layers = n;
     memcpy(change->layers, layers, n * sizeof(*layers));
     hosted_busy(hosted, +1);

@@ -57,7 +57,7 @@ void hosted_effect_remove(struct call *call, const char *volume_id, const char *
 void hosted_effect_merge(struct call *call, const char *layer_id, const char *family);
 /* At start, outside of calls. */
 void hosted_open_now(struct hosted *hosted, const struct volume_row *volume,
-                     const struct array_layer *layers, size_t n);
+                     const struct array_layer *layers, size_t n, const struct layer_row *oldest);
 /* What is wrong with the volume, or NULL: nothing any more. */
 void hosted_trouble(struct control *control, const char *volume_id, const struct error *error);
 
@@ -76,11 +76,16 @@ void hosted_scrub_begin(struct hosted *hosted);
 /* All is closed: the next start need not look. */
 void hosted_scrub_clean(struct hosted *hosted);
 
+/* ---- filling (hosted_fill.c) ---- */
+
+/* How to get at a LUN of another system that is below volumes: asks the records at each open. */
+struct block_opener *hosted_bottom_opener(struct hosted *hosted, const char *volume_id);
+
 /* ---- helpers ---- */
 
-/* The chain of a layer as the array wants it, in the call's arena. */
+/* The chain of a layer as the array wants it, in the call's arena, and the oldest one's row. */
 int hosted_chain(struct call *call, const char *top_layer_id, struct array_layer **ret_layers,
-                 size_t *ret_n);
+                 size_t *ret_n, struct layer_row *ret_oldest);
 /* How many layers have it as their parent. */
 int layer_children(struct db *db, const char *layer_id, uint64_t *ret_n);
 

@@ -167,7 +167,7 @@ static int volume_start(void *arg, const void *row)
         if (volume->problem[0] != '\0') {
             hosted_trouble(hosted->control, volume->head.id, NULL);
         }
-        hosted_open_now(hosted, volume, layers, n);
+        hosted_open_now(hosted, volume, layers, n, n > 0 ? &chain[0] : &(struct layer_row){0});
     }
     free(layers);
     free(chain);

@@ -84,6 +84,8 @@ void copy_stopper_go_on(struct jobs *jobs, const char *copy_id);
 /* In a transaction: the row runs, its relationship is Unsynchronized. */
 int copy_began(struct call *call, struct copy_row *copy);
 int copy_phase_event(struct call *call);
+/* 1: what the copy writes only goes where its target has nothing yet; 0: not; or what the store said. */
+int copy_fills(struct db *db, const struct copy_row *copy, struct layer_row *ret_oldest);
 int copy_checkpoint_event(struct call *call);
 int copy_ended_event(struct call *call);
 int copy_shut_down_event(struct call *call);

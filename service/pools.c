@@ -627,6 +627,10 @@ int method_return_to_storage_pool(struct call *call)
                                "/volumes/%s holds no replica: it is free in /pools/%s already.",
                                volume.head.id, volume.pool_id);
     }
+    r = volume_filling_stop(call, volume.head.id, ERR_IN_USE, method_return_to_storage_pool);
+    if (r != 0) {
+        return r;
+    }
     r = volume_end_relationships(call, volume.head.id, ERR_IN_USE);
     return r < 0 ? r : pool_give_back(call, &volume);
 }

@@ -305,6 +305,27 @@ static int refuse_snapshot(struct call *call, const struct replica_ends *ends)
         ends->source->pool_id, target_parameter);
 }
 
+/* A LUN of another system whose clone is hosted, to be used at once. */
+static int choose_filling(struct call *call, const struct replica_ends *ends,
+                          struct replica_terms *terms)
+{
+    bool hosted = ends->target != NULL ? ends->target->kind == VOLUME_HOSTED
+                                       : ends->pool == NULL || ends->pool->kind == POOL_FILE;
+
+    if (ends->source->kind != VOLUME_REMOTE || !hosted || terms->pool_of_source) {
+        return not_honoured(call, "ReplicationSettingData", "DesiredCopyMethodology",
+                            "only a clone of a LUN of another system into a pool of files, such as "
+                            "/pools/default, can be used at once and filled while it is (7).");
+    }
+    if (terms->verify) {
+        return not_honoured(call, "ReplicationSettingData", "Verify",
+                            "what is filled while hosts write to it (7) cannot be compared with "
+                            "its source.");
+    }
+    terms->engine = ENGINE_FILL;
+    return 0;
+}
+
 /* Shared layers, or a copy. */
 static int choose_engine(struct call *call, const struct replica_ends *ends,
                          struct replica_terms *terms)
@@ -318,6 +339,9 @@ static int choose_engine(struct call *call, const struct replica_ends *ends,
     }
     if (terms->sync_type == SYNC_SNAPSHOT && !can_share) {
         return refuse_snapshot(call, ends);
+    }
+    if (terms->desired_methodology == METHODOLOGY_COPY_ON_ACCESS) {
+        return choose_filling(call, ends, terms);
     }
     if (terms->desired_methodology == METHODOLOGY_COPY_ON_WRITE && !can_share) {
         return not_honoured(
@@ -340,14 +364,13 @@ int replica_terms_complete(struct call *call, const struct replica_ends *ends,
         r = replica_check_setting_data(call, "ReplicationSettingData", terms->sync_type,
                                        terms->remote);
     }
-    if (r == 0 && terms->read_only != 0 && terms->engine == ENGINE_COPY) {
+    if (r == 0 && terms->read_only != 0 && terms->engine != ENGINE_LAYERS) {
         r = not_honoured(
             call, "ReplicationSettingData", "ReadOnly",
             "a target that is copied onto must be writable; one that shares the data of "
             "its source (DesiredCopyMethodology 6) can be read-only.");
     }
-    terms->copy_methodology =
-        terms->engine == ENGINE_LAYERS ? METHODOLOGY_COPY_ON_WRITE : METHODOLOGY_FULL_COPY;
+    terms->copy_methodology = replica_methodology(terms->engine);
     return r;
 }
 
@@ -408,6 +431,7 @@ static int in_use(struct call *call, const struct sync_row *sync, const char *wh
 struct busy_check {
     const char *except_id;
     bool only_moving;
+    bool may_fill; /* what is being filled reads as what it will be */
     struct sync_row found;
 };
 
@@ -420,6 +444,9 @@ static int busy_row(void *arg, const void *row)
         return 0;
     }
     if (check->only_moving && sync->job_id[0] == '\0') {
+        return 0;
+    }
+    if (check->may_fill && replica_engine_of(sync) == ENGINE_FILL) {
         return 0;
     }
     check->found = *sync;
@@ -503,11 +530,20 @@ void replica_made_now(struct sync_row *sync, uint64_t now_ms)
     sync->when_synchronized_ms = now_ms;
 }
 
+void replica_fills_now(struct sync_row *sync, uint64_t now_ms)
+{
+    sync->copy_state = STATE_UNSYNCHRONIZED;
+    sync->requested_copy_state = STATE_NOT_APPLICABLE;
+    sync->progress_status = PROGRESS_SYNCHRONIZING;
+    sync->percent_synced = 0;
+    sync->when_activated_ms = now_ms;
+}
+
 int replica_ended(struct call *call, const struct sync_row *sync)
 {
     struct volume_row target;
 
-    if (replica_engine_of(sync) != ENGINE_LAYERS) {
+    if (replica_engine_of(sync) == ENGINE_COPY) {
         return 0;
     }
     int r = table_get(call->db, &volume_table, sync->target_id, &target);
@@ -538,7 +574,7 @@ int replica_target_changed(struct call *call, const char *volume_id)
 
 int replica_check_source(struct call *call, const char *parameter, const struct volume_row *source)
 {
-    struct busy_check check = {.only_moving = true};
+    struct busy_check check = {.only_moving = true, .may_fill = true};
     int r = check_usable(call, parameter, source);
 
     if (r == 0 && source->offline) {

@@ -87,6 +87,8 @@ int replica_check_limit(struct call *call, const char *parameter, const struct v
 int replica_check_idle(struct call *call, const char *parameter, const struct volume_row *volume);
 /* The relationship is at rest with a target that has just taken what the source has. */
 void replica_made_now(struct sync_row *sync, uint64_t now_ms);
+/* The target can be used as of now, and is filled by a copy that was asked for. */
+void replica_fills_now(struct sync_row *sync, uint64_t now_ms);
 /* The content of the volume is another one: the snapshot that it was is Skewed. In a transaction. */
 int replica_target_changed(struct call *call, const char *volume_id);
 /* The relationship is gone: its target is a volume like others, served and writable. */

@@ -6,7 +6,7 @@
  *     pairs     which source onto which target: given, or taken from a pool; each completes its terms, and everything is
  *               checked before anything is made
  *     creation  relationships; what shares layers is there at once, and for the rest, unless nothing is to flow yet, there
- *               is one job with a copy for each
+ *               is one job with a copy for each (what is filled by it is there at once, too)
  *
  * New hosted volumes need files, so that each body may run twice (service/hosted.h).
  */
@@ -40,6 +40,12 @@ struct pair {
 static bool shares_layers(const struct pair *pair)
 {
     return pair->terms.engine == ENGINE_LAYERS;
+}
+
+/* It is there at once, and its copy fills it. */
+static bool fills(const struct pair *pair)
+{
+    return pair->terms.engine == ENGINE_FILL;
 }
 
 /* A clone that shares layers and is not to stay related is a volume of its own at once. */
@@ -77,8 +83,13 @@ static void sync_begin(const struct replica_terms *terms, uint64_t now, struct s
     }
     sync->copy_state = inactive ? STATE_INACTIVE : STATE_INITIALIZED;
     sync->progress_status = inactive ? PROGRESS_DORMANT : PROGRESS_COMPLETED;
+    if (terms->start && terms->engine == ENGINE_FILL) {
+        replica_fills_now(sync, now);
+    }
     if (terms->start) {
-        sync->progress_status = PROGRESS_INITIALIZING;
+        if (terms->engine != ENGINE_FILL) {
+            sync->progress_status = PROGRESS_INITIALIZING;
+        }
         if (terms->wait_for_copy_state != 0) {
             sync->requested_copy_state = terms->wait_for_copy_state;
         }
@@ -240,11 +251,28 @@ static int target_of_layers(struct call *call, struct pair *pair)
     return r;
 }
 
+static int target_to_fill(struct call *call, const struct pool_row *pool, struct pair *pair)
+{
+    struct pool_row row;
+
+    if (!pair->allocate) {
+        return pair->terms.start ? hosted_take(call, &pair->source, &pair->target) : 0;
+    }
+    int r = hosted_pool(call, "TargetPool", pool, NULL, &row);
+
+    return r < 0 ? r
+                 : hosted_create_filled(call, &row, &pair->source, pair->element_name,
+                                        !pair->terms.start, &pair->target);
+}
+
 static int make_target(struct call *call, const struct pool_row *pool, struct pair *pair,
                        struct taken *taken)
 {
     if (shares_layers(pair)) {
         return target_of_layers(call, pair);
+    }
+    if (fills(pair)) {
+        return target_to_fill(call, pool, pair);
     }
     if (pair->allocate) {
         return target_for_copy(call, pool, pair, taken);

@@ -6,7 +6,8 @@
  * call comes back, in a transaction of its own, when the copy rests. It then looks at the relationship afresh: the copy
  * may have been quicker.
  *
- * What shares the layers of its source (replica_engine_of()) is changed at once, without a job.
+ * What shares the layers of its source (replica_engine_of()) is changed at once, without a job; what is filled from its source is
+ * there at once, with a job that fills it.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -121,12 +122,11 @@ static int check_restore(struct call *call, const struct modification *mod,
     return replica_check_pair(call, "Synchronization", target, "Synchronization", source, sync);
 }
 
-/* Activate, Resync and Restore: a job with one copy, from one side to the other. */
-static int start_copy(struct call *call, struct modification *mod, bool restore)
+/* A job with one copy, from one side to the other. */
+static int begin_copy(struct call *call, struct modification *mod, const struct volume_row *from,
+                      const struct volume_row *to)
 {
     struct sync_row *sync = &mod->sync;
-    struct volume_row source;
-    struct volume_row target;
     struct job_row job;
     struct job_new wanted = {
         .name = call->method->name,
@@ -137,20 +137,10 @@ static int start_copy(struct call *call, struct modification *mod, bool restore)
         .wait_for_copy_state = mod->terms.wait_for_copy_state,
         .operation = mod->operation,
     };
-    int r = volumes_of(call, sync, &source, &target);
+    int r = job_create(call, &wanted, &job);
 
-    if (r == 0 && restore) {
-        r = check_restore(call, mod, &source, &target);
-    } else if (r == 0) {
-        r = replica_check_pair(call, "Synchronization", &source, "Synchronization", &target, sync);
-        sync->copied_bytes = source.size_bytes;
-    }
     if (r == 0) {
-        r = job_create(call, &wanted, &job);
-    }
-    if (r == 0) {
-        r = job_add_copy(call, &job, 0, sync, restore ? &target : &source,
-                         restore ? &source : &target);
+        r = job_add_copy(call, &job, 0, sync, from, to);
     }
     if (r == 0) {
         sync->requested_copy_state = mod->terms.wait_for_copy_state != 0
@@ -160,14 +150,67 @@ static int start_copy(struct call *call, struct modification *mod, bool restore)
         r = store_sync(call, sync);
     }
     if (r == 0) {
-        r = job_add_element(call, &job, "volumes", restore ? sync->source_id : sync->target_id,
-                            ELEMENT_EFFECT_INTEGRITY);
+        r = job_add_element(call, &job, "volumes", to->head.id, ELEMENT_EFFECT_INTEGRITY);
     }
     if (r == 0) {
-        r = job_add_element(call, &job, "volumes", restore ? sync->target_id : sync->source_id,
-                            ELEMENT_EFFECT_PERFORMANCE);
+        r = job_add_element(call, &job, "volumes", from->head.id, ELEMENT_EFFECT_PERFORMANCE);
     }
     return r < 0 ? r : job_started(call, &job);
+}
+
+/* Activate, Resync and Restore. */
+static int start_copy(struct call *call, struct modification *mod, bool restore)
+{
+    struct sync_row *sync = &mod->sync;
+    struct volume_row source;
+    struct volume_row target;
+    int r = volumes_of(call, sync, &source, &target);
+
+    if (r < 0) {
+        return r;
+    }
+    if (restore) {
+        r = check_restore(call, mod, &source, &target);
+        return r < 0 ? r : begin_copy(call, mod, &target, &source);
+    }
+    r = replica_check_pair(call, "Synchronization", &source, "Synchronization", &target, sync);
+    sync->copied_bytes = source.size_bytes;
+    return r < 0 ? r : begin_copy(call, mod, &source, &target);
+}
+
+/* ---- what is filled from its source ---- */
+
+/* Activate and Resync: what is missing yet, of the source as it was taken; where nothing is, the target takes the source anew. */
+static int start_filling(struct call *call, struct modification *mod)
+{
+    struct sync_row *sync = &mod->sync;
+    struct volume_row source;
+    struct volume_row target;
+    struct layer_row oldest;
+    int r = volumes_of(call, sync, &source, &target);
+
+    if (r < 0) {
+        return r;
+    }
+    r = hosted_filling(call->db, &target, &oldest);
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    if (r == 1) {
+        r = replica_check_source(call, "Synchronization", &source);
+        source.size_bytes = oldest.bottom_bytes;
+    } else {
+        r = replica_check_pair(call, "Synchronization", &source, "Synchronization", &target, sync);
+        if (r == 0) {
+            r = hosted_take(call, &source, &target);
+        }
+        sync->copied_bytes = source.size_bytes;
+    }
+    if (r < 0) {
+        return r;
+    }
+    replica_fills_now(sync, control_now_ms(call->control));
+    return begin_copy(call, mod, &source, &target);
 }
 
 /* ---- what shares layers ---- */
@@ -335,8 +378,14 @@ static int detach_done(struct call *call)
 
 static int operation_detach(struct call *call, struct modification *mod)
 {
-    int r = sync_copy_stop(call, mod->sync.head.id, detach_done);
+    int r = 0;
 
+    if (mod->operation == OPERATION_RETURN_TO_POOL) {
+        r = volume_filling_stop(call, mod->sync.target_id, ERR_IN_USE, detach_done);
+    }
+    if (r == 0) {
+        r = sync_copy_stop(call, mod->sync.head.id, detach_done);
+    }
     return r != 0 ? r : end_relationship(call, mod);
 }
 
@@ -423,17 +472,41 @@ static int operation_resume(struct call *call, struct modification *mod)
     return r < 0 ? r : job_started(call, &job);
 }
 
+/* 1: it is not filled yet. */
+static int target_filling(struct call *call, const struct modification *mod)
+{
+    struct volume_row target;
+    struct layer_row oldest;
+
+    if (replica_engine_of(&mod->sync) != ENGINE_FILL) {
+        return 0;
+    }
+    int r = table_get(call->db, &volume_table, mod->sync.target_id, &target);
+
+    if (r == 0) {
+        r = hosted_filling(call->db, &target, &oldest);
+    }
+    return r < 0 ? call_fail_store(call, r) : r;
+}
+
 /* Is a copy of it queued or running, though the state alone would allow the operation? */
 static int check_busy(struct call *call, const struct modification *mod)
 {
     struct copy_row copy;
     char path[PATH_SIZE];
+    int r;
 
     switch (mod->operation) {
     case OPERATION_ABORT:
     case OPERATION_SUSPEND:
     case OPERATION_RESUME:
         return 0;
+    case OPERATION_RETURN_TO_POOL: /* what is being filled is there, and can go: its copy is stopped first */
+        r = target_filling(call, mod);
+        if (r != 0) {
+            return r < 0 ? r : 0;
+        }
+        break;
     case OPERATION_DETACH: /* while it copies it is legal with Force only, and ends the copy */
         if (mod->sync.copy_state == STATE_UNSYNCHRONIZED) {
             return 0;
@@ -442,8 +515,7 @@ static int check_busy(struct call *call, const struct modification *mod)
     default:
         break;
     }
-    int r = sync_running_copy(call->db, mod->sync.head.id, &copy);
-
+    r = sync_running_copy(call->db, mod->sync.head.id, &copy);
     if (r == -ENOENT) {
         return 0;
     }
@@ -498,7 +570,8 @@ static int modify(struct call *call, struct modification *mod)
         return operation_abort(call, mod);
     case OPERATION_ACTIVATE:
     case OPERATION_RESYNC:
-        return start_copy(call, mod, false);
+        return replica_engine_of(sync) == ENGINE_FILL ? start_filling(call, mod)
+                                                      : start_copy(call, mod, false);
     case OPERATION_RESTORE:
         return start_copy(call, mod, true);
     case OPERATION_SUSPEND:

@@ -118,6 +118,9 @@ static bool suits_terms(const struct volume_row *volume, const struct volume_row
     bool must_share = terms->sync_type == SYNC_SNAPSHOT ||
                       terms->desired_methodology == METHODOLOGY_COPY_ON_WRITE;
 
+    if (terms->desired_methodology == METHODOLOGY_COPY_ON_ACCESS) {
+        return volume->kind == VOLUME_HOSTED && source->kind == VOLUME_REMOTE;
+    }
     if (volume->kind != VOLUME_HOSTED) {
         return !must_share && !volume->allocated;
     }

@@ -56,6 +56,36 @@ static const uint32_t clone_create_wait[] = {STATE_INITIALIZED, STATE_UNSYNCHRON
                                              STATE_SYNCHRONIZED, STATE_INACTIVE, 0};
 static const uint32_t no_states[] = {0};
 
+/* Until it is Synchronized it has what is not there yet from its source. */
+static const struct operation_row filled_clone_operations[] = {
+    {OPERATION_ABORT, BIT(STATE_INITIALIZED) | BIT(STATE_UNSYNCHRONIZED), 0, 0, {STATE_ABORTED}},
+    {OPERATION_ACTIVATE,
+     BIT(STATE_INITIALIZED) | BIT(STATE_INACTIVE),
+     0,
+     0,
+     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_DETACH, BIT(STATE_SYNCHRONIZED) | BIT(STATE_INACTIVE), 0, 0, {STATE_NOT_APPLICABLE}},
+    {OPERATION_DISSOLVE,
+     BIT(STATE_SYNCHRONIZED) | BIT(STATE_INACTIVE),
+     0,
+     0,
+     {STATE_NOT_APPLICABLE}},
+    {OPERATION_RESYNC,
+     BIT(STATE_SYNCHRONIZED) | BIT(STATE_BROKEN) | BIT(STATE_INACTIVE) | BIT(STATE_ABORTED),
+     0,
+     0,
+     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_RESTORE, BIT(STATE_SYNCHRONIZED), 0, 0, {STATE_SYNCHRONIZED, STATE_INACTIVE}},
+    {OPERATION_RESUME, BIT(STATE_SUSPENDED), 0, 0, {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_RETURN_TO_POOL,
+     BIT(STATE_INITIALIZED) | BIT(STATE_UNSYNCHRONIZED) | BIT(STATE_SYNCHRONIZED) |
+         BIT(STATE_BROKEN) | BIT(STATE_INACTIVE) | BIT(STATE_SUSPENDED) | BIT(STATE_ABORTED),
+     0,
+     0,
+     {STATE_NOT_APPLICABLE}},
+    {OPERATION_SUSPEND, BIT(STATE_UNSYNCHRONIZED), 0, 0, {STATE_SUSPENDED}},
+};
+
 /* What rests, and is there. */
 #define SNAPSHOT_WHOLE                                                                             \
     (BIT(STATE_SYNCHRONIZED) | BIT(STATE_FRACTURED) | BIT(STATE_SPLIT) | BIT(STATE_SKEWED))
@@ -143,6 +173,8 @@ static const struct machine machines[] = {
      ARRAY_LEN(layered_clone_operations), layered_clone_states, clone_create_wait},
     {SYNC_CLONE, ENGINE_COPY, true, true, clone_operations, ARRAY_LEN(clone_operations),
      clone_states, clone_create_wait},
+    {SYNC_CLONE, ENGINE_FILL, false, true, filled_clone_operations,
+     ARRAY_LEN(filled_clone_operations), clone_states, clone_create_wait},
 };
 
 static const struct machine *machine_of(uint32_t sync_type, enum replica_engine engine)
@@ -162,13 +194,34 @@ const char *replica_engine_name(enum replica_engine engine)
         return "copy";
     case ENGINE_LAYERS:
         return "layers";
+    case ENGINE_FILL:
+        return "fill";
     }
     return "?";
 }
 
 enum replica_engine replica_engine_of(const struct sync_row *sync)
 {
-    return sync->copy_methodology == METHODOLOGY_COPY_ON_WRITE ? ENGINE_LAYERS : ENGINE_COPY;
+    switch (sync->copy_methodology) {
+    case METHODOLOGY_COPY_ON_WRITE:
+        return ENGINE_LAYERS;
+    case METHODOLOGY_COPY_ON_ACCESS:
+        return ENGINE_FILL;
+    default:
+        return ENGINE_COPY;
+    }
+}
+
+uint32_t replica_methodology(enum replica_engine engine)
+{
+    switch (engine) {
+    case ENGINE_LAYERS:
+        return METHODOLOGY_COPY_ON_WRITE;
+    case ENGINE_FILL:
+        return METHODOLOGY_COPY_ON_ACCESS;
+    default:
+        return METHODOLOGY_FULL_COPY;
+    }
 }
 
 bool replica_engine_possible(uint32_t sync_type, bool remote, enum replica_engine engine)
@@ -215,6 +268,10 @@ enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t 
         if (operation == OPERATION_RESTORE) {
             return VERDICT_LEGAL;
         }
+        /* One that was filled is whole, whatever became of the way back. */
+        if (operation == OPERATION_DETACH && replica_engine_of(sync) == ENGINE_FILL) {
+            return VERDICT_LEGAL;
+        }
         if (operation == OPERATION_RESYNC && verdict == VERDICT_LEGAL) {
             return VERDICT_NEEDS_FORCE;
         }
@@ -242,8 +299,15 @@ const uint32_t *replica_states(uint32_t sync_type, enum replica_engine engine)
 
 bool replica_host_accessible(enum replica_engine engine, uint32_t copy_state)
 {
-    /* Copies are made onto LUNs that we hide from nobody; what shares layers has nothing to show before its first moment. */
-    return engine == ENGINE_COPY || copy_state == STATE_SYNCHRONIZED || copy_state == STATE_SKEWED;
+    /* Copies are made onto LUNs that we hide from nobody; the others have nothing to show before their first moment. */
+    switch (engine) {
+    case ENGINE_LAYERS:
+        return copy_state == STATE_SYNCHRONIZED || copy_state == STATE_SKEWED;
+    case ENGINE_FILL:
+        return copy_state != STATE_INITIALIZED && copy_state != STATE_INACTIVE;
+    default:
+        return true;
+    }
 }
 
 const uint32_t *replica_wait_states(uint32_t sync_type, enum replica_engine engine,
@@ -318,7 +382,8 @@ bool replica_type_supported(uint32_t sync_type, uint32_t mode, bool remote)
     bool mode_known = mode == MODE_SYNCHRONOUS || mode == MODE_ASYNCHRONOUS;
 
     return mode_known && (replica_engine_possible(sync_type, remote, ENGINE_COPY) ||
-                          replica_engine_possible(sync_type, remote, ENGINE_LAYERS));
+                          replica_engine_possible(sync_type, remote, ENGINE_LAYERS) ||
+                          replica_engine_possible(sync_type, remote, ENGINE_FILL));
 }
 
 uint32_t replica_legacy_operation(uint32_t number)

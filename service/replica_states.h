@@ -19,6 +19,10 @@
  *                      gave up▼         └Suspend──▶ 9
  *                         5 Broken
  *
+ * Clone that is filled while it is used (DesiredCopyMethodology 7, of a LUN of another system): as a clone by a copy, but its hosts
+ * have it in every state from 3 on, and until it is 4 it cannot be without its source: no Detach from 3, 5, 9 and 12, from
+ * where Resync goes on with what is missing. Return To ResourcePool is legal in every state.
+ *
  * Snapshot (SyncType 7), and a clone of a hosted volume that shares its layers: everything is done at once, so no state
  * lasts while data moves. Only a snapshot is ever Skewed; a clone belongs to its hosts.
  *
@@ -39,9 +43,13 @@
 enum replica_engine {
     ENGINE_COPY,   /* a job copies it: CopyMethodology Full-Copy */
     ENGINE_LAYERS, /* it shares the layers of its source: Copy-On-Write, in an instant */
+    ENGINE_FILL,   /* hosted, there in an instant, and filled from its source by a job: Copy-On-Access */
 };
+enum { ENGINES = ENGINE_FILL + 1 };
 const char *replica_engine_name(enum replica_engine engine);
 enum replica_engine replica_engine_of(const struct sync_row *sync);
+/* The CopyMethodology of what an engine makes. */
+uint32_t replica_methodology(enum replica_engine engine);
 /* Is there a replica of that type that is made so? Local: both elements are hosted here. */
 bool replica_engine_possible(uint32_t sync_type, bool remote, enum replica_engine engine);
 

@@ -44,8 +44,9 @@ static const struct setting_property common[] = {
     {"UnequalListsAction", 12, DEFAULT(UNEQUAL_ERROR),
      VALUES(UNEQUAL_ERROR, UNEQUAL_SOURCE_LARGER, UNEQUAL_TARGET_LARGER), WHAT("2 to 4.")},
     {"DesiredCopyMethodology", 3, DEFAULT(METHODOLOGY_FULL_COPY),
-     VALUES(METHODOLOGY_ANY, METHODOLOGY_FULL_COPY),
-     WHAT("copies from and to LUNs of other systems are full copies (2 or 3).")},
+     VALUES(METHODOLOGY_ANY, METHODOLOGY_FULL_COPY, METHODOLOGY_COPY_ON_ACCESS),
+     WHAT("copies from and to LUNs of other systems are full copies (2 or 3); a clone of one in a "
+          "pool of files can be used at once and filled while it is (7).")},
     /* A target that is named, a free LUN of a pool, or a new volume. */
     {"TargetElementSupplier", 7, DEFAULT(SUPPLIER_IMPLEMENTATION), VALUES(1, 2, 3, 4, 5),
      WHAT("1 to 5.")},

@@ -8,6 +8,8 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "service/exports.h"
+#include "service/hosted.h"
 #include "service/jobs.h"
 #include "service/portals.h"
 #include "service/replica.h"
@@ -191,6 +193,74 @@ int volume_relationship(struct db *db, const char *volume_id, struct sync_row *r
     return r == -ENOENT ? table_find(db, &sync_table, as_source, ret_sync) : r;
 }
 
+/* What is not filled yet cannot be without its source, and what was made of it not without it. */
+static int filling_at_rest(struct call *call, const char *volume_id, const struct sync_row *sync,
+                           enum error_code code)
+{
+    char other_id[ID_SIZE];
+    char path[PATH_SIZE];
+    struct volume_row target;
+    struct layer_row oldest;
+
+    if (replica_engine_of(sync) != ENGINE_FILL) {
+        return 0;
+    }
+    int r = table_get(call->db, &volume_table, sync->target_id, &target);
+
+    if (r == 0) {
+        r = hosted_filling(call->db, &target, &oldest);
+    }
+    if (r <= 0) {
+        return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
+    }
+    if (strcmp(sync->source_id, volume_id) == 0) {
+        snprintf(path, sizeof(path), "/synchronizations/%s", sync->head.id);
+        return call_fail_blocked(call, code, path,
+                                 "/volumes/%s is still filled from /volumes/%s, and what it has not got "
+                                 "yet is nowhere else. Wait until %s is Synchronized (Resync goes on "
+                                 "where it has stopped), or return the clone to its pool.",
+                                 sync->target_id, volume_id, path);
+    }
+    r = hosted_fill_others(call, &target, other_id);
+    if (r != 1) {
+        return r;
+    }
+    snprintf(path, sizeof(path), "/volumes/%s", other_id);
+    return call_fail_blocked(call, code, path,
+                             "%s was made of /volumes/%s before that was filled from its source, and "
+                             "gets its data with it. Wait until it is filled (Resync goes on where it "
+                             "has stopped), or delete %s first.",
+                             path, volume_id, path);
+}
+
+int volume_filling_stop(struct call *call, const char *volume_id, enum error_code code,
+                        method_fn again)
+{
+    struct condition where[] = {WHERE_TEXT("target_id", volume_id),
+                                WHERE_NUM("copy_methodology", METHODOLOGY_COPY_ON_ACCESS),
+                                WHERE_END};
+    struct sync_row sync;
+    struct volume_row volume;
+    struct layer_row oldest;
+    int r = table_find(call->db, &sync_table, where, &sync);
+
+    if (r == 0) {
+        r = table_get(call->db, &volume_table, volume_id, &volume);
+    }
+    if (r == 0) {
+        r = hosted_filling(call->db, &volume, &oldest);
+    }
+    if (r <= 0) {
+        return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
+    }
+    /* What would refuse it anyway comes before anything is stopped. */
+    r = filling_at_rest(call, volume_id, &sync, code);
+    if (r == 0) {
+        r = exports_volume_in_use(call, volume_id);
+    }
+    return r < 0 ? r : sync_copy_stop(call, sync.head.id, again);
+}
+
 static int relationships_at_rest(struct call *call, const char *volume_id, const char *column,
                                  enum error_code code)
 {
@@ -205,6 +275,11 @@ static int relationships_at_rest(struct call *call, const char *volume_id, const
     for (size_t i = 0; i < n && r == 0; i++) {
         const struct sync_row *sync = (const struct sync_row *)rows + i;
         struct copy_row copy;
+
+        r = filling_at_rest(call, volume_id, sync, code);
+        if (r < 0) {
+            break;
+        }
 
         r = sync_running_copy(call->db, sync->head.id, &copy);
         if (r == 0) {

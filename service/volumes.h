@@ -48,6 +48,10 @@ int volume_relationship(struct db *db, const char *volume_id, struct sync_row *r
  * registered with Persistent false. None may have a copy under way: then code (in_use, conflict),
  * blocked on its job. */
 int volume_end_relationships(struct call *call, const char *volume_id, enum error_code code);
+/* Before a hosted volume is deleted: one that is still filled has its copy stopped, unless it cannot be deleted anyway (code, or
+ * in_use). CALL_PENDING: again is called when the copy has stopped. */
+int volume_filling_stop(struct call *call, const char *volume_id, enum error_code code,
+                        method_fn again);
 
 /* To be called when a relationship of the volume has ended: one that was registered with Persistent
  * false is forgotten once nothing uses it, and with it a portal and a system that came with it. */

@@ -56,6 +56,7 @@ static const struct column layer_columns[] = {
     COLUMN(struct layer_row, TEXT, family),
     COLUMN(struct layer_row, U64, size_bytes),
     COLUMN(struct layer_row, TEXT, bottom_volume_id),
+    COLUMN(struct layer_row, U64, bottom_bytes),
 };
 const struct table layer_table = {"layers", sizeof(struct layer_row), layer_columns,
                                   ARRAY_LEN(layer_columns)};

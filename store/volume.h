@@ -63,7 +63,8 @@ struct layer_row {
     char parent_id[ID_SIZE]; /* the layer below, "" under the oldest */
     char family[ID_SIZE];
     uint64_t size_bytes;
-    char bottom_volume_id[ID_SIZE]; /* of the oldest: what is below it, or "" */
+    char bottom_volume_id[ID_SIZE]; /* of the oldest, until it is filled: what is below it, or "" */
+    uint64_t bottom_bytes;          /* so much of that */
 };
 extern const struct table layer_table;
 

@@ -256,6 +256,22 @@ static const struct operation_told layered_clone[] = {
     {2, "2", "", "12"},   {4, "2 8", "", "3 4"},     {8, "4 8 12", "", "15"},
     {9, "4 8", "", "15"}, {14, "4 8 12", "", "3 4"}, {15, "4", "", "4 8"},
 };
+/* Filled while it is used: not without its source before it is whole, but with all that it is. */
+static const struct operation_told filled_clone[] = {
+    {2, "2 3", "", "12"},        {4, "2 8", "", "3 4"},
+    {8, "4 8", "", "15"},        {9, "4 8", "", "15"},
+    {14, "4 5 8 12", "", "3 4"}, {15, "4", "", "4 8"},
+    {16, "9", "", "3 4"},        {19, "2 3 4 5 8 9 12", "", "15"},
+    {22, "3", "", "9"},
+};
+/* Either of the two. */
+static const struct operation_told remote_clone[] = {
+    {2, "2 3", "", "12"},         {4, "2 8", "", "3 4"},
+    {8, "3 4 5 8 12", "3", "15"}, {9, "4 8", "", "15"},
+    {14, "4 5 8 12", "", "3 4"},  {15, "4", "", "4 8"},
+    {16, "9", "", "3 4"},         {19, "2 3 4 5 8 9 12", "", "15"},
+    {22, "3", "", "9"},
+};
 static const uint32_t clone_states[] = {2, 3, 4, 5, 8, 9, 12};
 
 /* What is told of a type; methodology 0: without setting data. A local clone without it is either of the two. */
@@ -277,8 +293,10 @@ static const struct kind_told {
      ARRAY_LEN(copied_clone)},
     {10, 0, "2 3 4 5 8 9 12", "0 1 1 1 0 1 0", "2 3 4 8", "12 3 4 15 8 9", copied_clone,
      ARRAY_LEN(copied_clone)},
-    {12, 0, "2 3 4 5 8 9 12", "1 1 1 1 1 1 1", "2 3 4 8", "12 3 4 15 8 9", copied_clone,
-     ARRAY_LEN(copied_clone)},
+    {12, 0, "2 3 4 5 8 9 12", "0 1 1 1 0 1 1", "2 3 4 8", "12 3 4 15 8 9", remote_clone,
+     ARRAY_LEN(remote_clone)},
+    {12, 7, "2 3 4 5 8 9 12", "0 1 1 1 0 1 1", "2 3 4 8", "12 3 4 15 8 9", filled_clone,
+     ARRAY_LEN(filled_clone)},
     {13, 3, "2 3 4 5 8 9 12", "1 1 1 1 1 1 1", "2 3 4 8", "12 3 4 15 8 9", copied_clone,
      ARRAY_LEN(copied_clone)},
 };
@@ -670,7 +688,7 @@ static const struct {
     const char *values[3];
 } setting_values[] = {
     {2, {NULL}},
-    {3, {"2 6", "2 3 6", "2 3"}},
+    {3, {"2 6", "2 3 6", "2 3 7"}},
     {4, {"1", "1", "1"}},
     {5, {"2 3", "2 3", "2 3"}},
     {6, {NULL}},

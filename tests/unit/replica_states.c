@@ -47,6 +47,15 @@ static const struct expected copied_clone_of_copy_type_4[] = {
     {OPERATION_SUSPEND, "3"},
 };
 
+/* Until 4 it cannot be without its source; returned with all that it is, it can. */
+static const struct expected filled_clone[] = {
+    {OPERATION_ABORT, "2 3"},       {OPERATION_ACTIVATE, "2 8"},
+    {OPERATION_DETACH, "4 8"},      {OPERATION_DISSOLVE, "4 8"},
+    {OPERATION_RESYNC, "4 5 8 12"}, {OPERATION_RESTORE, "4"},
+    {OPERATION_RESUME, "9"},        {OPERATION_RETURN_TO_POOL, "2 3 4 5 8 9 12"},
+    {OPERATION_SUSPEND, "3"},
+};
+
 static const struct kind {
     const char *name;
     uint32_t sync_type;
@@ -62,6 +71,7 @@ static const struct kind {
     {"copied clone", SYNC_CLONE, ENGINE_COPY, 5, 3, copied_clone, ARRAY_LEN(copied_clone)},
     {"full copy of CopyType 4", SYNC_CLONE, ENGINE_COPY, 4, 3, copied_clone_of_copy_type_4,
      ARRAY_LEN(copied_clone_of_copy_type_4)},
+    {"filled clone", SYNC_CLONE, ENGINE_FILL, 5, 7, filled_clone, ARRAY_LEN(filled_clone)},
     {"mirror", SYNC_MIRROR, ENGINE_COPY, 3, 3, NULL, 0},
     {"mirror by layers", SYNC_MIRROR, ENGINE_LAYERS, 3, 6, NULL, 0},
     {"copied snapshot", SYNC_SNAPSHOT, ENGINE_COPY, 4, 3, NULL, 0},
@@ -126,6 +136,12 @@ static void test_the_engine_of_a_relationship_is_its_methodology(void **state)
     }
     assert_string_equal(replica_engine_name(ENGINE_COPY), "copy");
     assert_string_equal(replica_engine_name(ENGINE_LAYERS), "layers");
+    assert_string_equal(replica_engine_name(ENGINE_FILL), "fill");
+    for (uint32_t engine = 0; engine < ENGINES; engine++) {
+        struct sync_row sync = {.copy_methodology = replica_methodology(engine)};
+
+        assert_int_equal(replica_engine_of(&sync), engine);
+    }
 }
 
 /* Every state of a kind can be left, and what rests can be got rid of. */
@@ -198,6 +214,9 @@ static void test_types_that_are_made(void **state)
     assert_true(replica_engine_possible(SYNC_CLONE, false, ENGINE_LAYERS));
     assert_true(replica_engine_possible(SYNC_CLONE, true, ENGINE_COPY));
     assert_false(replica_engine_possible(SYNC_CLONE, true, ENGINE_LAYERS));
+    assert_true(replica_engine_possible(SYNC_CLONE, true, ENGINE_FILL));
+    assert_false(replica_engine_possible(SYNC_CLONE, false, ENGINE_FILL));
+    assert_false(replica_engine_possible(SYNC_SNAPSHOT, true, ENGINE_FILL));
     assert_false(replica_engine_possible(SYNC_SNAPSHOT, false, ENGINE_COPY));
     assert_false(replica_engine_possible(SYNC_SNAPSHOT, true, ENGINE_LAYERS));
 }
@@ -226,6 +245,22 @@ static void test_a_half_done_restore(void **state)
     (void)state;
     assert_int_equal(replica_verdict_of(&sync, OPERATION_RESTORE), VERDICT_LEGAL);
     assert_int_equal(replica_verdict_of(&sync, OPERATION_RESYNC), VERDICT_NEEDS_FORCE);
+    /* One that was filled before is whole. */
+    sync.copy_methodology = 7;
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_RESTORE), VERDICT_LEGAL);
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_RESYNC), VERDICT_NEEDS_FORCE);
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_DETACH), VERDICT_LEGAL);
+    sync.source_incomplete = false;
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_DETACH), VERDICT_ILLEGAL);
+}
+
+static void test_hosts_have_what_is_filled_from_its_first_moment_on(void **state)
+{
+    (void)state;
+    for (const uint32_t *s = replica_states(SYNC_CLONE, ENGINE_FILL); *s != 0; s++) {
+        assert_int_equal(replica_host_accessible(ENGINE_FILL, *s), in_text("3 4 5 9 12", "", *s));
+        assert_true(replica_host_accessible(ENGINE_COPY, *s));
+    }
 }
 
 static void test_legal_operations_as_text(void **state)
@@ -255,6 +290,7 @@ int main(void)
         cmocka_unit_test(test_types_that_are_made),
         cmocka_unit_test(test_the_legacy_state),
         cmocka_unit_test(test_a_half_done_restore),
+        cmocka_unit_test(test_hosts_have_what_is_filled_from_its_first_moment_on),
         cmocka_unit_test(test_legal_operations_as_text),
     };
 
