@@ -58,6 +58,7 @@ struct call {
     method_fn step; /* what runs next: the handler, later what call_resume() was given */
     void *step_state;
     struct hosted_plan *plan; /* of hosted_run() */
+    char made_pool_id[ID_SIZE]; /* the array has it already: it goes when the call is not committed */
     unsigned gates;           /* effects that its answer waits for */
     bool undo;                /* with CALL_PENDING: the effects it asked for are dropped */
     bool gated;

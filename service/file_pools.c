@@ -176,10 +176,9 @@ int file_pool_create(struct call *call, struct pool_row *pool)
     if (r < 0) {
         return call_fail_param(call, error.code, "Goal.Directory", "%s", error.detail);
     }
-    /* The directory is there even if the commit fails; an empty one does no harm. */
+    strcpy(call->made_pool_id, pool->head.id); /* gone again if this fails, now or at the commit */
     CHECK(array_pool_usage(array, pool->head.id, &usage));
     if (capacity > usage.file_system_bytes) {
-        array_pool_remove(array, pool->head.id);
         return too_large(call, capacity, usage.file_system_bytes);
     }
     pool->capacity_bytes = capacity;
@@ -188,11 +187,7 @@ int file_pool_create(struct call *call, struct pool_row *pool)
                  directory != NULL ? directory : pool->head.id);
     }
     r = table_insert(call->db, &pool_table, pool);
-    if (r < 0) {
-        array_pool_remove(array, pool->head.id);
-        return call_fail_store(call, r);
-    }
-    return 0;
+    return r < 0 ? call_fail_store(call, r) : 0;
 }
 
 struct capacity {

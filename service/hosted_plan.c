@@ -67,6 +67,10 @@ void hosted_call_end(struct call *call, bool committed)
     struct hosted_plan *plan = call->plan;
     struct hosted *hosted = control_hosted(call->control);
 
+    if (call->made_pool_id[0] != '\0' && !committed) {
+        array_pool_remove(hosted->array, call->made_pool_id);
+    }
+    call->made_pool_id[0] = '\0';
     if (plan == NULL) {
         return;
     }

@@ -377,6 +377,42 @@ static void test_a_commit_that_fails(void **state)
     is_full(&source, 1, 1, 2);
 }
 
+static struct test_call *pool_create_call(void)
+{
+    struct test_call *test =
+        test_call_new(&fixture, &storage_configuration_service, "CreateOrModifyStoragePool");
+
+    arg_text(test, "ElementName", "other");
+    arg_text(test, "Goal.Directory", "other");
+    return test;
+}
+
+/* The array had the pool already: its directory is free again. */
+static void test_a_pool_that_is_not_committed(void **state)
+{
+    (void)state;
+    struct test_call *test = pool_create_call();
+    struct hosted_ask nothing = {.runs = 2};
+
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old_limit), 0);
+    void (*old_handler)(int) = signal(SIGXFSZ, SIG_IGN);
+
+    fixture_stop(&fixture);
+    fixture_start(&fixture); /* a small log */
+    volume_create("any");
+    disk_is_full(NULL, &nothing);
+    test_call_run(test);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old_limit), 0);
+    signal(SIGXFSZ, old_handler);
+    assert_true(test->call->result < 0);
+    assert_true(test->call->error.code == ERR_NO_SPACE ||
+                test->call->error.code == ERR_STORE_FAILED);
+    test_call_free(test);
+    test = pool_create_call();
+    assert_done(test);
+    test_call_free(test);
+}
+
 /* ---- two calls in one batch ---- */
 
 static sem_t control_is_held;
@@ -798,6 +834,7 @@ int main(void)
         TEST(test_a_refusal_makes_no_file),
         TEST(test_cut_and_growth),
         TEST(test_a_commit_that_fails),
+        TEST(test_a_pool_that_is_not_committed),
         TEST(test_one_batch),
         TEST(test_deleted_snapshots_are_merged),
         TEST(test_a_large_base_stays),
