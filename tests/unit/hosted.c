@@ -660,6 +660,13 @@ static bool has_problem(void *arg)
     return row_of(arg).problem[0] != '\0';
 }
 
+static int nothing(struct call *call, void *arg)
+{
+    (void)call;
+    (void)arg;
+    return 0;
+}
+
 /* The volume is not served and says why; everything else is, and whatever is done with it ends well or with an error. */
 static void test_damaged_layers(void **state)
 {
@@ -718,6 +725,41 @@ static void test_damaged_layers(void **state)
     is_full(&other, 0, 4, 9);
     volume_delete(&clone);
     volume_delete(&snapshot);
+}
+
+/* What was committed could not be done: the answer says so, and is not kept as one that went well. */
+static void test_a_key_of_a_call_that_ended_badly(void **state)
+{
+    (void)state;
+    struct id source = volume_create("source");
+    struct answer answer;
+    struct strbuf body = STRBUF_INIT;
+    char path[160];
+
+    pool_path(path, "");
+    snprintf(path + strlen(path), 40, "%s.layer", row_of(&source).top_layer_id);
+    fixture_stop(&fixture);
+    assert_int_equal(truncate(path, 100), 0);
+    fixture_start(&fixture);
+    wait_until(has_problem, &source);
+    struct volume_row row = row_of(&source);
+
+    row.problem[0] = '\0'; /* as if it had not been noticed yet */
+    row_update(&fixture, &volume_table, &row);
+    for (unsigned i = 0; i < 2; i++) {
+        struct test_call *test = snapshot_of(&source);
+        uint64_t n = rows_of(&fixture, &volume_table);
+
+        strcpy(test->call->idempotency_key, "same");
+        assert_int_not_equal(test_call_run(test), 0);
+        assert_true(test->call->error.code != ERR_NONE && test->call->answer.status >= 400);
+        assert_int_equal(rows_of(&fixture, &volume_table), n + 1 - i);
+        test_call_free(test);
+        fixture_do(&fixture, nothing, NULL, NULL); /* behind the event that forgets the answer */
+        /* The second time the volume has its problem, and the refusal is kept like others. */
+        assert_int_equal(answer_get(fixture.reader, "same", &answer, &body), i == 0 ? -ENOENT : 0);
+    }
+    strbuf_fini(&body);
 }
 
 /* Its directory cannot be used at start: its volumes say so, nothing ends the service. */
@@ -844,6 +886,7 @@ int main(void)
         TEST(test_orphans_are_swept),
         TEST(test_recorded_and_not_done),
         TEST(test_damaged_layers),
+        TEST(test_a_key_of_a_call_that_ended_badly),
         TEST(test_a_pool_that_is_away),
         TEST(test_end_with_calls_under_way),
         TEST(test_end_while_merging),
