@@ -632,9 +632,9 @@ static void test_model(void **state)
     print_message("%u starts, %u killed, %u orderly;", shared->n_starts, kills, orderly);
     for (unsigned i = WRITE; i < N_KINDS; i++) {
         print_message(" %s %llu", kind_names[i], (unsigned long long)shared->n_changes[i]);
-        assert_true(seconds < SECONDS || shared->n_changes[i] > 0);
     }
     print_message("\n");
+    assert_true(shared->n_changes[WRITE] > 0 && shared->n_changes[DERIVE] > 0);
     strcpy(fixture.dir, shared->dir);
     fixture_destroy(&fixture);
     munmap(shared, sizeof(*shared));
