@@ -33,6 +33,10 @@ def test_a_new_volume_is_a_lun_of_zeros_at_once(array):
                         ("Allocated", True), ("AccessPoint", None), ("Relationships", [])):
         assert volume[name] == value, (name, volume[name])
     assert answer["TheElement"] in array.client.get(DEFAULT)["Elements"]
+    for filters in ({"Kind": "hosted"}, {"Pool": DEFAULT}, {"ElementName": "first"}, {"System": "/systems/local", "Allocated": "true"}):
+        assert answer["TheElement"] in [each["self"] for each in array.client.list("/volumes", **filters)], filters
+    assert array.client.list("/volumes", Kind="remote") == []
+    assert DEFAULT in [each["self"] for each in array.client.list("/pools", Kind="file")]
     with host(volume["Url"]) as session:
         assert session.size() == 1 << 30
         assert session.writers((1 << 30) - MIB, MIB) == {None}
