@@ -243,6 +243,44 @@ def test_resync_restore_deactivate_in_a_row_and_their_data(array):
     history.check()
 
 
+def test_restore_and_resync_of_stamped_volumes(array):
+    """There and back between two moments, with sessions that stay; a snapshot of a snapshot keeps its own."""
+    stamp = Stamp(23)
+    try:
+        volume = array.make(8 * MIB)
+        stamp("volume", "v", array.url(volume), 4, 64)
+        stamp("run", "v")
+        answers = {}
+        for turn in range(max(2, 6 // SLOWNESS)):
+            mark = f"m{turn}"
+            stamp("mark", "v", mark)
+            answers[mark] = array.replica(volume)
+            stamp("marked", "v", mark)
+            stamp("check", mark, array.url(answers[mark]["TargetElement"]))
+            until(lambda before=stamp.stats("v")["writes"]: stamp.stats("v")["writes"] > before + 500 // SLOWNESS, 20, "writes")
+            # What was last is kept under load, too, and the source is what one of the moments was.
+            back = f"m{turn // 2}"
+            stamp("pause", "v")
+            stamp("mark", "v", "last")
+            array.modify(answers[back], "Restore from Replica")
+            stamp("restored", "v", back, array.url(volume))
+            name = array.client.get(volume)["ElementName"]
+            kept, = array.client.list("/volumes", ElementName=f"{name}-before-restore-{turn + 1}")
+            stamp("check", "last", kept["Url"])
+            stamp("run", "v")
+            for known, answer in answers.items():
+                stamp("check", known, array.url(answer["TargetElement"]))
+        stamp("pause", "v")
+        stamp("verify", "v", array.url(volume))
+        for kept in [each for each in array.volumes() if each != volume]:
+            array.delete(kept)
+        array.layers_become(volume)
+        stamp("verify", "v", array.url(volume))
+    finally:
+        stamp.close()
+    array.assert_no_orphans()
+
+
 # ---- copies by job
 
 def random_pattern(array, volume, seed):
