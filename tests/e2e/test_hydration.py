@@ -8,7 +8,7 @@ import pytest
 
 import lun as luns
 from faults import Proxy
-from hosted import CREATE, DEFAULT, MODIFY, Hosted
+from hosted import CREATE, DEFAULT, MODIFY, POOL, Hosted
 from initiator import ScsiError
 from process import MIB, SLOWNESS, until
 
@@ -23,7 +23,7 @@ RETURN_TO_POOL, DETACH, ABORT, RESYNC, SUSPEND, RESUME, RESTORE = 19, 8, 2, 14, 
 class Clone:
     """A clone that is being filled, of a LUN behind a proxy, and what it must read as."""
 
-    def __init__(self, world, limit=SLOW, size=SIZE, lun=None, expect=202, **more):
+    def __init__(self, world, limit=SLOW, size=SIZE, lun=None, expect=202, pool=DEFAULT, **more):
         self.world, self.client, self.array = world, world.client, Hosted(world.smirror)
         self.size = size
         self.lun = lun or world.lun(size, "full")
@@ -31,7 +31,7 @@ class Clone:
         self.source = self.client.volume_of(self.lun.url_at(self.proxy.portal))
         self.proxy.received = 0
         setting = {"DesiredCopyMethodology": FILLED, **({"BandwidthLimit": limit} if limit else {})}
-        self.answer = self.client.method(CREATE, {"SyncType": 8, "SourceElement": self.source, "TargetPool": DEFAULT,
+        self.answer = self.client.method(CREATE, {"SyncType": 8, "SourceElement": self.source, "TargetPool": pool,
                                                   "ReplicationSettingData": setting, **more}, expect=expect)
         self.volume, self.sync, self.job = (self.answer[name] for name in ("TargetElement", "Synchronization", "Job"))
         self.now = [1] * (size // luns.BLOCK)  # the writer of each block, None for zeros
@@ -303,6 +303,23 @@ def test_suspended_stopped_and_taken_up_again(clone):
     one.check()
 
 
+def test_a_pool_that_is_full_stops_the_filling_and_nothing_else(clone, world):
+    array = Hosted(world.smirror)
+    pool = array.make_pool(size=SIZE // 2)
+    one = clone(limit=0, pool=pool)
+    job = one.client.wait(one.job, 60 * SLOWNESS)
+    assert job["JobState"] == 10 and "no_space" in str(one.client.post(f"{one.job}/GetErrors", {}, expect=200).body)
+    assert one.state() == 5
+    one.check()
+    one.modify(DETACH, expect=409)
+    one.client.method(POOL, {"Pool": pool, "Size": 4 * SIZE}, expect=200)
+    before = one.proxy.received
+    one.resync()
+    one.filled()
+    assert one.proxy.received - before < SIZE * 3 // 4
+    one.check()
+
+
 def test_the_source_is_held(clone, world):
     one = clone(limit=HARDLY)
     target = world.volume(world.lun(SIZE))
@@ -402,3 +419,34 @@ def test_what_cannot_be_is_refused(world):
                  {"SourceElement": source, "TargetPool": DEFAULT, "ReplicationSettingData": {**seven, "ReadOnly": 3}}):
         problem = world.client.method(CREATE, {"SyncType": 8, **body}, expect=501)
         assert problem["ReturnValue"] == 1 and problem["Parameter"].startswith("ReplicationSettingData")
+
+
+@pytest.mark.parametrize("how", ["refuses", "hangs"])
+def test_the_service_stops_while_a_host_waits_for_the_lun(clone, world, how):
+    one = clone(limit=HARDLY)
+    with one.array.host(one.volume) as session:
+        session.read(0, 4096)
+        if how == "refuses":
+            one.proxy.refuse = True
+            one.proxy.cut()
+        else:
+            one.proxy.stuck = True
+        sent, ended = threading.Event(), threading.Event()
+
+        def read():
+            sent.set()
+            with pytest.raises((ScsiError, ConnectionError)):
+                session.read(15 * MIB, 4096)
+            ended.set()
+
+        threading.Thread(target=read, daemon=True).start()
+        sent.wait()
+        if how == "refuses":
+            until(lambda: "is away" in world.smirror.log(), 20 * SLOWNESS, "the LUN is missed")
+        assert world.client.get(one.volume)["Online"] and not ended.is_set()
+        world.smirror.stop()
+        assert ended.wait(30)
+    one.proxy.stuck = one.proxy.refuse = False
+    world.smirror.start()
+    with one.array.host(one.volume) as session:
+        assert session.writers(15 * MIB, 4096) == {1}
