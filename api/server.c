@@ -5,6 +5,7 @@
 #include <gnutls/gnutls.h>
 #include <microhttpd.h>
 #include <stdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -26,8 +27,18 @@ enum {
 struct server {
     struct edge edge;
     struct MHD_Daemon *daemon;
-    MHD_socket listen_fd; /* after server_quiesce() ours again */
+    atomic_bool closed; /* nobody is let in any more */
 };
+
+/* Not MHD_quiesce_daemon(): it and a thread at its limit of connections may both take the socket out of
+ * their set, and libmicrohttpd then ends the process. */
+static enum MHD_Result let_in(void *cls, const struct sockaddr *address, socklen_t len)
+{
+    struct server *server = cls;
+    (void)address;
+    (void)len;
+    return atomic_load(&server->closed) ? MHD_NO : MHD_YES;
+}
 
 static void *begin_request(void *cls, const char *uri, struct MHD_Connection *connection)
 {
@@ -129,7 +140,7 @@ static int start_daemon(struct server *server, const struct server_options *opti
         tls[n] = (struct MHD_OptionItem){MHD_OPTION_END, 0, NULL};
     }
     server->daemon = MHD_start_daemon(
-        flags, 0, NULL, NULL, step_request, server,
+        flags, 0, let_in, server, step_request, server,
         /* first, so that it speaks of everything after it */
         MHD_OPTION_EXTERNAL_LOGGER, log_library, NULL, MHD_OPTION_LISTEN_SOCKET, options->listen_fd,
         MHD_OPTION_URI_LOG_CALLBACK, begin_request, server, MHD_OPTION_NOTIFY_COMPLETED,
@@ -193,12 +204,7 @@ int server_start(const struct server_options *options, struct server **ret_serve
 void server_quiesce(struct server *server)
 {
     edge_close(&server->edge);
-    server->listen_fd = MHD_quiesce_daemon(server->daemon);
-    if (server->listen_fd != MHD_INVALID_SOCKET) {
-        /* Refuses from now on. Closed later: a thread of libmicrohttpd may be about to look at it.
-         */
-        shutdown(server->listen_fd, SHUT_RDWR);
-    }
+    atomic_store(&server->closed, true);
 }
 
 void server_stop(struct server *server)
@@ -215,9 +221,6 @@ void server_stop(struct server *server)
         return;
     }
     MHD_stop_daemon(server->daemon);
-    if (server->listen_fd != MHD_INVALID_SOCKET) {
-        close(server->listen_fd);
-    }
     edge_fini(&server->edge);
     free(server);
 }
