@@ -305,30 +305,30 @@ static void layers_made(struct op *op)
     layers_gone(op);
 }
 
-void array_layers_create(struct array *array, const char *family, const struct array_layer *layers,
-                         size_t n, array_done_fn done, void *arg)
+static void layers_op(struct array *array, const char *family, const struct array_layer *layers,
+                      size_t n, void (*run)(struct op *op), void (*finish)(struct op *op),
+                      array_done_fn done, void *arg)
 {
-    struct op *op = op_new(array, family_get(array, family), shelf_layers_create);
+    struct op *op = op_new(array, family_get(array, family), run);
 
     op_set_layers(op, layers, n);
-    op->finish = layers_made;
+    op->finish = finish;
     op->done = tell_plain;
     op->fn.plain = done;
     op->arg = arg;
     op_queue(op);
 }
 
+void array_layers_create(struct array *array, const char *family, const struct array_layer *layers,
+                         size_t n, array_done_fn done, void *arg)
+{
+    layers_op(array, family, layers, n, shelf_layers_create, layers_made, done, arg);
+}
+
 void array_layers_remove(struct array *array, const char *family, const struct array_layer *layers,
                          size_t n, array_done_fn done, void *arg)
 {
-    struct op *op = op_new(array, family_get(array, family), shelf_layers_remove);
-
-    op_set_layers(op, layers, n);
-    op->finish = layers_gone;
-    op->done = tell_plain;
-    op->fn.plain = done;
-    op->arg = arg;
-    op_queue(op);
+    layers_op(array, family, layers, n, shelf_layers_remove, layers_gone, done, arg);
 }
 
 /* ---- volumes ---- */
@@ -650,14 +650,7 @@ void array_scrub(struct array *array, const char *volume_id, array_done_fn done,
 void array_merge_finish(struct array *array, const char *family,
                         const struct array_layer *superfluous, array_done_fn done, void *arg)
 {
-    struct op *op = op_new(array, family_get(array, family), shelf_merge_finish);
-
-    op_set_layers(op, superfluous, 1);
-    op->finish = layers_gone;
-    op->done = tell_plain;
-    op->fn.plain = done;
-    op->arg = arg;
-    op_queue(op);
+    layers_op(array, family, superfluous, 1, shelf_merge_finish, layers_gone, done, arg);
 }
 
 void array_bottom_drop(struct array *array, const char *family, const char *layer_id,

@@ -50,12 +50,22 @@ static int read_goal(struct call *call, const char **ret_directory, uint64_t *re
     return 0;
 }
 
-static bool path_climbs(const char *path)
+/* Names only: no "..", and one way only to write a path, for pools must not lie inside each other. */
+static bool path_is_plain(const char *path)
 {
-    size_t len = strlen(path);
+    const char *at = path[0] == '/' ? path + 1 : path;
 
-    return strcmp(path, "..") == 0 || strncmp(path, "../", 3) == 0 ||
-           strstr(path, "/../") != NULL || (len > 2 && strcmp(path + len - 3, "/..") == 0);
+    for (;;) {
+        size_t len = strcspn(at, "/");
+
+        if (len == 0 || (len == 1 && at[0] == '.') || (len == 2 && strncmp(at, "..", 2) == 0)) {
+            return false;
+        }
+        if (at[len] == '\0') {
+            return true;
+        }
+        at += len + 1;
+    }
 }
 
 /* Is the absolute path below one of those that the configuration names? */
@@ -92,10 +102,10 @@ static int take_directory(struct call *call, const char *directory, struct pool_
     if (r < 0) {
         return r;
     }
-    if (path_climbs(text)) {
-        return call_fail_param(call, ERR_INVALID_PARAMETER, "Goal.Directory",
-                               "%.200s climbs out of where it is; name the directory itself.",
-                               text);
+    if (!path_is_plain(text)) {
+        return call_fail_param(
+            call, ERR_INVALID_PARAMETER, "Goal.Directory",
+            "%.200s has parts that are empty, \".\" or \"..\"; name the directory itself.", text);
     }
     if (text[0] != '/') {
         snprintf(pool->path, sizeof(pool->path), "pools/%.240s", text);
@@ -133,6 +143,54 @@ static int check_empty(struct call *call, const char *dir)
                                  "%.300s is not empty; a pool needs a directory of its own.", dir);
 }
 
+struct neighbour {
+    struct control *control;
+    const char *dir;
+    char pool_id[ID_SIZE];
+};
+
+static bool lies_in(const char *dir, const char *other)
+{
+    size_t len = strlen(other);
+
+    return strncmp(dir, other, len) == 0 && (dir[len] == '/' || dir[len] == '\0');
+}
+
+static int neighbour_row(void *arg, const void *row)
+{
+    struct neighbour *neighbour = arg;
+    const struct pool_row *pool = row;
+    char dir[PATH_MAX];
+
+    if (pool->kind != POOL_FILE ||
+        hosted_pool_dir(neighbour->control, pool, dir, sizeof(dir)) < 0 ||
+        (!lies_in(neighbour->dir, dir) && !lies_in(dir, neighbour->dir))) {
+        return 0;
+    }
+    strcpy(neighbour->pool_id, pool->head.id);
+    return 1;
+}
+
+/* Not the directory of another pool, nor in it, nor around it. */
+static int check_neighbours(struct call *call, const char *dir)
+{
+    struct neighbour neighbour = {.control = call->control, .dir = dir};
+    int r = table_each(call->db, &pool_table, NULL, 0, 0, neighbour_row, &neighbour);
+
+    if (r == 1) {
+        char blocked_on[PATH_SIZE];
+
+        snprintf(blocked_on, sizeof(blocked_on), "/pools/%s", neighbour.pool_id);
+        call_fail_blocked(call, ERR_IN_USE, blocked_on,
+                          "%.300s is the directory of %s, or in it, or around it; a pool needs one "
+                          "of its own.",
+                          dir, blocked_on);
+        strcpy(call->error.parameter, "Goal.Directory");
+        return error_info(call->error.code)->err;
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
 /* ---- making, changing ---- */
 
 static int too_large(struct call *call, uint64_t capacity, uint64_t nearest)
@@ -168,6 +226,9 @@ int file_pool_create(struct call *call, struct pool_row *pool)
     }
     if (r == 0) {
         r = check_empty(call, dir);
+    }
+    if (r == 0) {
+        r = check_neighbours(call, dir);
     }
     if (r < 0) {
         return r;

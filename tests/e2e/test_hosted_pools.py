@@ -326,3 +326,13 @@ def test_files_that_are_nobodys_are_removed_and_foreign_names_left_alone(make_se
     for name in ("notes.txt", "a-name-that-is-too-long-for-an-id.layer", ".layer"):
         assert (pool / name).read_text() == "mine"
     assert array.writers(volume) == {1}
+
+
+@pytest.mark.parametrize("directory, code", [
+    ("default/inside", "in_use"), ("default", "in_use"), ("default//inside", "invalid_parameter"), ("default/./inside", "invalid_parameter"),
+    (".", "invalid_parameter"), ("inside/", "invalid_parameter"), ("a/../../b", "invalid_parameter")])
+def test_pools_do_not_lie_in_each_other(service, directory, code):
+    before = service.client.get("/pools")["Total"]
+    answer = service.client.method("CreateOrModifyStoragePool", {"Goal": {"Directory": directory}}, expect=409 if code == "in_use" else 400)
+    assert answer["Code"] == code, answer
+    assert service.client.get("/pools")["Total"] == before
