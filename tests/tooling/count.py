@@ -24,6 +24,15 @@ def junit(path):
     return passed, failed, skipped
 
 
+def failures(path):
+    for case in xml.etree.ElementTree.parse(path).getroot().iter("testcase"):
+        for child in case:
+            if child.tag in ("failure", "error"):
+                yield case.get("name"), (child.text or child.get("message") or "").splitlines()
+        if case.get("status") == "fail" and not [child for child in case if child.tag in ("failure", "error")]:
+            yield case.get("name"), (case.findtext("system-out") or "").splitlines()
+
+
 def step(directory, name, status, seconds):
     counted = directory / f"{name}.count"
     if counted.exists():
@@ -41,6 +50,12 @@ def step(directory, name, status, seconds):
 def total(directory, seconds):
     totals = [tuple(map(int, path.read_text().split())) for path in directory.glob("*.count")]
     passed, failed, skipped = (sum(column) for column in zip(*totals)) if totals else (0, 1, 0)
+    # What failed, once more and short: a log that was cut in the middle still says it.
+    for path in sorted(directory.glob("*.xml")):
+        for name, lines in failures(path):
+            print(f"---- {path.stem}: {name}")
+            said = [line for line in lines if line.startswith("E ")] or lines[-8:]
+            print("\n".join(line[:300] for line in said[:12]))
     print(f"all of it: {seconds // 60} min {seconds % 60} s")
     print(f"{passed} passed, {failed} failed, {skipped} skipped")
     sys.exit(1 if failed or not passed else 0)
