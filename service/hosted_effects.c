@@ -279,6 +279,10 @@ static void withdrawn(void *arg, const struct error *error)
     if (error != NULL) {
         log_warning("volume[%s] %s", change->volume.head.id, error->detail);
     }
+    if (change->call != NULL) { /* nobody can log in any more: that is what the answer says */
+        call_gate_open(change->call, NULL);
+        change->call = NULL;
+    }
     array_barrier_end(change->barrier);
 }
 
@@ -324,6 +328,9 @@ void hosted_effect_remove(struct call *call, const char *volume_id, const char *
     strcpy(change->volume.head.id, volume_id);
     strcpy(change->old_family, family);
     memcpy(change->layers, layers, n * sizeof(*layers));
+    if (volume_id[0] != '\0') {
+        change_gate(call, change);
+    }
     change_ask(call, remove_effect, change);
 }
 

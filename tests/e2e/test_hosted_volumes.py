@@ -189,6 +189,15 @@ def test_deleting_gives_the_space_back(array):
     array.assert_no_orphans()
 
 
+def test_nobody_logs_in_once_a_deletion_was_answered(array):
+    volumes = [array.make(MIB) for _ in range(40)]
+    urls = [array.url(volume) for volume in volumes]
+    for volume, url in zip(volumes, urls):
+        array.delete(volume)
+        with pytest.raises(ConnectionError):
+            host(url).__enter__()
+
+
 # ---- a pool that is full
 
 def test_a_full_pool_says_so_to_hosts_and_harms_no_other_volume(array):
