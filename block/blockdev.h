@@ -50,7 +50,9 @@ enum block_extent_kind {
     BLOCK_EXTENT_DATA,
     BLOCK_EXTENT_ZERO, /* reads as zeros and occupies no space */
     BLOCK_EXTENT_UNKNOWN,
-    BLOCK_EXTENT_KEPT, /* stays as it is, whatever is written: of devices that are filled */
+    /* Of devices that are filled: stays as it is, whatever is written. Of devices that are changes:
+     * has not changed, need not be copied. */
+    BLOCK_EXTENT_KEPT,
 };
 const char *block_extent_kind_name(enum block_extent_kind kind);
 
@@ -98,7 +100,8 @@ struct block_info {
     bool can_discard;
     bool discard_zeroes; /* discarded and unmapped ranges read as zeros (LBPRZ) */
     bool thin;
-    bool keeps; /* a fill device: a write changes only what the map does not call kept */
+    bool keeps;   /* a fill device: a write changes only what the map does not call kept */
+    bool changes; /* to be copied from: only what its map does not call kept is new */
 };
 
 enum block_event {

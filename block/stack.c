@@ -182,6 +182,7 @@ static void layers_add(struct stack *stack, struct layer *layer)
     stack->numbers[stack->n_layers] = (uint8_t)number;
     stack->by_number[number] = layer;
     stack->n_layers++;
+    stack->n_read++;
 }
 
 int stack_push(struct blockdev *dev, struct layer *layer)
@@ -642,6 +643,94 @@ static void map_bottom(struct stack_op *op, uint64_t begin, uint64_t end)
     blockdev_submit(stack->bottom, &part->req);
 }
 
+/* The newest layer, of those that are new, that has the granules from first on; the old layers are not
+ * asked. What was not there before is new, too: the volume has grown. */
+static enum block_extent_kind map_change(const struct stack *stack, uint64_t first, uint64_t last,
+                                         uint64_t *ret_count)
+{
+    uint64_t n_old = layer_granules(stack->layers[stack->new_from - 1]);
+    for (unsigned i = stack->n_layers; i-- > stack->new_from;) {
+        struct layer *layer = stack->layers[i];
+        uint64_t n = layer_granules(layer);
+        uint64_t count;
+        if (first >= n) {
+            continue;
+        }
+        enum granule_state state =
+            layer_map_run(layer_map_of(layer), first, last < n ? last : n - 1, &count);
+        if (state != GRANULE_ABSENT) {
+            *ret_count = count;
+            return stack->n_read < stack->n_layers ? BLOCK_EXTENT_UNKNOWN
+                   : state == GRANULE_ZERO         ? BLOCK_EXTENT_ZERO
+                                                   : BLOCK_EXTENT_DATA;
+        }
+        if (first + count < n || last < n) {
+            last = first + count - 1;
+        }
+    }
+    if (first < n_old && last >= n_old) {
+        last = n_old - 1;
+    }
+    *ret_count = last - first + 1;
+    return first < n_old ? BLOCK_EXTENT_KEPT : BLOCK_EXTENT_ZERO;
+}
+
+static bool changes_known(const struct stack *stack, uint64_t first, uint64_t last,
+                          struct layer_wait *wait)
+{
+    for (unsigned i = stack->n_layers; i-- > stack->new_from;) {
+        struct layer *layer = stack->layers[i];
+        uint64_t n = layer_granules(layer);
+        if (first < n && !layer_want(layer, first, last < n ? last : n - 1, wait)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void map_changes_step(struct stack_op *op);
+
+static void map_changes_known(void *arg, int status)
+{
+    struct stack_op *op = arg;
+    if (status) {
+        map_end(op, status);
+        return;
+    }
+    map_changes_step(op);
+}
+
+static void map_changes_step(struct stack_op *op)
+{
+    struct stack *stack = op->stack;
+    struct block_req *req = op->req;
+    uint64_t first = req->offset / LAYER_GRANULE;
+    uint64_t last = (req->offset + req->len - 1) / LAYER_GRANULE;
+    uint64_t count;
+    unsigned n = 0;
+    last = last < first + MAP_GRANULES ? last : first + MAP_GRANULES - 1;
+    op->wait = (struct layer_wait){.fn = map_changes_known, .arg = op};
+    if (!changes_known(stack, first, last, &op->wait)) {
+        return;
+    }
+    for (uint64_t g = first; g <= last; g += count) {
+        enum block_extent_kind kind = map_change(stack, g, last, &count);
+        uint64_t begin = g * LAYER_GRANULE > req->offset ? g * LAYER_GRANULE : req->offset;
+        uint64_t end = (g + count) * LAYER_GRANULE;
+        end = end < stack->base.info.size_bytes ? end : stack->base.info.size_bytes;
+        if (n > 0 && req->extents[n - 1].kind == kind) {
+            req->extents[n - 1].len += end - begin;
+        } else if (n < req->max_extents) {
+            req->extents[n++] =
+                (struct block_extent){.offset = begin, .len = end - begin, .kind = kind};
+        } else {
+            break;
+        }
+    }
+    req->n_extents = n;
+    map_end(op, 0);
+}
+
 static void map_step(struct stack_op *op)
 {
     struct stack *stack = op->stack;
@@ -690,7 +779,11 @@ static void map_start(struct stack *stack, struct block_req *req)
 {
     struct stack_op *op = stack_op_get(stack);
     op->req = req;
-    map_step(op);
+    if (stack->new_from > 0) {
+        map_changes_step(op);
+    } else {
+        map_step(op);
+    }
 }
 
 static void stack_submit(struct blockdev *dev, struct block_req *req)
@@ -797,6 +890,10 @@ int stack_open(struct loop *loop, const struct stack_spec *spec, struct blockdev
         (spec->bottom && spec->bottom->info.size_bytes > size)) {
         return -EINVAL;
     }
+    if (spec->new_from >= spec->n_layers || (spec->new_from > 0 && !spec->read_only) ||
+        (spec->new_from == 0 && spec->old_content)) {
+        return -EINVAL;
+    }
     for (unsigned i = 0; i < spec->n_layers; i++) {
         const struct layer *by = layer_sharing(spec->layers[i])->overwritten_by;
         if (layer_size_bytes(spec->layers[i]) > size) {
@@ -824,6 +921,7 @@ int stack_open(struct loop *loop, const struct stack_spec *spec, struct blockdev
         .can_discard = !spec->read_only,
         .discard_zeroes = true,
         .thin = true,
+        .changes = spec->new_from > 0,
     };
     stack->bottom = spec->bottom;
     stack->capacity = spec->capacity;
@@ -834,6 +932,8 @@ int stack_open(struct loop *loop, const struct stack_spec *spec, struct blockdev
     for (unsigned i = 0; i < spec->n_layers; i++) {
         layers_add(stack, spec->layers[i]);
     }
+    stack->new_from = spec->new_from;
+    stack->n_read = spec->old_content ? spec->new_from : spec->n_layers;
     *ret_dev = &stack->base;
     return 0;
 }

@@ -16,6 +16,7 @@
  * Delete:    stack_job_start() (merge), record the shorter list, stack_remove(), unlink the file.
  * Space:     layers that were opened with a struct space (block/space.h) count in it what they
  *            occupy and get -ENOSPC for data beyond its capacity, on whatever loop they live.
+ * Changes:   stack_open() with new_from over frozen layers: what is new since a cut, to be copied from.
  * Sharing:   a layer that some stack has without the layer that is merged down into it would
  *            change under that stack. Open stacks are counted, and such a merge is refused; so is
  *            opening such a stack while the merge runs. What is not open only the caller knows
@@ -44,6 +45,11 @@ struct stack_spec {
     struct stack_capacity capacity;
     uint32_t max_inflight; /* 0: 64 */
     bool read_only;
+    /* Not 0 (read_only only): layers[new_from] and those above are what is new. A map calls
+     * BLOCK_EXTENT_KEPT what none of them has, and info.changes is set. Layers that are removed below
+     * move the border; the one right below it may not be merged up meanwhile. */
+    unsigned new_from;
+    bool old_content; /* reads give what was before: that of the layers below new_from */
 };
 
 /* The size is that of the top layer. -EINVAL for layers that do not fit together; -EBUSY while one

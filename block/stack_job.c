@@ -740,6 +740,8 @@ int stack_remove(struct blockdev *dev, unsigned index, layer_done_fn fn, void *a
     layer_sharing(layer)->stacks--;
     stack->by_number[stack->numbers[index]] = NULL;
     stack->n_layers--;
+    stack->n_read -= index < stack->n_read;
+    stack->new_from -= index < stack->new_from;
     for (unsigned i = index; i < stack->n_layers; i++) {
         stack->layers[i] = stack->layers[i + 1];
         stack->numbers[i] = stack->numbers[i + 1];

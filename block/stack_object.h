@@ -104,6 +104,8 @@ struct stack {
     uint8_t numbers[STACK_MAX_LAYERS];      /* of each, for resolved codes */
     struct layer *by_number[STACK_MAX_LAYERS];
     unsigned n_layers;
+    unsigned n_read;   /* what is read is in the oldest so many of them: all, but for old content */
+    unsigned new_from; /* 0: the map tells content, not changes */
     struct blockdev *bottom;
     unsigned bottom_reads;
     struct stack_capacity capacity;

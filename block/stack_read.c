@@ -20,7 +20,7 @@
 bool stack_known(struct stack *stack, uint64_t first, uint64_t last, struct layer_wait *wait)
 {
     struct layer_wait *use = wait;
-    for (unsigned i = stack->n_layers; i-- > 0;) {
+    for (unsigned i = stack->n_read; i-- > 0;) {
         struct layer *layer = stack->layers[i];
         uint64_t n = layer_granules(layer);
         /* A layer from before the volume grew may end in the chunk that is going to be resolved. */
@@ -44,7 +44,7 @@ static struct stack_resolved *resolved_find(struct stack *stack, uint64_t chunk)
 /* Who has which granule was found out before, and is kept up to date: no map of a layer is needed. */
 static bool resolved_all(struct stack *stack, uint64_t first, uint64_t last)
 {
-    if (stack->n_layers < STACK_RESOLVE_FROM || stack->bottom) {
+    if (stack->n_read < STACK_RESOLVE_FROM || stack->bottom) {
         return false;
     }
     for (uint64_t c = first / LAYER_CHUNK_GRANULES; c <= last / LAYER_CHUNK_GRANULES; c++) {
@@ -140,7 +140,7 @@ static struct stack_resolved *resolved_build(struct stack *stack, uint64_t chunk
     out->chunk = chunk;
     memset(out->code, STACK_ABSENT, sizeof(out->code));
     memset(open, 0x55, sizeof(open));
-    for (unsigned i = stack->n_layers; i-- > 0 && any;) {
+    for (unsigned i = stack->n_read; i-- > 0 && any;) {
         enum granule_state uniform = GRANULE_ABSENT;
         const uint8_t *bits = NULL;
         uint64_t n = layer_granules(stack->layers[i]);
@@ -193,7 +193,7 @@ static unsigned resolve_oldest(struct stack *stack, uint64_t first, uint64_t *re
 /* For known granules. */
 unsigned stack_resolve(struct stack *stack, uint64_t first, uint64_t last, uint64_t *ret_count)
 {
-    if (stack->n_layers >= STACK_RESOLVE_FROM) {
+    if (stack->n_read >= STACK_RESOLVE_FROM) {
         uint64_t chunk = first / LAYER_CHUNK_GRANULES;
         struct stack_resolved *found = resolved_find(stack, chunk);
         if (found) {
@@ -215,7 +215,7 @@ unsigned stack_resolve(struct stack *stack, uint64_t first, uint64_t last, uint6
         }
         return found->code[from];
     }
-    for (unsigned i = stack->n_layers; i-- > 0;) {
+    for (unsigned i = stack->n_read; i-- > 0;) {
         struct layer *layer = stack->layers[i];
         uint64_t n = layer_granules(layer);
         uint64_t count;

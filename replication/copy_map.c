@@ -19,7 +19,8 @@
  * a target keeps) that need not be read. Where the price is clearly higher (many tiny extents, a slow answer), nothing is
  * asked for a stretch, which counts as data then, and after it the question is put again; the
  * stretch doubles each time. And the reader's patience with one answer is limited: after that it
- * goes on without.
+ * goes on without. None of that holds for a device that is changes (block_info): its map says what is to
+ * be copied at all, so it is asked to the end and waited for.
  *
  * Invariants: cells are in order and do not overlap; what lies between two cells, or before the
  * frontier and in no cell, counts as data. In a cell [start, filled) is known, [filled, end) not
@@ -239,7 +240,8 @@ static void sleep_for(struct copy_map *map, uint64_t bytes)
 
 static void judge(struct copy_map *map)
 {
-    if (map->answers < JUDGE_MIN_ANSWERS || map->busy_ns < JUDGE_MIN_BUSY_NS) {
+    if (map->dev->info.changes || map->answers < JUDGE_MIN_ANSWERS ||
+        map->busy_ns < JUDGE_MIN_BUSY_NS) {
         return;
     }
     double price = 1000.0 * (double)map->busy_ns;
@@ -501,7 +503,8 @@ void copy_map_advance(struct copy_map *map, uint64_t offset)
 static enum copy_map_answer not_known(const struct copy_map *map, uint64_t offset,
                                       uint64_t *ret_end)
 {
-    if (map->outstanding > 0 && loop_now_ns(map->dev->loop) - map->heard_ns > PATIENCE_NS) {
+    if (!map->dev->info.changes && map->outstanding > 0 &&
+        loop_now_ns(map->dev->loop) - map->heard_ns > PATIENCE_NS) {
         *ret_end = offset + IMPATIENT_BYTES;
         return COPY_MAP_DATA;
     }

@@ -19,7 +19,7 @@
 enum copy_map_answer {
     COPY_MAP_DATA, /* or not known, and not worth asking */
     COPY_MAP_ZERO,
-    COPY_MAP_KEPT, /* of a target: need not be written */
+    COPY_MAP_KEPT, /* need not be written: the target has it */
     COPY_MAP_WAIT, /* the answer is on its way */
 };
 

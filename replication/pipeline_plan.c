@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * What comes next: a look at both maps cuts a slot that is read, zeroed or skipped.
+ *
+ * What a target keeps (it is being filled), and what a source keeps (it is the changes since a cut), is skipped; the second also when
+ * verifying, for what has not changed was not copied now.
  */
 #include "replication/pipeline_private.h"
 
@@ -46,7 +49,7 @@ static uint64_t data_end(struct pipeline *pl, enum copy_side side, uint64_t offs
     while (at < limit) {
         uint64_t end;
         enum copy_map_answer answer = copy_map_peek(pl->map[side], at, &end);
-        if (answer == COPY_MAP_WAIT ||
+        if (answer == COPY_MAP_WAIT || (answer == COPY_MAP_KEPT && side == COPY_SOURCE) ||
             (answer == COPY_MAP_ZERO && !zeros_too_short(pl, side, at))) {
             break;
         }
@@ -154,6 +157,10 @@ static bool plan_next(struct pipeline *pl)
     answer = copy_map_peek(pl->map[COPY_SOURCE], pl->next, &end);
     if (answer == COPY_MAP_WAIT) {
         return false;
+    }
+    if (answer == COPY_MAP_KEPT) {
+        end = round_down(min_u64(end, pl->body_end), pl->grain);
+        return end > pl->next ? plan_skip(pl, end) : plan_read(pl);
     }
     if (answer == COPY_MAP_DATA) {
         return plan_read(pl);
