@@ -26,6 +26,7 @@ struct passage {
 
 struct front_dev {
     struct blockdev base;
+    struct blockdev inner; /* past read_only and the watch */
     struct blockdev *below;
     struct list waiting;
     struct list spare;
@@ -51,6 +52,7 @@ struct front_dev {
 };
 
 static const struct blockdev_ops front_ops;
+static const struct blockdev_ops inner_ops;
 
 static struct front_dev *of_dev(struct blockdev *dev)
 {
@@ -60,6 +62,7 @@ static struct front_dev *of_dev(struct blockdev *dev)
 
 static void take_info(struct front_dev *front)
 {
+    front->inner.info = front->below->info;
     front->base.info = front->below->info;
     front->base.info.read_only |= front->read_only;
 }
@@ -151,13 +154,14 @@ static void passage_go_below(struct passage *passage)
         .arg = passage,
     };
     front->n_below++;
-    watch_see(front, req);
+    if (req->dev == &front->base) {
+        watch_see(front, req);
+    }
     blockdev_submit(front->below, &passage->child);
 }
 
-static void front_submit(struct blockdev *dev, struct block_req *req)
+static void pass(struct front_dev *front, struct block_req *req)
 {
-    struct front_dev *front = of_dev(dev);
     struct passage *passage = passage_take(front, req);
     if (!passage) {
         blockdev_complete(req, -EIO);
@@ -166,6 +170,21 @@ static void front_submit(struct blockdev *dev, struct block_req *req)
     } else {
         passage_go_below(passage);
     }
+}
+
+static void front_submit(struct blockdev *dev, struct block_req *req)
+{
+    pass(of_dev(dev), req);
+}
+
+static void inner_submit(struct blockdev *dev, struct block_req *req)
+{
+    pass(container_of(dev, struct front_dev, inner), req);
+}
+
+struct blockdev *front_dev_inner(struct blockdev *dev)
+{
+    return &of_dev(dev)->inner;
 }
 
 /* ---- replacing ---- */
@@ -179,11 +198,17 @@ static void below_event(void *arg, struct blockdev *below, enum block_event even
     blockdev_emit(&front->base, event, attempts, detail);
 }
 
-static void below_set(struct front_dev *front, struct blockdev *below)
+/* Another front may have been put over it since. */
+static void below_leave(struct front_dev *front)
 {
-    if (front->below) {
+    if (front->below && front->below->event_arg == front) {
         front->below->on_event = NULL;
     }
+}
+
+static void below_set(struct front_dev *front, struct blockdev *below)
+{
+    below_leave(front);
     front->below = below;
     below->on_event = below_event;
     below->event_arg = front;
@@ -234,8 +259,9 @@ struct blockdev *front_dev_below(struct blockdev *dev)
 
 void front_dev_refresh(struct blockdev *dev)
 {
+    struct front_dev *front = of_dev(dev);
     CHECK(loop_is_current(dev->loop));
-    take_info(of_dev(dev));
+    below_set(front, front->below);
 }
 
 void front_dev_set_read_only(struct blockdev *dev, bool read_only)
@@ -253,8 +279,8 @@ static void front_idle(void *arg)
     struct front_dev *front = arg;
     block_close_fn done = front->close_done;
     void *done_arg = front->close_arg;
-    CHECK(!front->watch_queued && !front->swap_queued);
-    front->below->on_event = NULL;
+    CHECK(!front->watch_queued && !front->swap_queued && front->inner.inflight == 0);
+    below_leave(front);
     struct list *link;
     while ((link = list_pop_front(&front->spare)) != NULL) {
         free(list_entry(link, struct passage, link));
@@ -288,6 +314,11 @@ static const struct blockdev_ops front_ops = {
     .close = front_close,
 };
 
+static const struct blockdev_ops inner_ops = {
+    .kind = "front inner",
+    .submit = inner_submit,
+};
+
 int front_dev_new(struct blockdev *below, struct blockdev **ret_dev)
 {
     struct front_dev *front = calloc(1, sizeof(*front));
@@ -296,6 +327,8 @@ int front_dev_new(struct blockdev *below, struct blockdev **ret_dev)
     }
     front->base.ops = &front_ops;
     front->base.loop = below->loop;
+    front->inner.ops = &inner_ops;
+    front->inner.loop = below->loop;
     list_init(&front->waiting);
     list_init(&front->spare);
     front->swap_task = (struct loop_task){.fn = swap, .arg = front};

@@ -9,6 +9,7 @@
  * Errors:    those of the device below.
  *
  * info is that of the device below, except read_only, which is also true while asked for here.
+ * A device has one front that listens to its events: the one that was put over it last.
  * Events of the device below go to the owner of the front. A close ends requests that wait for a
  * replacement with -ECANCELED; a replacement under way ends before the close does.
  */
@@ -28,11 +29,15 @@ struct blockdev *front_dev_below(struct blockdev *dev);
 typedef void (*front_done_fn)(void *arg);
 int front_dev_replace(struct blockdev *dev, struct blockdev *below, front_done_fn fn, void *arg);
 
-/* After the device below has grown: info is taken over again. */
+/* After the device below has grown, or lost a front that was put over it meanwhile: info is taken over again, and events. */
 void front_dev_refresh(struct blockdev *dev);
 
 /* Requests that are under way go on; new writes end with -EROFS. */
 void front_dev_set_read_only(struct blockdev *dev, bool read_only);
+
+/* The same device past read_only and the watch: for who writes on our behalf. What uses it has let go of it before the front
+ * is closed; it is not closed itself. */
+struct blockdev *front_dev_inner(struct blockdev *dev);
 
 /* fn is called once, from the loop, when the next request that changes something has been passed
  * down. Replaces the one that was there; NULL takes it away. */

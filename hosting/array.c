@@ -109,6 +109,7 @@ static void op_free(struct op *op)
         pool_unref(op->layers[i].pool);
     }
     free(op->layers);
+    free(op->filters);
     free(op);
 }
 
@@ -367,6 +368,16 @@ static void volume_opened(struct op *op)
     }
 }
 
+static void op_set_filters(struct op *op, const struct array_volume_filter *filters, size_t n)
+{
+    op->filters = calloc(n == 0 ? 1 : n, sizeof(*op->filters));
+    CHECK(op->filters != NULL);
+    op->n_filters = n;
+    for (size_t i = 0; i < n; i++) {
+        op->filters[i] = filters[i];
+    }
+}
+
 static void op_set_volume(struct op *op, const struct array_volume *volume)
 {
     id_copy(op->volume_id, volume->id);
@@ -388,6 +399,7 @@ void array_volume_open(struct array *array, const struct array_volume *volume, a
 
     CHECK(entry != NULL && (before == NULL || before->closing));
     op_set_volume(op, volume);
+    op_set_filters(op, volume->filters, volume->n_filters);
     id_copy(entry->id, volume->id);
     entry->family = family;
     family_volumes(array, family, +1);
@@ -504,6 +516,38 @@ void array_volume_watch(struct array *array, const char *volume_id, bool watch)
         op->watch = watch;
         op_queue(op);
     }
+}
+
+static void filter_op(struct array *array, const char *volume_id,
+                      const struct array_volume_filter *filter, void (*run)(struct op *op),
+                      array_done_fn done, void *arg)
+{
+    struct op *op = volume_op(array, volume_id, run, done, arg);
+
+    if (op == NULL) {
+        not_open(volume_id, done, arg);
+        return;
+    }
+    op_set_filters(op, filter, 1);
+    op_queue(op);
+}
+
+void array_volume_filter_add(struct array *array, const char *volume_id, const char *filter_id,
+                             const struct array_filter *filter, array_done_fn done, void *arg)
+{
+    struct array_volume_filter wanted = {.filter = *filter};
+
+    id_copy(wanted.id, filter_id);
+    filter_op(array, volume_id, &wanted, shelf_filter_add, done, arg);
+}
+
+void array_volume_filter_remove(struct array *array, const char *volume_id, const char *filter_id,
+                                array_done_fn done, void *arg)
+{
+    struct array_volume_filter wanted = {0};
+
+    id_copy(wanted.id, filter_id);
+    filter_op(array, volume_id, &wanted, shelf_filter_remove, done, arg);
 }
 
 bool array_volume_is_there(struct array *array, const char *volume_id)

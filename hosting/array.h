@@ -99,6 +99,23 @@ void array_layers_remove(struct array *array, const char *family, const struct a
 
 /* ---- volumes ---- */
 
+/*
+ * A device of the owner's between a volume and its content, through which all I/O of hosts and copies goes: a mirror, for example. What is below
+ * it is lent, and stays the same device while layers are cut, merged, replaced or made larger.
+ */
+struct array_filter {
+    /* On the volume's loop, once. 0, or negative errno: the volume is not opened, or stays as it was. */
+    int (*make)(void *arg, struct loop *loop, struct blockdev *below, struct blockdev **ret_dev);
+    /* On that loop, after below->info has changed (size): takes it over. NULL: such a volume does not grow. */
+    void (*refresh)(void *arg, struct blockdev *dev);
+    void *arg; /* the owner's until the device is closed */
+};
+
+struct array_volume_filter {
+    char id[ARRAY_ID_LEN + 1];
+    struct array_filter filter;
+};
+
 struct array_volume {
     char id[ARRAY_ID_LEN + 1];
     char family[ARRAY_ID_LEN + 1];
@@ -111,6 +128,10 @@ struct array_volume {
     uint64_t bottom_bytes; /* its size, in blocks of 512 */
     bool read_only;
     bool watch; /* volume_changed() wanted */
+    /* For an open: between the volume and its layers, the first the lowest. No request goes by them. (A replace leaves those that are
+     * there, and does not tell them: their owner knows what else they have to do then.) */
+    const struct array_volume_filter *filters;
+    size_t n_filters;
 };
 
 /* volume_changed() is called at once when the top layer has anything in it and watch is set. */
@@ -136,6 +157,19 @@ struct blockdev *array_volume_device(struct array *array, const char *volume_id,
                                      struct loop **ret_loop);
 /* For copies: opens a handle. The volume must stay open until the copy has ended. */
 struct block_opener *array_volume_opener(struct array *array, const char *volume_id);
+
+/*
+ * For a mirror that writes to the volume: a handle beside the write protection of hosts and not watched. It goes through the volume's own
+ * filters, so that mirrors may follow one another. The volume must stay open until it is closed.
+ */
+struct block_opener *array_leg_opener(struct array *array, const char *volume_id);
+
+/* Above the filters that are there: requests under way end before it is, later ones go through it. A failed one was not made. */
+void array_volume_filter_add(struct array *array, const char *volume_id, const char *filter_id,
+                             const struct array_filter *filter, array_done_fn done, void *arg);
+/* done: its device is closed, and requests go by. Waits for those under way in it, so it must not hold them for long. */
+void array_volume_filter_remove(struct array *array, const char *volume_id, const char *filter_id,
+                                array_done_fn done, void *arg);
 
 struct array_volume_usage {
     uint64_t size_bytes;

@@ -13,7 +13,7 @@
 
 struct volume_opener {
     struct block_opener base;
-    struct blockdev *front;
+    struct blockdev *dev;
 };
 
 static void opener_open(struct block_opener *opener, struct loop *loop, block_opened_fn done,
@@ -21,7 +21,7 @@ static void opener_open(struct block_opener *opener, struct loop *loop, block_op
 {
     struct volume_opener *self = container_of(opener, struct volume_opener, base);
 
-    handle_dev_open(loop, self->front, done, arg);
+    handle_dev_open(loop, self->dev, done, arg);
 }
 
 /* A handle opens at once. */
@@ -41,15 +41,30 @@ static const struct block_opener_ops opener_ops = {
     .free = opener_free,
 };
 
+static struct block_opener *opener_of(struct blockdev *dev)
+{
+    struct volume_opener *opener = calloc(1, sizeof(*opener));
+
+    CHECK(opener != NULL);
+    opener->base.ops = &opener_ops;
+    opener->dev = dev;
+    return &opener->base;
+}
+
 struct block_opener *array_volume_opener(struct array *array, const char *volume_id)
 {
     struct blockdev *front = array_volume_device(array, volume_id, NULL);
-    struct volume_opener *opener = calloc(1, sizeof(*opener));
 
-    CHECK(front != NULL && opener != NULL);
-    opener->base.ops = &opener_ops;
-    opener->front = front;
-    return &opener->base;
+    CHECK(front != NULL);
+    return opener_of(front);
+}
+
+struct block_opener *array_leg_opener(struct array *array, const char *volume_id)
+{
+    struct blockdev *front = array_volume_device(array, volume_id, NULL);
+
+    CHECK(front != NULL);
+    return opener_of(front_dev_inner(front));
 }
 
 /* ---- filling ---- */

@@ -121,6 +121,8 @@ struct op {
     size_t n_layers;
     struct block_opener *bottom;
     uint64_t bottom_bytes;
+    struct array_volume_filter *filters;
+    size_t n_filters;
     struct entry *entry;
 
     array_id lower_id; /* merge */
@@ -149,6 +151,7 @@ struct op {
     struct blockdev *stack;
     struct blockdev *bottom_dev;
     struct shelf_volume *volume;
+    struct shelf_filter *filter;
     struct loop_work work;
 };
 
@@ -185,11 +188,27 @@ struct shelf_layer {
     bool keeps;                /* written to, or with several above it */
 };
 
+/*
+ * With filters each has a front of its own below it (a joint), so that any of them can be taken out and the stack be replaced:
+ *
+ *     front ─▶ filter ─▶ joint ─▶ filter ─▶ joint ─▶ stack
+ *
+ * Without, the front is right above the stack.
+ */
+struct shelf_filter {
+    array_id id;
+    struct array_filter ops;
+    struct blockdev *dev;
+    struct blockdev *joint;
+    struct shelf_filter *lower;
+};
+
 struct shelf_volume {
     array_id id;
     struct shelf *shelf;
     struct entry *entry;
     struct blockdev *front;
+    struct shelf_filter *filters; /* the highest */
     struct blockdev *stack;
     struct blockdev *bottom;
     struct stack_job *job;
@@ -240,6 +259,21 @@ void shelf_volume_read_only(struct op *op);
 void shelf_volume_watch(struct op *op);
 struct shelf_volume *shelf_volume(struct shelf *shelf, const char *id);
 void shelf_usage_refresh(struct shelf_volume *volume);
+
+/* Filters (shelf_filters.c). */
+/* Over the stack, before there is a front. What is to be above is told; op->error when one could not be made (those that were
+ * are there still). */
+struct blockdev *shelf_filters_make(struct op *op);
+/* After the front is closed: closes all, then calls next(op). */
+void shelf_filters_close(struct op *op, void (*next)(struct op *op));
+void shelf_filter_add(struct op *op);
+void shelf_filter_remove(struct op *op);
+/* What is right above the stack: the front, or the lowest joint. */
+struct blockdev *shelf_base(const struct shelf_volume *volume);
+/* The stack's info has changed: takes it over, from below. */
+void shelf_info_refresh(struct shelf_volume *volume);
+/* False: a filter would not know of a new size. */
+bool shelf_can_grow(const struct shelf_volume *volume);
 
 /* Jobs (shelf_jobs.c). */
 void shelf_merge(struct op *op);

@@ -250,6 +250,30 @@ static void stack_for(struct op *op, void (*then)(struct op *op))
 
 /* ---- opening ---- */
 
+static void volume_unmake(struct op *op);
+
+/* Here, and not earlier: what the filters see is of its final size. */
+static void open_front(struct op *op)
+{
+    struct shelf_volume *volume = op->volume;
+    struct blockdev *below = shelf_filters_make(op);
+
+    if (op->error.code != ERR_NONE) {
+        volume_unmake(op);
+        return;
+    }
+    CHECK(front_dev_new(below, &volume->front) == 0);
+    CHECK(map_put(&op->shelf->volumes, volume->id, volume) == 0);
+    front_dev_set_read_only(volume->front, op->read_only);
+    volume_watch(volume, op->watch);
+    shelf_usage_refresh(volume);
+    if (op->shelf->usage_timer.loop == NULL) {
+        loop_timer_init(&op->shelf->usage_timer, op->shelf->loop, usage_tick, op->shelf);
+        loop_timer_start(&op->shelf->usage_timer, USAGE_INTERVAL_MS * MS_NS);
+    }
+    op_end(op);
+}
+
 static void grown_at_open(void *arg, int status)
 {
     struct op *op = arg;
@@ -257,9 +281,7 @@ static void grown_at_open(void *arg, int status)
     if (status < 0) {
         log_warning("volume[%s] could not be made larger: %s", op->volume_id, strerror(-status));
     }
-    front_dev_refresh(op->volume->front);
-    shelf_usage_refresh(op->volume);
-    op_end(op);
+    open_front(op);
 }
 
 static void open_made(struct op *op)
@@ -276,20 +298,11 @@ static void open_made(struct op *op)
     volume->entry = op->entry;
     volume->stack = op->stack;
     volume->bottom = op->bottom_dev;
-    CHECK(front_dev_new(volume->stack, &volume->front) == 0);
-    CHECK(map_put(&op->shelf->volumes, volume->id, volume) == 0);
     op->volume = volume;
-    front_dev_set_read_only(volume->front, op->read_only);
-    volume_watch(volume, op->watch);
-    shelf_usage_refresh(volume);
-    if (op->shelf->usage_timer.loop == NULL) {
-        loop_timer_init(&op->shelf->usage_timer, op->shelf->loop, usage_tick, op->shelf);
-        loop_timer_start(&op->shelf->usage_timer, USAGE_INTERVAL_MS * MS_NS);
-    }
     /* Growing is recorded first: a crash before it was done is made good here. */
     if (volume->stack->info.size_bytes >= op->size_bytes ||
         stack_grow(volume->stack, op->size_bytes, grown_at_open, op) < 0) {
-        op_end(op);
+        open_front(op);
     }
 }
 
@@ -320,11 +333,17 @@ static void close_stack_done(void *arg)
     }
 }
 
+static void close_filters_done(struct op *op)
+{
+    blockdev_close(op->volume->stack, close_stack_done, op);
+}
+
 static void close_front_done(void *arg)
 {
     struct op *op = arg;
 
-    blockdev_close(op->volume->stack, close_stack_done, op);
+    op->volume->front = NULL;
+    shelf_filters_close(op, close_filters_done);
 }
 
 static void volume_close(struct op *op)
@@ -337,6 +356,14 @@ static void volume_close(struct op *op)
         late_dev_give_up(volume->bottom);
     }
     blockdev_close(volume->front, close_front_done, op);
+}
+
+/* One that was not opened, for a filter could not be made. */
+static void volume_unmake(struct op *op)
+{
+    users_count(op->shelf, op->volume->stack, -1);
+    op->then = op_end;
+    shelf_filters_close(op, close_filters_done);
 }
 
 void shelf_volume_close(struct op *op)
@@ -376,6 +403,7 @@ static void replace_done(void *arg)
     volume->stack = op->stack;
     volume->bottom = op->bottom_dev;
     op->bottom_dev = old_bottom;
+    shelf_info_refresh(volume);
     users_count(op->shelf, old, -1);
     front_dev_set_read_only(volume->front, op->read_only);
     volume_watch(volume, op->watch);
@@ -393,7 +421,7 @@ static void replace_ready(struct op *op)
     if (op->volume->bottom != NULL) {
         late_dev_give_up(op->volume->bottom); /* nobody waits for what goes */
     }
-    int r = front_dev_replace(op->volume->front, op->stack, replace_done, op);
+    int r = front_dev_replace(shelf_base(op->volume), op->stack, replace_done, op);
 
     if (r < 0) {
         op_fail_errno(op, r, "The content could not be replaced");
@@ -428,7 +456,7 @@ static void grown(void *arg, int status)
     if (status < 0) {
         op_fail_errno(op, status, "The volume could not be made larger");
     }
-    front_dev_refresh(op->volume->front);
+    shelf_info_refresh(op->volume);
     shelf_usage_refresh(op->volume);
     op_end(op);
 }
@@ -436,7 +464,11 @@ static void grown(void *arg, int status)
 void shelf_volume_grow(struct op *op)
 {
     op->volume = volume_of(op);
-    if (op->volume != NULL) {
+    if (op->volume != NULL && !shelf_can_grow(op->volume)) {
+        op_fail(op, ERR_CONFLICT, "Volume %s cannot grow now: not all that sees its writes can.",
+                op->volume_id);
+        op_end(op);
+    } else if (op->volume != NULL) {
         int r = stack_grow(op->volume->stack, op->size_bytes, grown, op);
 
         if (r < 0) {
@@ -472,11 +504,17 @@ static void cut_end(struct op *op)
     op_end(op);
 }
 
-/* What is written from now on would be written to what others read as frozen. */
+/* What is written from now on would be written to what others read as frozen: by hosts, filters and legs. */
+static void volume_freeze(struct shelf_volume *volume)
+{
+    volume->stack->info.read_only = true;
+    shelf_info_refresh(volume);
+}
+
 static void cut_impossible(struct op *op, int err)
 {
     op_fail_errno(op, err, "The new layer could not be put on top; nothing can be written");
-    front_dev_set_read_only(op->volume->front, true);
+    volume_freeze(op->volume);
     cut_end(op);
 }
 
@@ -489,7 +527,7 @@ static void cut_held(void *arg)
 
     if (r < 0) {
         /* Before those that wait are let go. */
-        front_dev_set_read_only(op->volume->front, true);
+        volume_freeze(op->volume);
     } else {
         layer->users++;
     }

@@ -360,6 +360,62 @@ static void a_write_that_waits_is_seen_when_it_goes_down(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
+static void the_inner_side_knows_no_write_protection_and_is_not_watched(void **state)
+{
+    (void)state;
+    struct blockdev *inner = front_dev_inner(front);
+    bool changed = false;
+    bool replaced = false;
+    struct io io;
+    front_dev_set_read_only(front, true);
+    front_dev_watch(front, io_flag, &changed);
+    assert_int_equal(io_do(front, BLOCK_WRITE, 0, data, BLOCK, 0), -EROFS);
+    assert_int_equal(io_do(inner, BLOCK_WRITE, 0, data, BLOCK, 0), 0);
+    assert_true(byte_is(0, 0, 1));
+    rule_hold(0, 1);
+    io_start(&io, inner, BLOCK_WRITE, BLOCK, data, BLOCK, 0);
+    assert_int_equal(front_dev_replace(front, fault[1], io_flag, &replaced), 0);
+    loop_sim_run_until_idle(sim);
+    assert_false(replaced);
+    fault_dev_release(fault[0], 1);
+    loop_sim_run_until_idle(sim);
+    assert_true(replaced && io.done);
+    assert_int_equal(io_do(inner, BLOCK_WRITE, 2 * BLOCK, data, BLOCK, 0), 0);
+    assert_true(byte_is(1, 2 * BLOCK, 1));
+    assert_false(changed);
+    assert_int_equal(inner->info.size_bytes, 2 * SIZE);
+}
+
+static unsigned n_events;
+
+static void event_seen(void *arg, struct blockdev *dev, enum block_event event, unsigned attempts,
+                       const char *detail)
+{
+    (void)arg, (void)dev, (void)event, (void)attempts, (void)detail;
+    n_events++;
+}
+
+static void the_front_that_was_put_over_it_last_hears_of_events(void **state)
+{
+    (void)state;
+    struct blockdev *second;
+    front->on_event = event_seen;
+    assert_int_equal(front_dev_new(fault[0], &second), 0);
+    fault_dev_link(fault[0], BLOCK_EVENT_DOWN, 1, "");
+    assert_int_equal(n_events, 0);
+    io_close(second);
+    front_dev_refresh(front);
+    fault_dev_link(fault[0], BLOCK_EVENT_UP, 1, "");
+    assert_int_equal(n_events, 1);
+    assert_int_equal(front_dev_new(fault[0], &second), 0);
+    io_close(front);
+    second->on_event = event_seen;
+    fault_dev_link(fault[0], BLOCK_EVENT_DOWN, 1, "");
+    assert_int_equal(n_events, 2);
+    fault_dev_link(fault[0], BLOCK_EVENT_UP, 1, "");
+    front = second;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +434,8 @@ int main(void)
         TEST(a_watch_tells_the_first_change_once),
         TEST(a_watch_that_was_taken_away_or_replaced_is_silent),
         TEST(a_write_that_waits_is_seen_when_it_goes_down),
+        TEST(the_inner_side_knows_no_write_protection_and_is_not_watched),
+        TEST(the_front_that_was_put_over_it_last_hears_of_events),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
