@@ -29,6 +29,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "service/changes.h"
 #include "service/exports.h"
 #include "service/hosted.h"
 #include "service/jobs.h"
@@ -60,6 +61,8 @@ struct control {
     char *portal_allow;
     char *pool_directories;
     struct db *db;
+    struct changes *changes; /* of the transaction */
+    _Atomic(const struct change_observer *) observer;
     struct loop *loop;
     struct loop *data_loops[DATA_LOOPS_MAX];
     unsigned n_data_loops;
@@ -171,6 +174,11 @@ struct live *control_live(struct control *control)
 uint64_t control_now_ms(struct control *control)
 {
     return loop_wall_ms(control->loop);
+}
+
+void control_observe(struct control *control, const struct change_observer *observer)
+{
+    atomic_store(&control->observer, observer);
 }
 
 struct control_stats control_stats(struct control *control)
@@ -724,6 +732,10 @@ static void control_run_batch(void *arg)
     }
     struct effect *effects = control->effects;
 
+    if (r == 0 && n_done > 0) {
+        changes_commit(control->changes, atomic_load(&control->observer));
+    }
+    changes_drop(control->changes);
     control->effects = NULL;
     control->effects_tail = &control->effects;
     if (r < 0) {
@@ -874,6 +886,7 @@ static void control_free(struct control *control)
     held_free(control);
     map_fini(&control->in_progress);
     db_close(control->db);
+    changes_free(control->changes);
     pthread_cond_destroy(&control->stop_cond);
     pthread_mutex_destroy(&control->stop_lock);
     free(control->data_dir);
@@ -965,6 +978,8 @@ int control_start(const struct control_options *options, struct control **ret_co
         error_set(error, ERR_STORE_FAILED, "The records could not be read: %s", strerror(-r));
         goto failed;
     }
+    control->changes = changes_new();
+    db_watch(control->db, changes_watch(control->changes));
     control->live = live_new();
     r = loop_new("control", &control->loop);
     if (r < 0) {

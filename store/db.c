@@ -41,6 +41,7 @@
 #define BUSY_TIMEOUT_MS   5000
 #define SAY_AGAIN_NS      10000000000u /* between two log lines of the same failure */
 #define STATEMENT_BUCKETS 128          /* a power of two */
+#define SAVEPOINTS_MAX    8
 #define WAL_PAGES         "1000"       /* 4 MiB between checkpoints */
 #define WAL_KEEP_BYTES    "16777216"   /* a WAL that a long reader made grow is cut back to this */
 
@@ -59,6 +60,8 @@ struct db {
     bool in_transaction;
     bool in_read;
     unsigned savepoints;
+    const struct db_watch *watch;
+    size_t marks[SAVEPOINTS_MAX]; /* of the watcher, at each savepoint */
     int said_rc;      /* the failure that was logged last, */
     uint64_t said_ns; /* when, */
     unsigned unsaid;  /* and how often it was there since */
@@ -491,12 +494,12 @@ int db_try_commit(struct db *db)
 
 int db_savepoint(struct db *db)
 {
-    CHECK(db->in_transaction);
+    CHECK(db->in_transaction && db->savepoints < SAVEPOINTS_MAX);
     int err = run(db, "SAVEPOINT call");
     if (err < 0) {
         return err;
     }
-    db->savepoints++;
+    db->marks[db->savepoints++] = db->watch != NULL ? db->watch->mark(db->watch->arg) : 0;
     return 0;
 }
 
@@ -515,6 +518,9 @@ void db_rollback_to(struct db *db)
 {
     CHECK(db->savepoints > 0);
     db->savepoints--;
+    if (db->watch != NULL) {
+        db->watch->undo(db->watch->arg, db->marks[db->savepoints]);
+    }
     int err = run(db, "ROLLBACK TO call");
     if (err == 0) {
         err = run(db, "RELEASE call");
@@ -555,6 +561,17 @@ int db_read_version(struct db *db, uint64_t *ret_version)
         *ret_version = (uint64_t)version;
     }
     return err;
+}
+
+void db_watch(struct db *db, const struct db_watch *watch)
+{
+    CHECK(!db->in_transaction);
+    db->watch = watch;
+}
+
+const struct db_watch *db_watcher(const struct db *db)
+{
+    return db->watch;
 }
 
 struct db_stats db_stats(const struct db *db)

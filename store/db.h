@@ -43,6 +43,9 @@ void statement_done(struct statement *statement);
  * changed. */
 int statement_run(struct statement *statement, int foreign_key_err, int64_t *ret_changes);
 
+/* Whom to tell of changed rows, or NULL. */
+const struct db_watch *db_watcher(const struct db *db);
+
 /* The seq of the last row that was inserted. */
 int64_t db_last_insert_seq(struct db *db);
 

@@ -64,6 +64,18 @@ void db_read_end(struct db *db);
  * nobody has changed anything in between. */
 int db_read_version(struct db *db, uint64_t *ret_version);
 
+/* Who is told of the rows that change (store/table.h): row() with before NULL for a new one and after NULL for one that goes;
+ * rows that go with their object (CASCADE) are not told. mark() at a savepoint; undo() with that mark when it is rolled
+ * back. What the end of the transaction means is the caller's business. The watcher outlives the db. */
+struct table;
+struct db_watch {
+    void (*row)(void *arg, const struct table *table, const void *before, const void *after);
+    size_t (*mark)(void *arg);
+    void (*undo)(void *arg, size_t mark);
+    void *arg;
+};
+void db_watch(struct db *db, const struct db_watch *watch); /* NULL: nobody */
+
 /* Commits so far and the total time in them, for /metrics. */
 struct db_stats {
     uint64_t commits;

@@ -252,6 +252,30 @@ static int bind_columns(struct statement *statement, int first, const struct tab
     return first + (int)table->n_columns;
 }
 
+/* What the row is now, for a watcher, malloc()ed; NULL when there is none, and *ret_err 0 or why. */
+static void *row_before(struct db *db, const struct table *table, const char *id, int *ret_err)
+{
+    *ret_err = 0;
+    if (db_watcher(db) == NULL) {
+        return NULL;
+    }
+    void *row = malloc(table->row_size);
+    *ret_err = row == NULL ? -ENOMEM : table_get(db, table, id, row);
+    if (*ret_err < 0) {
+        free(row);
+        row = NULL;
+    }
+    return row;
+}
+
+static void tell(struct db *db, const struct table *table, const void *before, const void *after)
+{
+    const struct db_watch *watch = db_watcher(db);
+    if (watch != NULL) {
+        watch->row(watch->arg, table, before, after);
+    }
+}
+
 int table_insert(struct db *db, const struct table *table, void *row)
 {
     struct row_head *head = row;
@@ -278,6 +302,7 @@ int table_insert(struct db *db, const struct table *table, void *row)
     }
     memcpy(head->id, id, sizeof(id));
     head->seq = db_last_insert_seq(db);
+    tell(db, table, NULL, row);
     return 0;
 }
 
@@ -288,9 +313,13 @@ int table_update(struct db *db, const struct table *table, const void *row)
     if (err < 0) {
         return err;
     }
+    void *before = row_before(db, table, head->id, &err);
     struct statement *statement;
-    err = statement_for(db, "#update", build_update, table, NULL, &statement, NULL);
+    if (err == 0) {
+        err = statement_for(db, "#update", build_update, table, NULL, &statement, NULL);
+    }
     if (err < 0) {
+        free(before);
         return err;
     }
     int next = bind_columns(statement, 1, table, row);
@@ -300,14 +329,23 @@ int table_update(struct db *db, const struct table *table, const void *row)
     if (err == 0 && changes == 0) {
         err = -ENOENT;
     }
+    if (err == 0) {
+        tell(db, table, before, row);
+    }
+    free(before);
     return err;
 }
 
 int table_delete(struct db *db, const struct table *table, const char *id)
 {
     struct statement *statement;
-    int err = statement_for(db, "#delete", build_delete, table, NULL, &statement, NULL);
+    int err;
+    void *before = row_before(db, table, id, &err);
+    if (err == 0) {
+        err = statement_for(db, "#delete", build_delete, table, NULL, &statement, NULL);
+    }
     if (err < 0) {
+        free(before);
         return err;
     }
     statement_bind_text(statement, 1, id);
@@ -316,6 +354,10 @@ int table_delete(struct db *db, const struct table *table, const char *id)
     if (err == 0 && changes == 0) {
         err = -ENOENT;
     }
+    if (err == 0) {
+        tell(db, table, before, NULL);
+    }
+    free(before);
     return err;
 }
 
