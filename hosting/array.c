@@ -385,6 +385,9 @@ static void op_set_volume(struct op *op, const struct array_volume *volume)
     op->size_bytes = volume->size_bytes;
     op->read_only = volume->read_only;
     op->watch = volume->watch;
+    op->frozen = volume->frozen;
+    op->new_from = volume->new_from;
+    op->old_content = volume->old_content;
     op->bottom = volume->bottom;
     op->bottom_bytes = volume->bottom_bytes;
 }

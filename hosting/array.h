@@ -128,6 +128,12 @@ struct array_volume {
     uint64_t bottom_bytes; /* its size, in blocks of 512 */
     bool read_only;
     bool watch; /* volume_changed() wanted */
+    /* For an open: no volume of hosts but a look at frozen layers, for copies. new_from not 0: at what is new in layers[new_from]
+     * and above, with the content from before if old_content (block/stack.h). What is merged meanwhile it follows; its newest layer and
+     * layers[new_from - 1] must stay. */
+    bool frozen;
+    size_t new_from;
+    bool old_content;
     /* For an open: between the volume and its layers, the first the lowest. No request goes by them. (A replace leaves those that are
      * there, and does not tell them: their owner knows what else they have to do then.) */
     const struct array_volume_filter *filters;

@@ -117,6 +117,9 @@ struct op {
     uint64_t size_bytes;
     bool read_only;
     bool watch;
+    bool frozen;
+    size_t new_from;
+    bool old_content;
     struct op_layer *layers;
     size_t n_layers;
     struct block_opener *bottom;
@@ -182,7 +185,8 @@ struct shelf_layer {
     struct layer *layer;
     struct pool *pool;
     char path[ARRAY_PATH_SIZE];
-    unsigned users; /* volumes on the shelf that have it */
+    unsigned users; /* volumes on the shelf that have it, */
+    unsigned looks; /* and those of them that only look at frozen layers */
     /* For the space that merging will give back. */
     struct shelf_layer *above; /* the only one found right above it */
     bool keeps;                /* written to, or with several above it */
@@ -211,6 +215,7 @@ struct shelf_volume {
     struct shelf_filter *filters; /* the highest */
     struct blockdev *stack;
     struct blockdev *bottom;
+    bool frozen;
     struct stack_job *job;
     struct op *job_op;    /* it outlives its place in the family's queue */
     struct op *after_job; /* waits for the job to stop */
@@ -225,6 +230,7 @@ struct shelf {
     struct map volumes;
     struct loop_timer usage_timer;
     struct loop_task task;
+    unsigned looks; /* volumes that only look at frozen layers */
     bool restacked; /* which layer is above which is to be found again */
     bool closing;
     unsigned pending;

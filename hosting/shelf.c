@@ -43,9 +43,10 @@ void shelf_usage_refresh(struct shelf_volume *volume)
     uint64_t shared = 0;
 
     for (unsigned i = 0; i < n; i++) {
-        const struct layer *layer = stack_layer(volume->stack, i);
+        struct layer *layer = stack_layer(volume->stack, i);
+        unsigned looks = volume->shelf->looks > 0 ? shelf_layer_of(volume->shelf, layer)->looks : 0;
 
-        if (layer_stacks(layer) > 1) {
+        if (layer_stacks(layer) > 1 + looks) {
             shared += layer_used_bytes(layer);
         } else {
             own += layer_used_bytes(layer);
@@ -168,13 +169,15 @@ static void volume_watch(struct shelf_volume *volume, bool watch)
 
 /* ---- a stack for an operation ---- */
 
-static void users_count(struct shelf *shelf, struct blockdev *stack, int delta)
+static void users_count(struct shelf *shelf, struct blockdev *stack, bool frozen, int delta)
 {
     shelf->restacked = true;
+    shelf->looks = (unsigned)((int)shelf->looks + (frozen ? delta : 0));
     for (unsigned i = 0; i < stack_layers(stack); i++) {
         struct shelf_layer *layer = shelf_layer_of(shelf, stack_layer(stack, i));
 
         layer->users = (unsigned)((int)layer->users + delta);
+        layer->looks = (unsigned)((int)layer->looks + (frozen ? delta : 0));
     }
 }
 
@@ -191,7 +194,13 @@ static void stack_make(struct op *op)
 {
     struct layer *layers[STACK_MAX_LAYERS];
     struct stack_spec spec = {
-        .layers = layers, .n_layers = (unsigned)op->n_layers, .bottom = op->bottom_dev};
+        .layers = layers,
+        .n_layers = (unsigned)op->n_layers,
+        .bottom = op->bottom_dev,
+        .read_only = op->frozen,
+        .new_from = (unsigned)op->new_from,
+        .old_content = op->old_content,
+    };
 
     if (op->n_layers == 0 || op->n_layers > STACK_MAX_LAYERS) {
         op_fail(op, ERR_INTERNAL, "A volume of %zu layers cannot be opened.", op->n_layers);
@@ -204,7 +213,7 @@ static void stack_make(struct op *op)
         if (r < 0) {
             op_fail_errno(op, r, "The layers do not make a volume");
         } else {
-            users_count(op->shelf, op->stack, +1);
+            users_count(op->shelf, op->stack, op->frozen, +1);
         }
     }
     if (op->stack == NULL && op->bottom_dev != NULL) {
@@ -351,7 +360,7 @@ static void volume_close(struct op *op)
     struct shelf_volume *volume = op->volume;
 
     map_remove(&op->shelf->volumes, volume->id);
-    users_count(op->shelf, volume->stack, -1);
+    users_count(op->shelf, volume->stack, volume->frozen, -1);
     if (volume->bottom != NULL) {
         late_dev_give_up(volume->bottom);
     }
@@ -361,7 +370,7 @@ static void volume_close(struct op *op)
 /* One that was not opened, for a filter could not be made. */
 static void volume_unmake(struct op *op)
 {
-    users_count(op->shelf, op->volume->stack, -1);
+    users_count(op->shelf, op->volume->stack, op->frozen, -1);
     op->then = op_end;
     shelf_filters_close(op, close_filters_done);
 }
@@ -404,7 +413,7 @@ static void replace_done(void *arg)
     volume->bottom = op->bottom_dev;
     op->bottom_dev = old_bottom;
     shelf_info_refresh(volume);
-    users_count(op->shelf, old, -1);
+    users_count(op->shelf, old, volume->frozen, -1);
     front_dev_set_read_only(volume->front, op->read_only);
     volume_watch(volume, op->watch);
     shelf_usage_refresh(volume);
@@ -425,7 +434,7 @@ static void replace_ready(struct op *op)
 
     if (r < 0) {
         op_fail_errno(op, r, "The content could not be replaced");
-        users_count(op->shelf, op->stack, -1);
+        users_count(op->shelf, op->stack, op->frozen, -1);
         blockdev_close(op->stack, replace_failed_closed, op);
     }
 }

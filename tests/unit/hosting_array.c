@@ -764,6 +764,81 @@ static void test_usage(void **state)
     assert_int_equal(pool.reclaimable_bytes, 0);
 }
 
+/* ---- a look at what is new ---- */
+
+static enum block_extent_kind kind_of(struct blockdev *dev, unsigned page)
+{
+    struct io io;
+
+    io_start(&io, dev, BLOCK_MAP, (uint64_t)page * PAGE, NULL, PAGE, 0);
+    io_wait(control, io_is_done, &io);
+    assert_int_equal(io.req.status, 0);
+    return io.extents[0].kind;
+}
+
+static struct blockdev *look_open(const char *id, const char *names, size_t new_from, bool old)
+{
+    struct array_layer layers[CHAIN_MAX];
+    struct array_volume look = volume_spec(id, "f", names, layers);
+    struct result result = {0};
+
+    look.size_bytes = 0;
+    look.read_only = true;
+    look.frozen = true;
+    look.new_from = new_from;
+    look.old_content = old;
+    array_volume_open(array, &look, on_done, &result);
+    await_ok(&result);
+    return handle_of(id);
+}
+
+/* It follows the merges below it, does not count as one who shares, and hosts go on meanwhile. */
+static void test_look_at_changes(void **state)
+{
+    (void)state;
+    struct array_volume_usage before;
+    struct array_volume_usage after;
+    struct result merged = {0};
+    struct result finished = {0};
+
+    layers_make("f", "a b c d");
+    volume_open("v", "f", "a");
+    pages_write("v", 0, 100, 1);
+    volume_cut("v", "b");
+    pages_write("v", 0, 10, 2);
+    volume_cut("v", "c");
+    pages_write("v", 5, 20, 3);
+    volume_cut("v", "d");
+    assert_true(array_volume_usage(array, "v", &before));
+    struct blockdev *now = look_open("now", "a b c", 2, false);
+    struct blockdev *old = look_open("old", "a b c", 2, true);
+
+    assert_true(now->info.changes && now->info.read_only);
+    pages_write("v", 0, 30, 4);
+    assert_true(array_volume_usage(array, "v", &after));
+    assert_true(after.used_bytes >= before.used_bytes);
+    array_merge(array, "v", "a", "b", on_merged, &merged);
+    await_ok(&merged);
+    assert_string_equal(merged.superfluous, "b");
+    finish_ask("f", "b", &finished);
+    await_ok(&finished);
+    assert_false(file_is_there("b"));
+    for (unsigned i = 0; i < 40; i++) {
+        bool is_new = i >= 5 && i < 25;
+
+        assert_int_equal(kind_of(now, i) != BLOCK_EXTENT_KEPT, is_new);
+        assert_int_equal(kind_of(old, i) != BLOCK_EXTENT_KEPT, is_new);
+        assert_int_equal(page_read(now, i), is_new ? 3 : i < 10 ? 2 : 1);
+        assert_int_equal(page_read(old, i), i < 10 ? 2 : 1);
+    }
+    io_close(now);
+    io_close(old);
+    volume_close("now");
+    volume_close("old");
+    assert_true(file_is_there("c"));
+    pages_are("v", 0, 30, 4);
+}
+
 /* ---- readers of other threads ---- */
 
 static atomic_bool readers_stop;
@@ -1195,6 +1270,7 @@ int main(void)
         TEST(test_capacity_and_low_space),
         TEST(test_sweep),
         TEST(test_usage),
+        TEST(test_look_at_changes),
         TEST(test_readers),
         TEST(test_filled_while_it_is_used),
         TEST(test_filled_from_what_comes_late),
