@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/map.h"
 #include "service/jobs.h"
+#include "store/cycle.h"
 #include "store/export.h"
 #include "store/job.h"
 #include "store/replica.h"
@@ -64,6 +65,10 @@ static const struct row_map row_maps[] = {
      .object = COLLECTION_SYNCHRONIZATIONS,
      .shown = {{"source_id", COLLECTION_VOLUMES, SHOWN_COMING},
                {"target_id", COLLECTION_VOLUMES, SHOWN_COMING}}},
+    {.table = &cycle_table,
+     .object = NO_OBJECT,
+     .quiet = {"checkpoint_bytes"},
+     .shown = {{"sync_id", COLLECTION_SYNCHRONIZATIONS, SHOWN_ALWAYS}}},
     {.table = &job_table, .object = COLLECTION_JOBS},
     {.table = &copy_table,
      .object = NO_OBJECT,

@@ -14,6 +14,7 @@
 #include "service/exports.h"
 #include "service/hosted_private.h"
 #include "service/volumes.h"
+#include "store/cycle.h"
 #include "store/job.h"
 #include "store/system.h"
 
@@ -108,15 +109,20 @@ static int layers_drop(struct call *call, const char *layer_id, struct dropped *
         uint64_t users = 0;
         uint64_t n_tops = 0;
         int r = layer_children(call->db, id, &users);
+        int pinned = 0;
 
         if (r == 0) {
             r = table_count(call->db, &volume_table, tops, &n_tops);
         }
+        if (r == 0) {
+            pinned = cycle_pins(call->db, id);
+            r = pinned < 0 ? pinned : 0;
+        }
         if (r < 0) {
             return call_fail_store(call, r);
         }
-        if (users + n_tops > 0) {
-            if (users == 1 && n_tops == 0) {
+        if (users + n_tops > 0 || pinned) {
+            if (users == 1 && n_tops == 0 && !pinned) {
                 strcpy(dropped->mergeable, id);
             }
             return 0;
@@ -254,9 +260,8 @@ static int volume_insert(struct call *call, const struct pool_row *pool, uint64_
 }
 
 static int volume_create(struct call *call, const struct pool_row *pool, uint64_t size_bytes,
-                         const char *element_name, const char *base,
-                         const struct volume_row *below, bool offline,
-                         struct volume_row *ret_volume)
+                         const char *element_name, const char *base, const struct volume_row *below,
+                         bool offline, struct volume_row *ret_volume)
 {
     struct layer_row layer;
     int r = hosted_layer_new(call, pool->head.id, "", "", size_bytes, &layer);
@@ -285,8 +290,8 @@ int hosted_create_filled(struct call *call, const struct pool_row *pool,
                          struct volume_row *ret_volume)
 {
     char base[NAME_SIZE + 16];
-    uint64_t size_bytes = (source->size_bytes + HOSTED_PHYSICAL_BYTES - 1) /
-                          HOSTED_PHYSICAL_BYTES * HOSTED_PHYSICAL_BYTES;
+    uint64_t size_bytes = (source->size_bytes + HOSTED_PHYSICAL_BYTES - 1) / HOSTED_PHYSICAL_BYTES *
+                          HOSTED_PHYSICAL_BYTES;
 
     snprintf(base, sizeof(base), "%.230s-replica", source->element_name);
     return volume_create(call, pool, size_bytes, element_name, base, offline ? NULL : source,
@@ -295,9 +300,29 @@ int hosted_create_filled(struct call *call, const struct pool_row *pool,
 
 /* ---- cuts ---- */
 
+/* A layer whose file is there gets its row; without one it is asked for (hosted_run()). */
+static int layer_for(struct call *call, const struct hosted_fresh *fresh, const char *pool_id,
+                     const char *family, const char *parent_id, uint64_t size_bytes,
+                     struct layer_row *ret_layer)
+{
+    if (fresh == NULL) {
+        return hosted_layer_new(call, pool_id, family, parent_id, size_bytes, ret_layer);
+    }
+    CHECK(strcmp(fresh->layer.pool_id, pool_id) == 0 && strcmp(fresh->family, family) == 0 &&
+          fresh->layer.size_bytes == size_bytes);
+    *ret_layer = (struct layer_row){.size_bytes = size_bytes};
+    strcpy(ret_layer->head.id, fresh->layer.id);
+    strcpy(ret_layer->pool_id, pool_id);
+    strcpy(ret_layer->family, family);
+    strcpy(ret_layer->parent_id, parent_id);
+    int r = table_insert(call->db, &layer_table, ret_layer);
+
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
 /* The volume's top is frozen, a new one takes its place. */
-static int volume_cut(struct call *call, const struct volume_row *volume,
-                      char ret_frozen_id[ID_SIZE])
+static int cut_now(struct call *call, const struct volume_row *volume,
+                   const struct hosted_fresh *fresh, char ret_frozen_id[ID_SIZE])
 {
     struct volume_row now;
     struct layer_row layer;
@@ -308,8 +333,8 @@ static int volume_cut(struct call *call, const struct volume_row *volume,
     }
     r = check_depth(call, &now);
     if (r == 0) {
-        r = hosted_layer_new(call, now.pool_id, now.family, now.top_layer_id, now.size_bytes,
-                             &layer);
+        r = layer_for(call, fresh, now.pool_id, now.family, now.top_layer_id, now.size_bytes,
+                      &layer);
     }
     if (r < 0) {
         return r;
@@ -319,6 +344,18 @@ static int volume_cut(struct call *call, const struct volume_row *volume,
     hosted_effect_cut(call, now.head.id, &layer);
     r = hosted_merge_below(call, ret_frozen_id);
     return r < 0 ? r : volume_store(call, &now);
+}
+
+static int volume_cut(struct call *call, const struct volume_row *volume,
+                      char ret_frozen_id[ID_SIZE])
+{
+    return cut_now(call, volume, NULL, ret_frozen_id);
+}
+
+int hosted_cut(struct call *call, const struct volume_row *volume, const struct hosted_fresh *fresh,
+               char ret_frozen_id[ID_SIZE])
+{
+    return cut_now(call, volume, fresh, ret_frozen_id);
 }
 
 int hosted_derive(struct call *call, const struct volume_row *source, const char *element_name,
@@ -352,15 +389,16 @@ int hosted_derive(struct call *call, const struct volume_row *source, const char
 }
 
 /* The volume goes onto a new layer above parent_id, or above a LUN; what only it had is dropped. */
-static int volume_onto(struct call *call, struct volume_row *volume, const char *family,
-                       const char *parent_id, const struct volume_row *below, bool keep_old)
+static int put_onto(struct call *call, struct volume_row *volume, const char *family,
+                    const char *parent_id, const struct volume_row *below,
+                    const struct hosted_fresh *fresh, bool keep_old)
 {
     char old[ID_SIZE];
     struct layer_row layer;
     struct dropped dropped = {0};
     char old_family[ID_SIZE];
     bool was_offline = volume->offline;
-    int r = hosted_layer_new(call, volume->pool_id, family, parent_id, volume->size_bytes, &layer);
+    int r = layer_for(call, fresh, volume->pool_id, family, parent_id, volume->size_bytes, &layer);
 
     if (r == 0 && below != NULL) {
         r = layer_above_lun(call, below, &layer);
@@ -385,6 +423,12 @@ static int volume_onto(struct call *call, struct volume_row *volume, const char 
         }
     }
     return r;
+}
+
+static int volume_onto(struct call *call, struct volume_row *volume, const char *family,
+                       const char *parent_id, const struct volume_row *below, bool keep_old)
+{
+    return put_onto(call, volume, family, parent_id, below, NULL, keep_old);
 }
 
 int hosted_refresh(struct call *call, const struct volume_row *source, struct volume_row *target,
@@ -456,6 +500,58 @@ int hosted_restore(struct call *call, struct volume_row *source, struct volume_r
     snprintf(base, sizeof(base), "%.220s-before-restore", source->element_name);
     r = volume_insert(call, &pool, source->size_bytes, kept_name, base, ret_kept);
     return r < 0 ? r : hosted_effect_open(call, ret_kept);
+}
+
+static int keep_as_volume(struct call *call, const struct volume_row *volume, const char *family,
+                          const char *top_layer_id, const char *base, struct volume_row *ret_kept)
+{
+    struct pool_row pool;
+    int r = table_get(call->db, &pool_table, volume->pool_id, &pool);
+
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    *ret_kept = (struct volume_row){0};
+    strcpy(ret_kept->family, family);
+    strcpy(ret_kept->top_layer_id, top_layer_id);
+    r = volume_insert(call, &pool, volume->size_bytes, NULL, base, ret_kept);
+    return r < 0 ? r : hosted_effect_open(call, ret_kept);
+}
+
+int hosted_go_back(struct call *call, struct volume_row *volume, const struct hosted_fresh *fresh,
+                   const char *layer_id, const char *kept_as, struct volume_row *ret_kept)
+{
+    char old[ID_SIZE];
+    char base[NAME_SIZE + 24];
+    int r;
+
+    strcpy(old, volume->top_layer_id);
+    r = put_onto(call, volume, volume->family, layer_id, NULL, fresh, kept_as != NULL);
+    if (r == 0 && kept_as != NULL) {
+        snprintf(base, sizeof(base), "%.200s-%s", volume->element_name, kept_as);
+        r = keep_as_volume(call, volume, volume->family, old, base, ret_kept);
+    }
+    return r;
+}
+
+int hosted_let_go(struct call *call, const char *layer_id)
+{
+    struct dropped dropped = {0};
+    struct layer_row layer;
+
+    if (layer_id[0] == '\0') {
+        return 0;
+    }
+    int r = table_get(call->db, &layer_table, layer_id, &layer);
+
+    if (r < 0) {
+        return r == -ENOENT ? 0 : call_fail_store(call, r);
+    }
+    r = layers_drop(call, layer_id, &dropped);
+    if (r == 0) {
+        dropped_ask(call, "", layer.family, &dropped);
+    }
+    return r;
 }
 
 int hosted_blank(struct call *call, struct volume_row *volume)

@@ -88,6 +88,25 @@ int hosted_refresh(struct call *call, const struct volume_row *source, struct vo
 int hosted_restore(struct call *call, struct volume_row *source, struct volume_row *replica,
                    const char *kept_name, struct volume_row *ret_kept);
 
+/*
+ * With layers that are there before the transaction (array_layers_create() was called for them), for what happens without a call of a client.
+ * Those that no record takes in the end are the caller's to remove.
+ */
+struct hosted_fresh {
+    struct array_layer layer; /* of the volume's pool and size */
+    char family[ID_SIZE];     /* the volume's */
+};
+/* A cut of the volume now; what it had is in the frozen layer. */
+int hosted_cut(struct call *call, const struct volume_row *volume,
+               const struct hosted_fresh *fresh, char ret_frozen_id[ID_SIZE]);
+/* The volume reads what layer_id, of its family, and those below it have. What it had is gone (kept_as NULL), or kept as a new volume
+ * "{name}-{kept_as}". */
+int hosted_go_back(struct call *call, struct volume_row *volume, const struct hosted_fresh *fresh,
+                   const char *layer_id, const char *kept_as, struct volume_row *ret_kept);
+/* A frozen layer that was counted on (store/cycle.h) and is not any more: it goes, or what is above it takes it. After the
+ * row that named it was stored. "" does nothing. */
+int hosted_let_go(struct call *call, const char *layer_id);
+
 /* Loses its content and is not served until hosted_refresh(): Deactivate. */
 int hosted_blank(struct call *call, struct volume_row *volume);
 

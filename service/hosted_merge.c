@@ -7,6 +7,9 @@
  * what they were, then the superfluous layer leaves the stacks, then its file goes. Whatever comes in between, the next start finds the pair
  * again. One merge at a time in a family.
  *
+ * What an asynchronous mirror counts on (store/cycle.h) is not merged with what is above it; merged downwards it goes on under the name of the
+ * layer that has taken it. What a cycle is copying now keeps its name.
+ *
  * A large layer is not copied into a small one that is written to: the next cut freezes that one, and then it goes down instead.
  */
 #include <errno.h>
@@ -16,6 +19,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "service/hosted_private.h"
+#include "store/cycle.h"
 
 enum { MERGE_AGAIN_MS = 2000, MERGE_LATER_S = 60, MERGES_AT_ONCE = 4 };
 
@@ -106,6 +110,15 @@ static int child_of(struct db *db, const char *layer_id, struct layer_row *ret_l
     return table_find(db, &layer_table, where, ret_layer);
 }
 
+static int copied_now(struct db *db, const char *layer_id)
+{
+    struct condition where[] = {WHERE_TEXT("cut_id", layer_id), WHERE_END};
+    uint64_t n = 0;
+    int r = table_count(db, &cycle_table, where, &n);
+
+    return r < 0 ? r : n > 0;
+}
+
 /* 0: lower is used by upper and nobody else, and upper may change. What a watched volume has in its top is what was written to
  * it (a start asks the file), so that this waits until it is not watched any more. */
 static int pair_find(struct db *db, const char *lower_id, struct layer_row *ret_lower,
@@ -122,11 +135,19 @@ static int pair_find(struct db *db, const char *lower_id, struct layer_row *ret_
         r = -ENOENT;
     }
     if (r == 0) {
+        r = cycle_pins(db, lower_id);
+        r = r > 0 ? -ENOENT : r;
+    }
+    if (r == 0) {
         r = top_of(db, lower_id, &volume);
         r = r == 0 ? -ENOENT : r == -ENOENT ? 0 : r;
     }
     if (r == 0) {
         r = child_of(db, lower_id, ret_upper);
+    }
+    if (r == 0) {
+        r = copied_now(db, ret_upper->head.id);
+        r = r > 0 ? -ENOENT : r;
     }
     if (r == 0) {
         r = top_of(db, ret_upper->head.id, &volume);
@@ -284,6 +305,9 @@ static int merged_event(struct call *call)
     } else {
         r = children_to(call, upper.head.id, lower.head.id);
         if (r == 0) {
+            r = cycle_layer_renamed(call->db, upper.head.id, lower.head.id);
+        }
+        if (r == 0) {
             r = table_delete(call->db, &layer_table, upper.head.id);
         }
         if (r == 0) {
@@ -309,10 +333,10 @@ static void merge_done(void *arg, const struct error *error, const char *superfl
         log_debug("layers %s and %s were not merged: %s", merge->lower_id, merge->upper_id,
                   error->detail);
         merge_leave(merge);
-        merge->not_before_ns = error->code == ERR_IN_USE
-                                   ? loop_now_ns(control_loop(hosted->control)) +
-                                         MERGE_LATER_S * SEC_NS
-                                   : 0;
+        merge->not_before_ns =
+            error->code == ERR_IN_USE
+                ? loop_now_ns(control_loop(hosted->control)) + MERGE_LATER_S * SEC_NS
+                : 0;
         merge_wanted(hosted, merge); /* behind the others */
         merges_start_later(hosted);
     } else {

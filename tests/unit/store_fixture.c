@@ -15,10 +15,11 @@
 #include "base/log.h"
 
 const struct table *const fixture_tables[] = {
-    &system_table,     &access_point_table,     &secret_table, &setting_table,
-    &pool_table,       &volume_table,           &sync_table,   &job_table,
-    &copy_table,       &job_element_table,      &layer_table,  &export_table,
-    &export_lun_table, &export_initiator_table,
+    &system_table,  &access_point_table, &secret_table,
+    &setting_table, &pool_table,         &volume_table,
+    &sync_table,    &job_table,          &copy_table,
+    &cycle_table,   &job_element_table,  &layer_table,
+    &export_table,  &export_lun_table,   &export_initiator_table,
 };
 const size_t fixture_n_tables = ARRAY_LEN(fixture_tables);
 

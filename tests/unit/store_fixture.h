@@ -12,6 +12,7 @@
 
 #include <stddef.h>
 
+#include "store/cycle.h"
 #include "store/export.h"
 #include "store/job.h"
 #include "store/replica.h"
