@@ -30,7 +30,10 @@ int listen_reserve(const char *address, int *ret_fd, char text[SOCKADDR_TEXT_LEN
     if (fd < 0) {
         return failed(error, address, errno);
     }
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    /* Two that ask for any port could be given the same one with it, until the first listens. */
+    if (sockaddr_port(&addr) != 0) {
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    }
     if (addr.ss_family == AF_INET6) {
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof(on));
     }

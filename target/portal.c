@@ -223,7 +223,10 @@ struct portal *portal_new(const struct sockaddr_storage *addr, struct sockaddr_s
         free(portal);
         return NULL;
     }
-    setsockopt(portal->fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    /* Two that ask for any port could be given the same one with it, until the first listens. */
+    if (sockaddr_port(addr) != 0) {
+        setsockopt(portal->fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
+    }
     if (bind(portal->fd, (const struct sockaddr *)addr, sockaddr_len(addr)) ||
         listen(portal->fd, 128)) {
         enum error_code code = errno == EADDRINUSE                         ? ERR_IN_USE

@@ -4,6 +4,7 @@
 import atexit
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -19,9 +20,15 @@ MIB = 1 << 20
 
 
 def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+    """Below those that connections and others that ask for any port are given: it stays free until it is taken."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 def ordinary_user(*paths):
