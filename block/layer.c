@@ -351,6 +351,8 @@ struct page_load {
     struct layer *layer;
     uint32_t page;
     bool replay; /* the log has entries for it */
+    bool torn;   /* one of the slots */
+    unsigned torn_slot;
     struct list waits;
     struct layer_io io;
     struct iovec iov;
@@ -384,6 +386,8 @@ static int page_choose(struct page_load *load)
             if (!torn_allowed) {
                 return -EIO;
             }
+            load->torn = true;
+            load->torn_slot = i;
         }
     }
     if (slot[0] == LAYER_SLOT_VALID && slot[1] == LAYER_SLOT_VALID) {
@@ -412,12 +416,6 @@ static int page_choose(struct page_load *load)
 static int page_load_end(struct page_load *load, int status)
 {
     struct layer *layer = load->layer;
-    if (!status) {
-        status = page_choose(load);
-        if (status) {
-            damaged(layer, "map page", load->page);
-        }
-    }
     list_remove(&load->link);
     layer->stats.page_loads++;
     struct list waits = LIST_INIT(waits);
@@ -429,9 +427,52 @@ static int page_load_end(struct page_load *load, int status)
     return status;
 }
 
-static void page_load_done(struct layer_io *io)
+static void page_voided(struct layer_io *io)
 {
     page_load_end(io->arg, io->status);
+}
+
+/*
+ * A torn slot is made one that no part of a new image can complete. Else another power cut, in the next write of the slot,
+ * may leave just those sectors of the new image that the old one lacks, where both are the same: a valid page, with changes
+ * that the last start did not find. The checkpoint syncs before it writes the slot.
+ */
+static int page_void(struct page_load *load)
+{
+    struct layer *layer = load->layer;
+    memset(load->slots, 0xff, LAYER_BLOCK);
+    load->iov.iov_len = LAYER_BLOCK;
+    load->io = (struct layer_io){.op = LAYER_IO_WRITE,
+                                 .offset = layer_slot_offset(load->page, load->torn_slot),
+                                 .len = LAYER_BLOCK,
+                                 .iov = &load->iov,
+                                 .n_iov = 1,
+                                 .done = page_voided,
+                                 .arg = load};
+    return layer_file_submit(layer->file, &load->io);
+}
+
+/* The end, or -EINPROGRESS. */
+static int page_load_read(struct page_load *load, int status)
+{
+    if (!status) {
+        status = page_choose(load);
+        if (status) {
+            damaged(load->layer, "map page", load->page);
+        }
+    }
+    if (!status && load->torn) {
+        status = page_void(load);
+        if (status == -EINPROGRESS) {
+            return status;
+        }
+    }
+    return page_load_end(load, status);
+}
+
+static void page_load_done(struct layer_io *io)
+{
+    page_load_read(io->arg, io->status);
 }
 
 /* True: it is known now. */
@@ -467,7 +508,10 @@ static bool page_load_start(struct layer *layer, uint32_t page, bool replay,
         layer->busy++;
         int status = layer_file_submit(layer->file, &load->io);
         if (status != -EINPROGRESS) {
-            *ret_status = page_load_end(load, status);
+            status = page_load_read(load, status);
+        }
+        if (status != -EINPROGRESS) {
+            *ret_status = status;
             return true;
         }
     }
