@@ -5,7 +5,8 @@
  * A change:  lock its granules ─▶ map pages of the top ─▶ fill partial granules from below
  *            ─▶ reserve space ─▶ write or punch, then map ─▶ unlock ─▶ with FUA: flush
  * Aligned changes skip the filling. A granule that is not data in the top layer is written whole,
- * always, so that old bytes of the file are never seen.
+ * always, so that old bytes of the file are never seen. Whole granules of zeros are not written
+ * where that would take space.
  *
  * Changes of one granule follow one another in the order of their coming. Reads lock nothing: they
  * see the state before or after. The barrier lets changes finish that have come before it, queues
@@ -18,11 +19,14 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "base/slice.h"
 #include "block/stack_object.h"
 
 enum {
     ZERO_GRANULES = 1 << 18, /* 1 GiB of zeroing at a time */
     MAP_GRANULES = LAYER_PAGE_GRANULES,
+    FEW_BYTES = 16 << 10,  /* of zeros among data: not worth a write of their own */
+    HOLE_BYTES = 64 << 10, /* of zeros: worth a hole where there was data */
 };
 
 struct stack *stack_of(const struct blockdev *dev)
@@ -475,6 +479,78 @@ static void zero_piece(struct stack_op *op, uint64_t end)
     piece_submit(op);
 }
 
+/* Up to where what is written from there on is granules of zeros, or is not. */
+static uint64_t payload_run(const struct stack_op *op, uint64_t begin, bool *ret_zero)
+{
+    const struct block_req *req = op->req;
+    const struct slice *slice = req->slices;
+    uint64_t size = op->stack->base.info.size_bytes;
+    uint64_t end = req->offset + req->len;
+    uint64_t at = begin;
+    size_t skip = (size_t)(at - req->offset);
+    for (; skip >= slice->len; slice++) {
+        skip -= slice->len;
+    }
+    bool zero = false;
+    while (at < end) {
+        uint64_t to = (at / LAYER_GRANULE + 1) * LAYER_GRANULE;
+        bool whole = at % LAYER_GRANULE == 0 && (to <= end || end == size);
+        to = to < end ? to : end;
+        bool same = whole;
+        for (size_t left = (size_t)(to - at); left > 0; skip = 0, slice++) {
+            size_t part = slice->len - skip;
+            if (part > left) {
+                same = same && mem_is_zero(slice->data + skip, left);
+                skip += left;
+                break;
+            }
+            same = same && mem_is_zero(slice->data + skip, part);
+            left -= part;
+        }
+        if (at != begin && same != zero) {
+            break;
+        }
+        zero = same;
+        at = to;
+    }
+    *ret_zero = zero;
+    return at;
+}
+
+/* Zeros where the top has no data are an entry, unless they are few among data: then one write is
+ * cheaper than two. Where it has data they are written over it, unless they are so many that their
+ * space is worth a hole. */
+static bool zeros_worth_no_data(const struct stack_op *op, uint64_t begin, uint64_t end)
+{
+    uint64_t first = begin / LAYER_GRANULE;
+    uint64_t last = (end - 1) / LAYER_GRANULE;
+    bool alone = begin == op->req->offset && end == begin + op->req->len;
+    if (!alone && end - begin < FEW_BYTES) {
+        return false;
+    }
+    return end - begin >= HOLE_BYTES ||
+           layer_missing_bytes(op->layer, first, last) == (last - first + 1) * LAYER_GRANULE;
+}
+
+static void write_step(struct stack_op *op)
+{
+    uint64_t end = op->req->offset + op->req->len;
+    uint64_t at = op->at;
+    while (at < end) {
+        bool zero;
+        uint64_t run = payload_run(op, at, &zero);
+        if (zero && zeros_worth_no_data(op, at, run)) {
+            if (at == op->at) {
+                zero_piece(op, run);
+                return;
+            }
+            break;
+        }
+        at = run;
+    }
+    write_piece(op, at);
+}
+
 static void change_step(struct stack_op *op)
 {
     struct stack *stack = op->stack;
@@ -500,7 +576,9 @@ static void change_step(struct stack_op *op)
     if (!layer_want(op->layer, first, last, &op->wait)) {
         return;
     }
-    if (whole) {
+    if (req->op == BLOCK_WRITE) {
+        write_step(op);
+    } else if (whole) {
         write_piece(op, end);
     } else {
         zero_piece(op, end);

@@ -17,7 +17,7 @@
 #include "block/layer_private.h"
 #include "block/stack.h"
 
-enum { DEPTH = 32, SIZE = 256 << 20, LAYERS = 250 };
+enum { DEPTH = 32, SIZE = 256 << 20, LAYERS = 250, MOST = 1 << 20 };
 
 struct slot {
     struct block_req req;
@@ -39,6 +39,7 @@ struct bench {
     unsigned flags;
     unsigned flush_every;
     unsigned depth;
+    unsigned bytes;
     unsigned running;
     uint64_t until_ns;
     uint64_t count;
@@ -70,20 +71,20 @@ static void slot_done(struct block_req *req)
 static void next(struct slot *slot)
 {
     struct bench *bench = slot->bench;
-    slot->slice = (struct slice){.data = slot->data, .len = 4096};
+    slot->slice = (struct slice){.data = slot->data, .len = bench->bytes};
     slot->began_ns = loop_now_ns(bench->loop);
     bool flush = bench->flush_every &&
                  bench->count % bench->flush_every == bench->flush_every - 1 &&
                  slot->req.op != BLOCK_FLUSH;
-    slot->req =
-        (struct block_req){.op = flush ? BLOCK_FLUSH : bench->op,
-                           .flags = bench->flags,
-                           .offset = flush ? 0 : random_below(&bench->random, SIZE / 4096) * 4096,
-                           .len = flush ? 0 : 4096,
-                           .slices = &slot->slice,
-                           .n_slices = 1,
-                           .done = slot_done,
-                           .arg = slot};
+    slot->req = (struct block_req){
+        .op = flush ? BLOCK_FLUSH : bench->op,
+        .flags = bench->flags,
+        .offset = flush ? 0 : random_below(&bench->random, SIZE / bench->bytes) * bench->bytes,
+        .len = flush ? 0 : bench->bytes,
+        .slices = &slot->slice,
+        .n_slices = 1,
+        .done = slot_done,
+        .arg = slot};
     blockdev_submit(bench->dev, &slot->req);
 }
 
@@ -163,6 +164,13 @@ static void layer_add(struct bench *bench)
     unlink(path);
 }
 
+static void snapshot(struct bench *bench)
+{
+    layer_add(bench);
+    stack_snapshot(bench->dev, bench->layers[bench->n_layers - 1], snapped, bench);
+    loop_run(bench->loop);
+}
+
 int main(int argc, char **argv)
 {
     static struct bench bench;
@@ -176,9 +184,10 @@ int main(int argc, char **argv)
     assert(loop_new("bench", &bench.loop) == 0);
     assert(layer_cache_new(0, &bench.cache) == 0);
     for (unsigned i = 0; i < DEPTH; i++) {
-        bench.slots[i].data = aligned_alloc(4096, 4096);
-        random_fill(&bench.random, bench.slots[i].data, 4096);
+        bench.slots[i].data = aligned_alloc(4096, MOST);
+        random_fill(&bench.random, bench.slots[i].data, MOST);
     }
+    bench.bytes = 4096;
     layer_add(&bench);
     struct stack_spec spec = {.layers = bench.layers, .n_layers = 1};
     assert(stack_open(bench.loop, &spec, &bench.dev) == 0);
@@ -189,10 +198,17 @@ int main(int argc, char **argv)
     line(&bench, "write, QD1", BLOCK_WRITE, 0, 0, 1, seconds);
     line(&bench, "read, QD1", BLOCK_READ, 0, 0, 1, seconds);
     line(&bench, "read, QD32", BLOCK_READ, 0, 0, 32, seconds);
+    bench.bytes = MOST;
+    snapshot(&bench);
+    line(&bench, "write, 1 MiB, new, QD1", BLOCK_WRITE, 0, 0, 1, seconds);
+    for (unsigned at = 0; at < MOST; at += 8192) {
+        memset(bench.slots[0].data + at, 0, 4096);
+    }
+    snapshot(&bench);
+    line(&bench, "half of it zeros, new", BLOCK_WRITE, 0, 0, 1, seconds);
+    bench.bytes = 4096;
     while (bench.n_layers < LAYERS) {
-        layer_add(&bench);
-        stack_snapshot(bench.dev, bench.layers[bench.n_layers - 1], snapped, &bench);
-        loop_run(bench.loop);
+        snapshot(&bench);
         bench.stop_count = 64;
         if (bench.n_layers == LAYERS) {
             printf("%u snapshots, pause of the last %.1f us\n", LAYERS - 1,

@@ -94,6 +94,93 @@ static void the_first_write_after_a_snapshot_copies_nothing(void **state)
     world_free(world);
 }
 
+static uint64_t data_used(struct world *world, unsigned layer)
+{
+    return layer_used_bytes(world->layers[layer]);
+}
+
+static void written_zeros_take_no_data(void **state)
+{
+    (void)state;
+    static uint8_t data[256 << 10];
+    static uint8_t read[256 << 10];
+    struct world *world = world_new(2, 0);
+    struct io io;
+    uint64_t empty = data_used(world, 0);
+
+    /* Nothing is there: nothing comes. */
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, sizeof(data), 0, &io), 0);
+    assert_int_equal(data_used(world, 0), empty);
+    assert_int_equal(world->capacity_used, 0);
+
+    /* Between data: whole granules of zeros, if they are more than a few. */
+    memset(data, 1, 64 << 10);
+    memset(data + 4096 + 512, 0, 20480); /* four whole ones */
+    memset(data + 36864, 0, 12288);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 64 << 10, 0, &io), 0);
+    assert_int_equal(data_used(world, 0) - empty, (64 << 10) - 4 * 4096);
+    assert_int_equal(world->capacity_used, (64 << 10) - 4 * 4096);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, read, 64 << 10, 0, &io), 0);
+    assert_memory_equal(read, data, 64 << 10);
+
+    /* A few over data are data, as other writes; many give the space back. */
+    memset(data, 0, sizeof(data));
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 8192, 0, &io), 0);
+    assert_int_equal(world->capacity_used, (64 << 10) - 4 * 4096);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 512, data, 128 << 10, 0, &io), 0);
+    assert_int_equal(world->capacity_used, 8192); /* parts of two granules */
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, read, sizeof(read), 0, &io), 0);
+    assert_true(mem_is_zero(read, sizeof(read)));
+
+    /* In pieces that begin and end anywhere, up to the end of the volume. */
+    struct slice slices[] = {{.data = data, .len = 512},
+                             {.data = data, .len = 16384 + 1024},
+                             {.data = read, .len = 2560},
+                             {.data = data, .len = 16384}};
+    memset(read, 9, 2560);
+    io = (struct io){0};
+    io.req = (struct block_req){.op = BLOCK_WRITE,
+                                .offset = W_SIZE - 36864,
+                                .len = 36864,
+                                .slices = slices,
+                                .n_slices = 4,
+                                .done = io_done,
+                                .arg = &io};
+    blockdev_submit(world->dev, &io.req);
+    assert_true(loop_sim_run_until(world->sim, io_is_done, &io, 100 * SEC_NS));
+    assert_int_equal(io.req.status, 0);
+    assert_int_equal(world->capacity_used, 12288);
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, W_SIZE - 36864, data, 36864, 0, &io), 0);
+    assert_true(mem_is_zero(data, 17920) && mem_is_zero(data + 20480, 16384));
+    assert_int_equal(data[17920], 9);
+    assert_int_equal(data[20479], 9);
+    world_check_space(world);
+    world_free(world);
+}
+
+static void written_zeros_hide_what_is_below(void **state)
+{
+    (void)state;
+    static uint8_t data[64 << 10];
+    struct world *world = world_new(2, 0);
+    struct io io;
+    memset(data, 1, sizeof(data));
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, sizeof(data), 0, &io), 0);
+    assert_true(world_snapshot(world));
+    uint64_t before = world->capacity_used;
+    memset(data, 0, sizeof(data));
+    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 4096, data, 16384, BLOCK_FUA, &io), 0);
+    assert_int_equal(world->capacity_used, before);
+    world_close(world);
+    world_open(world);
+    memset(data, 2, sizeof(data));
+    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, data, 24576, 0, &io), 0);
+    assert_int_equal(data[4095], 1);
+    assert_true(mem_is_zero(data + 4096, 16384));
+    assert_int_equal(data[20480], 1);
+    world_free(world);
+}
+
 static int refuse(void *arg, uint64_t bytes)
 {
     uint64_t *left = arg;
@@ -740,7 +827,7 @@ static void damaged_files_are_refused(void **state)
 static void a_damaged_map_page_is_no_data(void **state)
 {
     (void)state;
-    static uint8_t data[4096];
+    static uint8_t data[4096] = {1};
     struct world *world = world_new(2, 0);
     struct io io;
     log_set_level(LOG_ERROR);
@@ -770,6 +857,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(random_operations_agree_with_a_model),
         cmocka_unit_test(discard_gives_the_space_back),
+        cmocka_unit_test(written_zeros_take_no_data),
+        cmocka_unit_test(written_zeros_hide_what_is_below),
         cmocka_unit_test(the_first_write_after_a_snapshot_copies_nothing),
         cmocka_unit_test(a_full_pool_refuses_and_harms_nothing),
         cmocka_unit_test(the_space_of_a_pool_is_shared_and_kept),

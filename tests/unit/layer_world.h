@@ -431,12 +431,17 @@ static inline void world_request(struct world *world)
                 return;
             }
         }
+        /* Writes of zeros, too, some with a block of data among them. */
         uint64_t value = kind == BLOCK_WRITE ? ++world->stamp : 0;
+        bool zeros = kind == BLOCK_WRITE && random_chance(&world->random, 1, 4);
+        unsigned but =
+            zeros ? op->first + (unsigned)random_below(&world->random, 2 * count) : op->first;
         for (unsigned b = op->first; b <= op->last; b++) {
             struct cell *cell = &top->cells[b];
-            cell->v[cell->n].value = value;
+            uint64_t stamp = zeros && b != but ? 0 : value;
+            cell->v[cell->n].value = stamp;
             cell->v[cell->n++].done = UINT64_MAX;
-            world_stamp(op->data + (b - op->first) * W_BLOCK, b, value);
+            world_stamp(op->data + (b - op->first) * W_BLOCK, b, stamp);
         }
     }
     bool fua = kind != BLOCK_READ && kind != BLOCK_DISCARD && random_chance(&world->random, 1, 4);
