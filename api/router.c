@@ -149,6 +149,13 @@ static const char *const where_to_act[COLLECTION_COUNT] = {
         "Use POST /services/ReplicationService/CreateElementReplica to make one, and "
         "POST /services/ReplicationService/ModifyReplicaSynchronization for all that is done to "
         "it.",
+    [COLLECTION_GROUPS] =
+        "Use POST /services/ReplicationService/CreateGroup, AddMembers, RemoveMembers and "
+        "DeleteGroup.",
+    [COLLECTION_GROUP_SYNCHRONIZATIONS] =
+        "Use POST /services/ReplicationService/CreateGroupReplica to make one, and "
+        "POST /services/ReplicationService/ModifyReplicaSynchronization for all that is done to "
+        "it.",
     [COLLECTION_ACCESS_POINTS] =
         "A portal is added with POST /services/ReplicationService/AddServiceAccessPoint, and "
         "forgotten with DELETE /accesspoints/{id}.",

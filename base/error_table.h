@@ -41,6 +41,7 @@ ERROR_ROW(REMOTE_UNREACHABLE,   "remote_unreachable",     4,                    
 ERROR_ROW(REMOTE_REFUSED,       "remote_refused",         4,                     502, -ECONNREFUSED, "The remote side refused")
 ERROR_ROW(REMOTE_ERROR,         "remote_error",           4,                     502, -EIO,          "The remote side failed")
 ERROR_ROW(ADDRESS_NOT_ALLOWED,  "address_not_allowed",    4,                     422, -EACCES,       "The address may not be dialled")
+ERROR_ROW(GROUP_NOT_EMPTY,      "group_not_empty",        4,                     409, -EBUSY,        "The group has members")
 ERROR_ROW(LIMIT_REACHED,        "limit_reached",          4,                     422, -ENOSPC,       "A limit was reached")
 ERROR_ROW(COPY_FAILED,          "copy_failed",            4,                     500, -EIO,          "The copy failed")
 ERROR_ROW(VERIFY_MISMATCH,      "verify_mismatch",        4,                     500, -EILSEQ,       "The target differs from the source")
@@ -60,6 +61,9 @@ ERROR_ROW(IN_USE,               "in_use",                 6,                    
 /* codes of single methods */
 ERROR_ROW(PROPERTY_UNSUPPORTED, "property_not_supported", 7,                     422, -EOPNOTSUPP,   "Property is not supported")
 ERROR_ROW(NO_INFORMATION,       "information_not_available", 7,                  422, -ENODATA,      "Information is not available")
+ERROR_ROW(GROUP_REPLICATED,     "element_in_relationship", 7,                    409, -EBUSY,        "An element is in a replication relationship")
+ERROR_ROW(NO_SUCH_GROUP,        "no_such_group",          7,                     400, -ENOENT,       "The group does not exist")
+ERROR_ROW(NOT_A_MEMBER,         "not_a_member",           8,                     400, -ENOENT,       "The member is not in the group")
 ERROR_ROW(PIPE_BUSY,            "busy",                   4096,                  409, -EBUSY,        "Busy")
 ERROR_ROW(SCAN_CONNECTION_TYPE, "invalid_connection_type", 4096,                 400, -EINVAL,       "Invalid connection type")
 ERROR_ROW(SCAN_INITIATOR,       "invalid_initiator",      4097,                  400, -EINVAL,       "Invalid initiator")

@@ -10,6 +10,7 @@
 #include "service/jobs.h"
 #include "store/cycle.h"
 #include "store/export.h"
+#include "store/group.h"
 #include "store/job.h"
 #include "store/replica.h"
 #include "store/system.h"
@@ -64,7 +65,16 @@ static const struct row_map row_maps[] = {
     {.table = &sync_table,
      .object = COLLECTION_SYNCHRONIZATIONS,
      .shown = {{"source_id", COLLECTION_VOLUMES, SHOWN_COMING},
-               {"target_id", COLLECTION_VOLUMES, SHOWN_COMING}}},
+               {"target_id", COLLECTION_VOLUMES, SHOWN_COMING},
+               {"group_sync_id", COLLECTION_GROUP_SYNCHRONIZATIONS, SHOWN_ALWAYS}}},
+    {.table = &group_table, .object = COLLECTION_GROUPS},
+    {.table = &group_member_table,
+     .object = NO_OBJECT,
+     .shown = {{"group_id", COLLECTION_GROUPS, SHOWN_ALWAYS}}},
+    {.table = &group_sync_table,
+     .object = COLLECTION_GROUP_SYNCHRONIZATIONS,
+     .shown = {{"source_group_id", COLLECTION_GROUPS, SHOWN_COMING},
+               {"target_group_id", COLLECTION_GROUPS, SHOWN_COMING}}},
     {.table = &cycle_table,
      .object = NO_OBJECT,
      .quiet = {"checkpoint_bytes"},

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "service/groups.h"
 #include "service/hosted.h"
 #include "service/jobs_private.h"
 #include "service/replica.h"
@@ -174,7 +175,10 @@ int sync_remove(struct call *call, const struct sync_row *sync)
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    r = replica_ended(call, sync);
+    r = group_pair_gone(call, sync);
+    if (r == 0) {
+        r = replica_ended(call, sync);
+    }
     if (r == 0) {
         r = volume_forget_if_unused(call, sync->source_id);
     }

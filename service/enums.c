@@ -844,6 +844,32 @@ static const struct enum_value values_cim_status_code[] = {
 };
 MAP(cim_status_code, "CIMStatusCode");
 
+static const struct enum_value values_consistency_state[] = {
+    {0, "Unknown"},
+    {1, "Other"},
+    {2, "Not Applicable"},
+    {3, "Consistent"},
+    {4, "Inconsistent"},
+};
+MAP(consistency_state, "ConsistencyState");
+
+static const struct enum_value values_consistency_status[] = {
+    {0, "Unknown"},
+    {1, "Other"},
+    {2, "Completed"},
+    {3, "Consistency-in-progress"},
+    {4, "Consistency disabled"},
+    {5, "Consistency-error"},
+};
+MAP(consistency_status, "ConsistencyStatus");
+
+static const struct enum_value values_reserved_as[] = {
+    {2, "Source Only"},
+    {3, "Target Only"},
+    {4, "Source or Target"},
+};
+MAP(reserved_as, "ReservedAs");
+
 static const struct enum_value values_returns_k[] = {
     {0, "Completed with No Error"},
     {1, "Not Supported"},
@@ -925,6 +951,55 @@ static const struct enum_value values_returns_k67_default[] = {
     {7, "No default ReplicationSettingData"},
 };
 MAP(returns_k67_default, "ReturnsK67Default");
+
+static const struct enum_value values_returns_k67_name[] = {
+    {0, "Completed with No Error"},
+    {1, "Not Supported"},
+    {2, "Unknown"},
+    {3, "Timeout"},
+    {4, "Failed"},
+    {5, "Invalid Parameter"},
+    {6, "In Use"},
+    {7, "Groups are not nameable"},
+};
+MAP(returns_k67_name, "ReturnsK67Name");
+
+static const struct enum_value values_returns_k67_relationship[] = {
+    {0, "Completed with No Error"},
+    {1, "Not Supported"},
+    {2, "Unknown"},
+    {3, "Timeout"},
+    {4, "Failed"},
+    {5, "Invalid Parameter"},
+    {6, "In Use"},
+    {7, "One or more elements in a replication relationship"},
+};
+MAP(returns_k67_relationship, "ReturnsK67Relationship");
+
+static const struct enum_value values_returns_k67_group[] = {
+    {0, "Completed with No Error"},
+    {1, "Not Supported"},
+    {2, "Unknown"},
+    {3, "Timeout"},
+    {4, "Failed"},
+    {5, "Invalid Parameter"},
+    {6, "In Use"},
+    {7, "Group does not exist"},
+};
+MAP(returns_k67_group, "ReturnsK67Group");
+
+static const struct enum_value values_returns_k678_member[] = {
+    {0, "Completed with No Error"},
+    {1, "Not Supported"},
+    {2, "Unknown"},
+    {3, "Timeout"},
+    {4, "Failed"},
+    {5, "Invalid Parameter"},
+    {6, "In Use"},
+    {7, "Group does not exist"},
+    {8, "Member not in group"},
+};
+MAP(returns_k678_member, "ReturnsK678Member");
 
 static const struct enum_value values_returns_u6[] = {
     {0, "Completed with No Error"},

@@ -43,6 +43,7 @@ enum progress_status {
     PROGRESS_RESYNCING = 7,
     PROGRESS_RESTORING = 8,
     PROGRESS_ABORTING = 13,
+    PROGRESS_MIXED = 14,
     PROGRESS_NOT_APPLICABLE = 15,
     PROGRESS_SUSPENDING = 16,
     PROGRESS_DETACHING = 21,
@@ -147,6 +148,9 @@ extern const struct enum_map map_element_type;
 extern const struct enum_map map_service_controlling;
 extern const struct enum_map map_element_role;
 extern const struct enum_map map_group_persistency;
+extern const struct enum_map map_reserved_as;
+extern const struct enum_map map_consistency_state;
+extern const struct enum_map map_consistency_status;
 extern const struct enum_map map_pairing;
 extern const struct enum_map map_unequal_groups_action;
 extern const struct enum_map map_unequal_lists_action;
@@ -174,6 +178,10 @@ extern const struct enum_map map_returns_k6j_size; /* with 4097 Size Not Support
 extern const struct enum_map map_returns_k67_property;
 extern const struct enum_map map_returns_k67_information;
 extern const struct enum_map map_returns_k67_default;
+extern const struct enum_map map_returns_k67_name;
+extern const struct enum_map map_returns_k67_relationship;
+extern const struct enum_map map_returns_k67_group;
+extern const struct enum_map map_returns_k678_member;
 extern const struct enum_map map_returns_u6;
 extern const struct enum_map map_returns_u6j;
 extern const struct enum_map map_returns_scan;

@@ -23,6 +23,11 @@ int method_modify_synchronization(struct call *call);
 /* replica_query.c */
 int method_get_replication_relationships(struct call *call);
 int method_get_available_target_elements(struct call *call);
+/* group_methods.c */
+int method_create_group(struct call *call);
+int method_delete_group(struct call *call);
+int method_add_members(struct call *call);
+int method_remove_members(struct call *call);
 /* pools.c */
 int method_create_or_modify_storage_pool(struct call *call);
 int method_delete_storage_pool(struct call *call);

@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "service/exports.h"
+#include "service/groups.h"
 #include "service/hosted_private.h"
 #include "service/volumes.h"
 #include "store/cycle.h"
@@ -624,6 +625,9 @@ int hosted_delete(struct call *call, const struct volume_row *volume)
 
     if (r == 0) {
         r = exports_volume_deleted(call, volume->head.id);
+    }
+    if (r == 0) {
+        r = group_volume_leaves(call, volume->head.id);
     }
     if (r < 0) {
         return r;

@@ -18,6 +18,7 @@
 
 #include "base/check.h"
 #include "base/log.h"
+#include "service/groups.h"
 #include "service/lun_opener.h"
 #include "service/portals.h"
 #include "service/reachability.h"
@@ -349,6 +350,7 @@ static void network_begin(void *arg)
 {
     struct network *network = arg;
 
+    control_event(network->control, groups_forget_unused, NULL, 0);
     control_event(network->control, volumes_forget_unused, NULL, 0);
 }
 

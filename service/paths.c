@@ -38,6 +38,7 @@ static int path_other(struct call *call, const char *collection, const char *id)
         {"systems", &system_table},          {"accesspoints", &access_point_table},
         {"synchronizations", &sync_table},   {"settings", &setting_table},
         {"jobs", &job_table},                {"exports", &export_table},
+        {"groups", &group_table},            {"groupsynchronizations", &group_sync_table},
     };
 
     for (size_t i = 0; i < ARRAY_LEN(tables); i++) {
@@ -116,6 +117,25 @@ int path_synchronization(struct call *call, const char *parameter, const char *p
 {
     return path_row(call, parameter, path, "synchronizations", "StorageSynchronized", &sync_table,
                     ret_row);
+}
+
+int path_group(struct call *call, const char *parameter, const char *path, struct group_row *ret_row)
+{
+    return path_row(call, parameter, path, "groups", "ReplicationGroup", &group_table, ret_row);
+}
+
+int path_group_sync(struct call *call, const char *parameter, const char *path,
+                    struct group_sync_row *ret_row)
+{
+    return path_row(call, parameter, path, "groupsynchronizations", "GroupSynchronized",
+                    &group_sync_table, ret_row);
+}
+
+bool path_is_group_sync(const char *path)
+{
+    static const char prefix[] = "/groupsynchronizations/";
+
+    return strncmp(path, prefix, sizeof(prefix) - 1) == 0;
 }
 
 int path_setting(struct call *call, const char *parameter, const char *path, struct setting_row *ret_row)

@@ -11,6 +11,7 @@
 
 #include "service/call.h"
 #include "store/export.h"
+#include "store/group.h"
 #include "store/replica.h"
 #include "store/system.h"
 #include "store/volume.h"
@@ -26,6 +27,11 @@ int path_access_point(struct call *call, const char *parameter, const char *path
                       struct access_point_row *ret_row);
 int path_synchronization(struct call *call, const char *parameter, const char *path,
                          struct sync_row *ret_row);
+int path_group(struct call *call, const char *parameter, const char *path, struct group_row *ret_row);
+int path_group_sync(struct call *call, const char *parameter, const char *path,
+                    struct group_sync_row *ret_row);
+/* Is it the path of a GroupSynchronized, not of a StorageSynchronized? */
+bool path_is_group_sync(const char *path);
 int path_export(struct call *call, const char *parameter, const char *path, struct export_row *ret_row);
 int path_setting(struct call *call, const char *parameter, const char *path, struct setting_row *ret_row);
 

@@ -525,6 +525,7 @@ void replica_made_now(struct sync_row *sync, uint64_t now_ms)
     sync->requested_copy_state = STATE_NOT_APPLICABLE;
     sync->progress_status = PROGRESS_COMPLETED;
     sync->percent_synced = 100;
+    sync->moment = 0; /* a moment of its own */
     sync->when_activated_ms = now_ms;
     sync->when_synced_ms = now_ms;
     sync->when_synchronized_ms = now_ms;

@@ -19,23 +19,10 @@
 #include "service/hosted.h"
 #include "service/paths.h"
 #include "service/pools.h"
-#include "service/replica.h"
+#include "service/replica_pairs.h"
 #include "service/replica_states.h"
 #include "service/settings.h"
 #include "service/volumes.h"
-
-enum { PAIRS_MAX = 1024 };
-
-struct pair {
-    struct replica_terms terms;
-    struct volume_row source;
-    struct volume_row target;
-    bool allocate;            /* the target is to be taken from a pool */
-    const char *element_name; /* for it; NULL: ours */
-    char source_parameter[48];
-    char target_parameter[48];
-    struct sync_row sync; /* head.id "": there is no relationship */
-};
 
 static bool shares_layers(const struct pair *pair)
 {
@@ -121,6 +108,9 @@ static int insert_sync(struct call *call, struct pair *pair)
     sync_begin(terms, now, &sync);
     strcpy(sync.source_id, pair->source.head.id);
     strcpy(sync.target_id, pair->target.head.id);
+    if (pair->group_sync_id != NULL) {
+        memcpy(sync.group_sync_id, pair->group_sync_id, strlen(pair->group_sync_id) + 1);
+    }
     int r = table_insert(call->db, &sync_table, &sync);
 
     if (r < 0) {
@@ -895,4 +885,51 @@ static int create_list_replica(struct call *call)
 int method_create_list_replica(struct call *call)
 {
     return hosted_run(call, create_list_replica);
+}
+
+/* ---- for groups ---- */
+
+int pairs_terms(struct call *call, struct replica_terms *ret_terms)
+{
+    return service_terms(call, ret_terms);
+}
+
+int pairs_refuse_with_targets(struct call *call, const char *given, const char *name)
+{
+    return refuse_with_targets(call, given, name);
+}
+
+int pairs_check_supplier(struct call *call, const struct replica_terms *terms, bool targets_given,
+                         const char *parameter)
+{
+    return check_supplier(call, terms, targets_given, parameter);
+}
+
+int pairs_pool(struct call *call, struct pool_row *ret_row, const struct pool_row **ret_pool)
+{
+    return optional_pool(call, ret_row, ret_pool);
+}
+
+int pairs_check_same_target_twice(struct call *call, const struct pair *pairs, size_t n)
+{
+    return check_same_target_twice(call, pairs, n);
+}
+
+int pairs_check(struct call *call, const struct replica_terms *terms, const struct pool_row *pool,
+                struct pair *pairs, size_t n)
+{
+    return check_pairs(call, terms, pool, pairs, n);
+}
+
+int pairs_create(struct call *call, const struct pool_row *pool, struct pair *pairs, size_t n)
+{
+    int r = create_pairs(call, pool, pairs, n);
+
+    return r < 0 ? r : check_taken(call, pairs, n);
+}
+
+int pairs_start(struct call *call, const struct replica_terms *terms, struct pair *pairs, size_t n,
+                const char *element_name)
+{
+    return start_copies(call, terms, pairs, n, element_name);
 }

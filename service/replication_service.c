@@ -9,6 +9,40 @@
 #include "service/param_macros.h"
 #include "service/services.h"
 
+static const struct param create_group[] = {
+    P_STRING("GroupName"),
+    P_REFS("Members", "LogicalElement"),
+    P_BOOL("Persistent"),
+    P_BOOL("DeleteOnEmptyElement"),
+    P_BOOL("DeleteOnUnassociated"),
+    P_REF("ServiceAccessPoint", "ServiceAccessPoint"),
+    P_OUT_REF("ReplicationGroup", "ReplicationGroup"),
+    P_INSTANCE("ReplicationSettingData", ReplicationSettingData),
+    P_ENUM("ReservedAs", reserved_as),
+};
+
+static const struct param delete_group[] = {
+    P_REF_R("ReplicationGroup", "ReplicationGroup"),
+    P_REF("ServiceAccessPoint", "ServiceAccessPoint"),
+    P_BOOL("RemoveElements"),
+    P_INSTANCE("ReplicationSettingData", ReplicationSettingData),
+};
+
+static const struct param add_members[] = {
+    P_REFS_R("Members", "LogicalElement"),
+    P_REF_R("ReplicationGroup", "ReplicationGroup"),
+    P_REF("ServiceAccessPoint", "ServiceAccessPoint"),
+    P_INSTANCE("ReplicationSettingData", ReplicationSettingData),
+};
+
+static const struct param remove_members[] = {
+    P_REFS_R("Members", "LogicalElement"),
+    P_BOOL("DeleteOnEmptyElement"),
+    P_REF_R("ReplicationGroup", "ReplicationGroup"),
+    P_REF("ServiceAccessPoint", "ServiceAccessPoint"),
+    P_INSTANCE("ReplicationSettingData", ReplicationSettingData),
+};
+
 static const struct param create_element_replica[] = {
     P_STRING("ElementName"),
     P_ENUM_R("SyncType", sync_type),
@@ -122,6 +156,10 @@ static const struct method methods[] = {
     METHOD("CreateListReplica", create_list_replica, method_create_list_replica, returns_k6j),
     METHOD("ModifyReplicaSynchronization", modify_replica_synchronization,
            method_modify_replica_synchronization, returns_u6j),
+    METHOD("CreateGroup", create_group, method_create_group, returns_k67_name),
+    METHOD("DeleteGroup", delete_group, method_delete_group, returns_k67_relationship),
+    METHOD("AddMembers", add_members, method_add_members, returns_k67_group),
+    METHOD("RemoveMembers", remove_members, method_remove_members, returns_k678_member),
     METHOD_READ("GetAvailableTargetElements", get_available_target_elements,
                 method_get_available_target_elements, returns_u6j),
     METHOD_READ("GetPeerSystems", get_peer_systems, method_get_peer_systems, returns_u6j),
@@ -134,10 +172,6 @@ static const struct method methods[] = {
     METHOD("AddServiceAccessPoint", add_service_access_point, method_add_service_access_point,
            returns_u6),
     METHOD("AddSharedSecret", add_shared_secret, method_add_shared_secret, returns_u6),
-    METHOD_NOT_SUPPORTED("CreateGroup"),
-    METHOD_NOT_SUPPORTED("DeleteGroup"),
-    METHOD_NOT_SUPPORTED("AddMembers"),
-    METHOD_NOT_SUPPORTED("RemoveMembers"),
     METHOD_NOT_SUPPORTED("CreateGroupReplica"),
     METHOD_NOT_SUPPORTED("CreateSynchronizationAspect"),
     METHOD_NOT_SUPPORTED("ModifyListSynchronization"),

@@ -30,6 +30,8 @@ const struct view_collection view_collections[COLLECTION_COUNT] = {
     [COLLECTION_VOLUMES] = {"volumes", "StorageVolume", &volume_methods, true},
     [COLLECTION_GROUPS] = {"groups", "ReplicationGroup", NULL, false},
     [COLLECTION_SYNCHRONIZATIONS] = {"synchronizations", "StorageSynchronized", NULL, false},
+    [COLLECTION_GROUP_SYNCHRONIZATIONS] = {"groupsynchronizations", "GroupSynchronized", NULL,
+                                           false},
     [COLLECTION_PIPES] = {"pipes", "NetworkPipe", NULL, false},
     [COLLECTION_ENDPOINTS] = {"endpoints", "iSCSIProtocolEndpoint", NULL, false},
     [COLLECTION_ACCESS_POINTS] = {"accesspoints", "RemoteServiceAccessPoint", &access_point_methods,
@@ -40,7 +42,7 @@ const struct view_collection view_collections[COLLECTION_COUNT] = {
     [COLLECTION_SERVICES] = {"services", "Service", NULL, false},
 };
 
-/* Groups and pipes: there are none yet. */
+/* Pipes: there are none yet. */
 static const struct view_filter name_filter[] = {
     {.name = "ElementName", .column = "element_name", .kind = FILTER_TEXT},
 };
@@ -54,8 +56,9 @@ static const struct view_kind *const kinds[COLLECTION_COUNT] = {
     [COLLECTION_SYSTEMS] = &view_systems,
     [COLLECTION_POOLS] = &view_pools,
     [COLLECTION_VOLUMES] = &view_volumes,
-    [COLLECTION_GROUPS] = &view_nothing,
+    [COLLECTION_GROUPS] = &view_groups,
     [COLLECTION_SYNCHRONIZATIONS] = &view_synchronizations,
+    [COLLECTION_GROUP_SYNCHRONIZATIONS] = &view_group_synchronizations,
     [COLLECTION_PIPES] = &view_nothing,
     [COLLECTION_ENDPOINTS] = &view_endpoints,
     [COLLECTION_ACCESS_POINTS] = &view_access_points,

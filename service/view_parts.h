@@ -88,6 +88,8 @@ extern const struct view_kind view_endpoints;
 extern const struct view_kind view_pools;
 extern const struct view_kind view_volumes;
 extern const struct view_kind view_synchronizations;
+extern const struct view_kind view_groups;
+extern const struct view_kind view_group_synchronizations;
 extern const struct view_kind view_exports;
 extern const struct view_kind view_settings;
 extern const struct view_kind view_jobs;
@@ -124,6 +126,10 @@ void view_paths(struct out *out, const char *collection, const struct id_list *l
 /* Adds the ids of the rows of relation that refer to the row of the walk that has this seq. */
 int view_related(struct view *view, struct related *related, const struct table *table,
                  const struct table_relation *relation, int64_t seq, struct id_list *list);
+
+/* Of a relationship: what was committed, or further where a copy is running (view_replica.c). */
+struct sync_row;
+int view_sync_percent(struct view *view, const struct sync_row *sync, uint32_t *ret_percent);
 
 /* Progress of a copy as readers see it: the row, overlaid by the live counters (view_job.c).
  */

@@ -13,7 +13,7 @@
 
 /* What was committed, or further where a copy is running: bytes, not checkpoints, so that it moves.
  */
-static int sync_percent(struct view *view, const struct sync_row *sync, uint32_t *ret_percent)
+int view_sync_percent(struct view *view, const struct sync_row *sync, uint32_t *ret_percent)
 {
     const struct condition where[] = {WHERE_TEXT("sync_id", sync->head.id),
                                       WHERE_TEXT("job_id", sync->job_id), WHERE_END};
@@ -95,7 +95,7 @@ static int sync_object(struct view *view, const void *row, struct out *out)
 {
     const struct sync_row *sync = row;
     uint32_t percent;
-    int r = sync_percent(view, sync, &percent);
+    int r = view_sync_percent(view, sync, &percent);
 
     if (r < 0) {
         return r;
@@ -106,6 +106,7 @@ static int sync_object(struct view *view, const void *row, struct out *out)
     sync_state(sync, percent, out);
     sync_settings(sync, out);
     out_ref(out, "Job", "jobs", sync->job_id);
+    out_ref(out, "GroupSynchronized", "groupsynchronizations", sync->group_sync_id);
     sync_operations(sync, out);
     out_end_object(out);
     return 0;

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "service/exports.h"
+#include "service/groups.h"
 #include "service/hosted.h"
 #include "service/jobs.h"
 #include "service/portals.h"
@@ -313,6 +314,10 @@ static int relationships_end(struct call *call, const char *volume_id, const cha
         if (r < 0) {
             break;
         }
+        r = group_pair_gone(call, &sync);
+        if (r < 0) {
+            return r;
+        }
         /* The volume itself goes; a target of it stays. */
         if (strcmp(sync.target_id, volume_id) != 0) {
             r = replica_ended(call, &sync);
@@ -382,8 +387,12 @@ static int portal_forget_if_unused(struct call *call, const char *access_point_i
 
 int volume_forget(struct call *call, const struct volume_row *volume)
 {
-    int r = table_delete(call->db, &volume_table, volume->head.id);
+    int r = group_volume_leaves(call, volume->head.id);
 
+    if (r < 0) {
+        return r;
+    }
+    r = table_delete(call->db, &volume_table, volume->head.id);
     if (r < 0) {
         return call_fail_store(call, r);
     }

@@ -33,6 +33,8 @@ static const struct column sync_columns[] = {
     COLUMN(struct sync_row, U64, when_synchronized_ms),
     COLUMN(struct sync_row, U64, when_suspended_ms),
     COLUMN(struct sync_row, U64, when_deactivated_ms),
+    COLUMN(struct sync_row, TEXT, group_sync_id),
+    COLUMN(struct sync_row, U64, moment),
 };
 const struct table sync_table = {"synchronizations", sizeof(struct sync_row), sync_columns,
                                  ARRAY_LEN(sync_columns)};

@@ -4,6 +4,7 @@ smirror_unit_test(service_tables api service)
 smirror_unit_test(capabilities api service store_fixture)
 smirror_unit_test(tables_changes service store_fixture)
 smirror_unit_test(replica_states service)
+smirror_unit_test(group_states service)
 smirror_unit_test(replica_terms service store_fixture)
 smirror_unit_test(view api service store_fixture PkgConfig::CJSON)
 # Views ask control for three things; the test answers in its place.

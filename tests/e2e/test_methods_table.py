@@ -16,7 +16,7 @@ from conftest import World
 from process import MIB
 
 COLLECTIONS = ("/systems", "/accesspoints", "/pools", "/volumes", "/exports", "/synchronizations", "/jobs", "/settings", "/endpoints",
-               "/groups", "/pipes", "/services")
+               "/groups", "/groupsynchronizations", "/pipes", "/services")
 # Rows that the service itself keeps up to date, whatever is called.
 LIVE = ("access_points.reachable", "access_points.probed", "access_points.last_seen_ms", "access_points.last_tried_ms",
         "access_points.last_error", "volumes.last_seen_ms", "volumes.problem")
@@ -75,7 +75,12 @@ class Table:
         self.setting = "/settings/default"
         self.hosted = client.method("CreateOrModifyElementFromStoragePool", {"Size": MIB}, expect=200)["TheElement"]
         self.export = self.hosted.replace("/volumes/", "/exports/")
+        self.group = client.method("CreateGroup", {"GroupName": "table", "Members": [self.free]}, expect=200)["ReplicationGroup"]
         self.bodies = {
+            "CreateGroup": {"Members": [self.free]},
+            "DeleteGroup": {"ReplicationGroup": self.group},
+            "AddMembers": {"ReplicationGroup": self.group, "Members": [self.free]},
+            "RemoveMembers": {"ReplicationGroup": self.group, "Members": [self.free]},
             "CreateOrModifyStoragePool": {"InExtents": [self.free]},
             "CreateOrModifyElementFromStoragePool": {"TheElement": self.hosted, "Size": 2 * MIB},
             "DeleteStoragePool": {"Pool": self.pool},
@@ -137,7 +142,7 @@ class Table:
                 "ComputerSystem": self.system, "ServiceAccessPoint": self.access_point, "StorageSetting": self.setting,
                 "SettingData": self.setting, "Synchronized": self.synchronization, "StorageSynchronized": self.synchronization,
                 "ConcreteJob": self.job, "SCSIProtocolEndpoint": "/endpoints/initiator",
-                "SCSIProtocolController": self.export}.get(wanted)
+                "SCSIProtocolController": self.export, "ReplicationGroup": self.group}.get(wanted)
 
     def object_not_of(self, wanted):
         """Paths of objects of other classes."""
@@ -209,6 +214,8 @@ def special(method, parameter, value):
         return (4096, 400, "invalid_connection_type")
     if method == "ScsiScan" and parameter == "Initiators":
         return (4097, 400, "invalid_initiator")
+    if method in ("AddMembers", "RemoveMembers") and parameter == "ReplicationGroup" and value == "/groups/000000000000":
+        return (7, 400, "no_such_group")
     if method == "CreateOrModifyStoragePool" and parameter == "Goal":
         return (1, 501, "not_supported")
     return None

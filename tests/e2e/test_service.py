@@ -176,7 +176,8 @@ def plain(service, verb, path, data=None, headers=None):
 
 @pytest.mark.parametrize("path", ["/", "/nothing", "/volumes/none", "/volumes/none/Foo", "/jobs/none", "/services/None",
                                   "/services/ReplicationService/None", "/volumes/../systems", "/Volumes", "/volumes/", "//volumes",
-                                  "/jobs/none/GetErrors/x", "/pools/" + "a" * 300, "/groups/none", "/pipes/none"])
+                                  "/jobs/none/GetErrors/x", "/pools/" + "a" * 300, "/groups/none",
+                                  "/groupsynchronizations/none", "/pipes/none"])
 def test_an_unknown_path_is_404(service, path):
     status, _, problem = plain(service, "GET", path)
     assert status == 404, problem
@@ -413,7 +414,7 @@ def test_every_object_is_found_by_its_own_path_and_is_the_same_there(many):
                 {k: v for k, v in member.items() if not k.startswith(moves)}
 
 
-@pytest.mark.parametrize("collection", ["/volumes", "/exports", "/synchronizations", "/jobs", "/groups", "/pipes"])
+@pytest.mark.parametrize("collection", ["/volumes", "/exports", "/synchronizations", "/jobs", "/groups", "/groupsynchronizations", "/pipes"])
 def test_an_empty_list_is_an_empty_list(service, collection):
     answer = service.client.get(collection)
     assert answer["Members"] == [] and answer["Total"] == 0 and next_page(answer) is None
@@ -637,6 +638,6 @@ def test_a_broken_database_is_told_and_not_overwritten(make_service):
 
 
 
-def test_groups_and_pipes_are_none_yet(service):
-    for path in ("/groups/000000000000", "/pipes/000000000000"):
+def test_what_is_not_there_is_not_found(service):
+    for path in ("/groups/000000000000", "/groupsynchronizations/000000000000", "/pipes/000000000000"):
         assert service.client.get(path, expect=404)["Code"] == "not_found"

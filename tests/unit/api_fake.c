@@ -377,6 +377,7 @@ const struct view_collection view_collections[COLLECTION_COUNT] = {
     [COLLECTION_VOLUMES] = {"volumes", "StorageVolume", NULL, false},
     [COLLECTION_GROUPS] = {"groups", "ReplicationGroup", NULL, false},
     [COLLECTION_SYNCHRONIZATIONS] = {"synchronizations", "StorageSynchronized", NULL, false},
+    [COLLECTION_GROUP_SYNCHRONIZATIONS] = {"groupsynchronizations", "GroupSynchronized", NULL, false},
     [COLLECTION_PIPES] = {"pipes", "NetworkPipe", NULL, false},
     [COLLECTION_ENDPOINTS] = {"endpoints", "ProtocolEndpoint", NULL, false},
     [COLLECTION_ACCESS_POINTS] = {"accesspoints", "RemoteServiceAccessPoint", NULL, false},

@@ -20,6 +20,7 @@ const struct table *const fixture_tables[] = {
     &sync_table,    &job_table,          &copy_table,
     &cycle_table,   &job_element_table,  &layer_table,
     &export_table,  &export_lun_table,   &export_initiator_table,
+    &group_table,   &group_member_table, &group_sync_table,
 };
 const size_t fixture_n_tables = ARRAY_LEN(fixture_tables);
 

@@ -14,6 +14,7 @@
 
 #include "store/cycle.h"
 #include "store/export.h"
+#include "store/group.h"
 #include "store/job.h"
 #include "store/replica.h"
 #include "store/system.h"

@@ -1568,6 +1568,94 @@ static void test_exports_show_their_luns_and_who_may_log_in(void **state)
 
 /* ---- dump ---- */
 
+static void add_group(const char *id, const char *first, const char *second)
+{
+    struct group_row group = {.persistent = true, .reserved_as = 4, .created_ms = now_ms};
+    const char *const volumes[] = {first, second};
+
+    TEXT_SET(group.head.id, id);
+    TEXT_SET(group.element_name, id);
+    insert(&group_table, &group);
+    for (size_t i = 0; i < 2; i++) {
+        struct group_member_row row = {.head.seq = 0};
+
+        TEXT_SET(row.group_id, id);
+        TEXT_SET(row.volume_id, volumes[i]);
+        insert(&group_member_table, &row);
+    }
+}
+
+static void add_group_sync(const char *id, const char *source, const char *target,
+                           bool consistency)
+{
+    struct group_sync_row row = {.sync_type = SYNC_CLONE,
+                                 .mode = MODE_SYNCHRONOUS,
+                                 .consistency = consistency,
+                                 .moments = consistency,
+                                 .barrier_microseconds = 250,
+                                 .when_established_ms = now_ms};
+
+    TEXT_SET(row.head.id, id);
+    TEXT_SET(row.relationship_name, id);
+    TEXT_SET(row.system_element, source);
+    TEXT_SET(row.synced_element, target);
+    if (strncmp(source, "/groups/", 8) == 0) {
+        TEXT_SET(row.source_group_id, source + 8);
+    }
+    TEXT_SET(row.target_group_id, target + 8);
+    insert(&group_sync_table, &row);
+}
+
+static void add_pair_of(const char *group_sync, const char *id, const char *source,
+                        const char *target, uint32_t copy_state)
+{
+    struct sync_row row = sync_of(id, source, target);
+
+    TEXT_SET(row.group_sync_id, group_sync);
+    row.copy_state = copy_state;
+    row.moment = 1;
+    row.copy_methodology = METHODOLOGY_COPY_ON_WRITE;
+    insert(&sync_table, &row);
+}
+
+/* The state of a relationship of groups is what its pairs have in common. */
+static void test_groups_show_their_members_in_order_and_what_relates_them(void **state)
+{
+    cJSON *json;
+
+    (void)state;
+    add_peer();
+    for (const char *const *id = (const char *const[]){"v1", "v2", "v3", "v4", NULL}; *id != NULL;
+         id++) {
+        add_volume(*id);
+    }
+    add_group("g1", "v2", "v1");
+    add_group("g2", "v3", "v4");
+    add_group_sync("gs1", "/groups/g1", "/groups/g2", true);
+    add_pair_of("gs1", "p1", "v2", "v3", STATE_SYNCHRONIZED);
+    add_pair_of("gs1", "p2", "v1", "v4", STATE_SYNCHRONIZED);
+    json = object(COLLECTION_GROUPS, "g1");
+    assert_ids(member(json, "Members"), "v2 v1");
+    assert_ids(member(json, "AsSource"), "gs1");
+    assert_ids(member(json, "AsTarget"), "");
+    cJSON_Delete(json);
+    json = object(COLLECTION_GROUP_SYNCHRONIZATIONS, "gs1");
+    assert_ids(member(json, "Synchronizations"), "p1 p2");
+    assert_int_equal(number_of(json, "CopyState"), STATE_SYNCHRONIZED);
+    assert_int_equal(number_of(json, "PercentSynced"), 100);
+    assert_int_equal(number_of(json, "ConsistencyState"), 3);
+    assert_int_equal(number_of(json, "BarrierMicroseconds"), 250);
+    cJSON_Delete(json);
+    assert_filtered(COLLECTION_GROUP_SYNCHRONIZATIONS, "SyncedElement", "/groups/g2", "gs1");
+    assert_filtered(COLLECTION_GROUP_SYNCHRONIZATIONS, "SystemElement", "/groups/g2", "");
+    assert_filtered(COLLECTION_GROUP_SYNCHRONIZATIONS, "RelationshipName", "gs1", "gs1");
+    assert_filtered(COLLECTION_GROUP_SYNCHRONIZATIONS, "SyncType", "Clone", "gs1");
+    assert_filtered(COLLECTION_GROUP_SYNCHRONIZATIONS, "Mode", "3", "");
+    json = object(COLLECTION_SYNCHRONIZATIONS, "p1");
+    assert_string_equal(text_of(json, "GroupSynchronized"), "/groupsynchronizations/gs1");
+    cJSON_Delete(json);
+}
+
 static void dump_fixture(void)
 {
     struct volume_row volume;
@@ -1619,6 +1707,12 @@ static void dump_fixture(void)
     sync.read_only = 3;
     sync.bandwidth_limit = INT64_MAX;
     insert(&sync_table, &sync);
+    add_group("g1", "v1", "v2");
+    add_group("g2", "v2", "v3");
+    add_group_sync("gs1", "/groups/g1", "/groups/g2", true);
+    add_group_sync("gs2", "/volumes/v1", "/groups/g2", false);
+    add_pair_of("gs1", "sync3", "v1", "v3", STATE_SYNCHRONIZED);
+    add_pair_of("gs1", "sync4", "v3", "v1", STATE_SKEWED);
     job = job_of("j1", JOB_NEW);
     job.start_ms = 0;
     insert(&job_table, &job);
@@ -1720,6 +1814,7 @@ int main(int argc, char **argv)
         TEST(test_a_job_sums_its_copies_and_is_as_far_as_the_slowest),
         TEST(test_an_ended_job_tells_how),
         TEST(test_a_relationship_moves_with_its_copy),
+        TEST(test_groups_show_their_members_in_order_and_what_relates_them),
         TEST(test_legal_operations_at_rest),
         TEST(test_live_counters_are_those_put_last),
         TEST(test_exports_show_their_luns_and_who_may_log_in),
