@@ -632,6 +632,7 @@ static void prepare(struct copier *copier)
         .source = copier->sides[COPY_SOURCE].dev,
         .target = copier->sides[COPY_TARGET].dev,
         .bytes_total = copier->spec.bytes_total,
+        .compare = copier->spec.compare,
         .priority = copier->spec.priority,
         .throttle = &copier->throttle,
         .counters = &copier->counters,

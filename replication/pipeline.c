@@ -398,6 +398,7 @@ int pipeline_new(const struct pipeline_spec *spec, const struct pipeline_cb *cb,
     pl->throttle = spec->throttle;
     pl->counters = spec->counters;
     pl->mode = PIPELINE_DROP;
+    pl->compare = spec->compare;
     pl->total = spec->bytes_total;
     pl->grain = GRAIN;
     pl->grain = source->block_bytes > pl->grain ? source->block_bytes : pl->grain;

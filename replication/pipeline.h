@@ -57,6 +57,7 @@ struct pipeline_spec {
     struct blockdev *source;
     struct blockdev *target;
     uint64_t bytes_total;
+    bool compare; /* reads the target too, writes what differs */
     unsigned priority;
     struct throttle *throttle;          /* outlives the pipeline */
     struct pipeline_counters *counters; /* likewise */

@@ -196,6 +196,56 @@ static void chunk_compare(struct chunk *chunk)
     pl->cb.mismatch(pl->arg, offset);
 }
 
+/* Appends a range that is to be written; the last run takes what is too much for the table. */
+static void chunk_add_run(struct chunk *chunk, uint64_t begin, uint64_t end)
+{
+    struct zero_run *last = &chunk->runs[RUNS_MAX - 1];
+    if (chunk->n_runs == RUNS_MAX) {
+        last->len = end - last->offset;
+        last->zero = false;
+        return;
+    }
+    struct zero_run *run = &chunk->runs[chunk->n_runs++];
+    *run = (struct zero_run){.offset = begin, .len = end - begin};
+    run->zero = run->len >= chunk->pl->shortest_zero && chunk->data[begin] == 0 &&
+                memcmp(chunk->data + begin, chunk->data + begin + 1, run->len - 1) == 0;
+}
+
+/* Compare: what differs, grain by grain, is written. */
+static void chunk_write_differences(struct chunk *chunk)
+{
+    struct pipeline *pl = chunk->pl;
+    uint64_t written = 0;
+    uint64_t begin = 0;
+    bool differs = false;
+    chunk->n_runs = 0;
+    for (uint64_t at = 0; at <= chunk->len; at += pl->grain) {
+        bool now = at < chunk->len && memcmp(chunk->data + at, chunk->other + at, pl->grain) != 0;
+        if (now && !differs) {
+            begin = at;
+        } else if (!now && differs) {
+            chunk_add_run(chunk, begin, at);
+        }
+        differs = now;
+    }
+    for (unsigned i = 0; i < chunk->n_runs; i++) {
+        written += chunk->runs[i].len;
+    }
+    pl->counters->bytes_skipped += chunk->len - written;
+    if (chunk->n_runs == 0) {
+        chunk_finish(chunk);
+        return;
+    }
+    slot_set_state(pl, slot_of(pl, chunk->seq), SLOT_WRITING);
+    chunk_begin_write(chunk);
+}
+
+/* What is smaller than a grain, at the end, is written in any case. */
+static bool chunk_reads_both(const struct pipeline *pl, uint64_t offset)
+{
+    return pl->verify || (pl->compare && offset < pl->body_end);
+}
+
 static void chunk_read_done(struct block_req *req);
 
 static void chunk_begin_read(struct chunk *chunk)
@@ -208,7 +258,7 @@ static void chunk_begin_read(struct chunk *chunk)
     }
     chunk_io(chunk, &chunk->ios[0], COPY_SOURCE, BLOCK_READ, chunk->data, chunk->offset, chunk->len,
              chunk_read_done);
-    if (pl->verify) {
+    if (chunk_reads_both(pl, chunk->offset)) {
         chunk_io(chunk, &chunk->ios[1], COPY_TARGET, BLOCK_READ, chunk->other, chunk->offset,
                  chunk->target_len, chunk_read_done);
     }
@@ -237,6 +287,8 @@ static void chunk_read_done(struct block_req *req)
             list_push_front(&pl->chunks_retry, &chunk->link); /* as soon as the source has room */
         } else if (pl->verify) {
             chunk_compare(chunk);
+        } else if (chunk_reads_both(pl, chunk->offset)) {
+            chunk_write_differences(chunk);
         } else {
             chunk_scan(chunk);
         }
@@ -246,7 +298,7 @@ static void chunk_read_done(struct block_req *req)
 
 static bool chunk_read_has_room(const struct pipeline *pl, enum chunk_step step)
 {
-    if (pl->verify) {
+    if (pl->verify || pl->compare) {
         return pipeline_has_room(pl, COPY_SOURCE) && pipeline_has_room(pl, COPY_TARGET);
     }
     return pipeline_has_room(pl, step == CHUNK_READ_TARGET ? COPY_TARGET : COPY_SOURCE);

@@ -105,6 +105,21 @@ static uint64_t kept_begin(struct pipeline *pl, uint64_t limit)
     return limit;
 }
 
+/* Both sides are read, whatever they are, up to what need not be looked at. */
+static uint64_t compare_end(struct pipeline *pl, uint64_t limit)
+{
+    uint64_t at = pl->next;
+    while (at < limit) {
+        uint64_t end;
+        enum copy_map_answer answer = copy_map_peek(pl->map[COPY_SOURCE], at, &end);
+        if (at > pl->next && (answer == COPY_MAP_WAIT || answer == COPY_MAP_KEPT)) {
+            break;
+        }
+        at = end;
+    }
+    return min_u64(round_up(min_u64(at, limit), pl->grain), limit);
+}
+
 static bool plan_read(struct pipeline *pl)
 {
     bool in_body = pl->next < pl->body_end;
@@ -118,7 +133,12 @@ static bool plan_read(struct pipeline *pl)
     if (!chunk_may_start(pl, step)) {
         return false;
     }
-    uint64_t end = in_body ? data_end(pl, COPY_SOURCE, pl->next, limit) : limit;
+    uint64_t end = limit;
+    if (in_body && pl->compare && !pl->verify) {
+        end = compare_end(pl, limit);
+    } else if (in_body) {
+        end = data_end(pl, COPY_SOURCE, pl->next, limit);
+    }
     uint64_t len = end - pl->next;
     uint64_t now_ns = loop_now_ns(pl->loop);
     if (!throttle_take(pl->throttle, len, now_ns)) {
@@ -169,7 +189,7 @@ static bool plan_next(struct pipeline *pl)
     if (end == pl->next || zeros_too_short(pl, COPY_SOURCE, pl->next)) {
         return plan_read(pl);
     }
-    if (pl->verify) {
+    if (pl->verify || pl->compare) {
         uint64_t known;
         if (copy_map_peek(pl->map[COPY_TARGET], pl->next, &known) == COPY_MAP_WAIT) {
             return false;

@@ -45,7 +45,7 @@ struct io {
 
 enum chunk_step {
     CHUNK_READ_TARGET, /* the block around the source's end */
-    CHUNK_READ,        /* in verify: both sides */
+    CHUNK_READ,        /* in verify and compare: both sides */
     CHUNK_WRITE,
 };
 
@@ -53,7 +53,7 @@ struct chunk {
     struct list link; /* free, to_write or retry */
     struct pipeline *pl;
     uint8_t *data;
-    uint8_t *other; /* verify: the target's */
+    uint8_t *other; /* verify, compare: the target's */
     uint64_t seq;   /* of its slot */
     uint64_t offset;
     uint64_t len;        /* of the source */
@@ -101,6 +101,7 @@ struct pipeline {
     uint32_t shortest_zero;
 
     enum pipeline_mode mode;
+    bool compare; /* both sides are read in copying, too */
     bool verify;
     bool open[2];
     uint64_t next; /* planned up to here */

@@ -165,6 +165,7 @@ static void begin(struct story *story, uint64_t seed)
         random_content(bench->target);
     }
     bench->spec.verify = chance(1, 2);
+    bench->spec.compare = chance(1, 4);
     bench->spec.priority = (unsigned)below(5);
     bench->spec.bandwidth_limit = PICK(0, 0, 0, 1 * MIB, 20 * MIB);
     bench->spec.checkpoint_ns = PICK(0, 0, 50 * MS_NS);

@@ -584,6 +584,54 @@ static void moves_of_the_state_table(void **state)
     }
 }
 
+/* ---- only what differs ---- */
+
+static void comparing_writes_what_differs_and_nothing_else(void **state)
+{
+    (void)state;
+    struct copy_bench bench;
+    copy_bench_init(&bench, 0, 8 * MIB, 8 * MIB);
+    bench.spec.compare = true;
+    test_disk_fill(bench.source, 0, 6 * MIB, 42);
+    test_disk_fill(bench.target, 0, 8 * MIB, 7);
+    copy_bench_run_done(&bench);
+    assert_int_equal(bench.progress.bytes_read, 8 * MIB);
+    test_disk_forget_counts(bench.target);
+    copy_bench_run_done(&bench);
+    assert_int_equal(bench.target->bytes[BLOCK_WRITE] + bench.target->bytes[BLOCK_ZERO], 0);
+    assert_int_equal(bench.progress.bytes_skipped, 8 * MIB);
+    /* Three pages in two chunks, and a long run that becomes zeros. */
+    test_disk_fill(bench.source, 3 * TEST_PAGE, TEST_PAGE, 1);
+    test_disk_fill(bench.source, 9 * TEST_PAGE, TEST_PAGE, 2);
+    test_disk_fill(bench.source, 5 * MIB + 512, 512, 3);
+    test_disk_fill(bench.target, 7 * MIB, 128 * KIB, 4);
+    test_disk_forget_counts(bench.target);
+    copy_bench_run_done(&bench);
+    assert_int_equal(bench.progress.bytes_written, 3 * TEST_PAGE);
+    assert_int_equal(bench.progress.bytes_zeroed, 128 * KIB);
+    assert_int_equal(bench.progress.bytes_skipped, 8 * MIB - 3 * TEST_PAGE - 128 * KIB);
+    copy_bench_fini(&bench);
+}
+
+static void comparing_goes_on_after_a_lost_link(void **state)
+{
+    (void)state;
+    for (unsigned n = 1; n < 60; n += TEST_STRIDE) {
+        struct copy_bench bench;
+        copy_bench_init(&bench, n, 4 * MIB + 512, 4 * MIB + 512);
+        bench.spec.compare = true;
+        test_disk_fill(bench.source, 0, 4 * MIB + 512, 42);
+        test_opener_fault(n % 2 ? &bench.source_opener : &bench.target_opener,
+                          (struct test_fault){.ops = TEST_ALL_OPS,
+                                              .first = n / 2 + 1,
+                                              .count = 1,
+                                              .action = TEST_LINK_DOWN,
+                                              .down_ns = SEC_NS});
+        copy_bench_run_done(&bench);
+        copy_bench_fini(&bench);
+    }
+}
+
 int main(void)
 {
     log_set_level(LOG_ERROR);
@@ -615,6 +663,8 @@ int main(void)
         cmocka_unit_test(giving_up_is_a_policy),
         cmocka_unit_test(progress_is_seldom_and_checkpoints_are_in_time),
         cmocka_unit_test(moves_of_the_state_table),
+        cmocka_unit_test(comparing_writes_what_differs_and_nothing_else),
+        cmocka_unit_test(comparing_goes_on_after_a_lost_link),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
