@@ -17,6 +17,10 @@ from tgtd import Tgtd
 
 _numbers = itertools.count(1)
 
+# Files that take longest, beginning with them: workers take files in this order, so that none has a long one left at the end.
+LONG = ("crash", "hydration", "copy", "concurrency", "hosted_crash", "states", "stop", "snapshots", "jobs", "fresh_reads", "testcu",
+        "methods_table", "hosted_restart", "hosted_tools")
+
 
 def pytest_addoption(parser):
     parser.addoption("--contract-coverage", metavar="DIR", help="write there which operations of the contract were exercised")
@@ -32,6 +36,9 @@ def pytest_collection_modifyitems(config, items):
         kept = [item for item in items if not (item.get_closest_marker("big") or item.get_closest_marker("release"))]
         config.hook.pytest_deselected(items=[item for item in items if item not in kept])
         items[:] = kept
+    if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
+        order = {f"test_{name}.py": number for number, name in enumerate(LONG)}
+        items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
 
 
 def pytest_sessionstart(session):
