@@ -20,11 +20,12 @@ STOP_SECONDS = 5
 
 
 class Smirror:
-    def __init__(self, directory, *options, environment=None, start=True):
+    def __init__(self, directory, *options, environment=None, start=True, binary=SMIRRORD):
+        self.binary = binary
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.data = self.directory / "data"
-        self.user = ordinary_user(self.directory, SMIRRORD.parent)
+        self.user = ordinary_user(self.directory, Path(binary).parent)
         hand_over(self.directory, self.user)
         self.options = list(options)
         self.environment = environment or {}
@@ -56,7 +57,7 @@ class Smirror:
             log.write(f"---- start {self.starts}\n".encode())
             log.flush()
             self.process = start_process(
-                [*self.before, str(SMIRRORD), "--data", str(self.data), "--http", "127.0.0.1:0", "--iscsi", "127.0.0.1:0",
+                [*self.before, str(self.binary), "--data", str(self.data), "--http", "127.0.0.1:0", "--iscsi", "127.0.0.1:0",
                  "--ready-file", str(self.ready_file), *self.options, *more],
                 env=environment, cwd=self.directory, **{"stdout": log, "stderr": log, **popen}, **self.user)
 
