@@ -44,6 +44,7 @@ const char *block_op_name(enum block_op op);
 enum {
     BLOCK_FUA = 1,       /* on stable storage before done() */
     BLOCK_MAY_UNMAP = 2, /* BLOCK_ZERO may give the space back */
+    BLOCK_CONTENTS = 4,  /* BLOCK_MAP: extents of data end where content does */
 };
 
 enum block_extent_kind {
@@ -60,6 +61,9 @@ struct block_extent {
     uint64_t offset;
     uint64_t len;
     enum block_extent_kind kind;
+    /* Not 0: what two devices call the same content has the same bytes at the same offsets. Only with
+     * BLOCK_CONTENTS, and as it was when the device answered. */
+    uint64_t content;
 };
 
 struct block_req;

@@ -484,10 +484,8 @@ int iscsi_lba_status_parse(const uint8_t *data, size_t len, uint64_t first, uint
         if (n > 0 && extents[n - 1].kind == kind) {
             extents[n - 1].len += blocks * block_bytes;
         } else if (n < max_extents) {
-            extents[n].offset = at * block_bytes;
-            extents[n].len = blocks * block_bytes;
-            extents[n].kind = kind;
-            n++;
+            extents[n++] = (struct block_extent){
+                .offset = at * block_bytes, .len = blocks * block_bytes, .kind = kind};
         } else {
             break;
         }

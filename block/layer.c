@@ -7,6 +7,7 @@
  *                                                    └──damaged──▶ FAILED
  */
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,11 @@ const char *layer_path(const struct layer *layer)
 const uint8_t *layer_id(const struct layer *layer)
 {
     return layer->header.id;
+}
+
+uint64_t layer_number(const struct layer *layer)
+{
+    return layer->number;
 }
 
 uint64_t layer_size_bytes(const struct layer *layer)
@@ -279,7 +285,9 @@ static int opening_start(struct loop *loop, const struct layer_spec *spec, bool 
         goto no_memory;
     }
     CHECK(spec->cache != NULL);
+    static atomic_uint_fast64_t numbers;
     layer->loop = loop;
+    layer->number = atomic_fetch_add(&numbers, 1) + 1;
     layer->refs = 1;
     layer->path = path;
     layer->backend = spec->backend ? spec->backend : &layer_backend_files;

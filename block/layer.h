@@ -79,6 +79,8 @@ uint64_t layer_used_bytes(const struct layer *layer);
 /* Nothing was ever written to it, as far as its file tells: a new one, or one that a restart found
  * as it was made. */
 bool layer_is_blank(const struct layer *layer);
+/* Of this layer only, as long as the process lives; never 0. */
+uint64_t layer_number(const struct layer *layer);
 /* How many open stacks have it. */
 unsigned layer_stacks(const struct layer *layer);
 

@@ -30,6 +30,7 @@ struct layer_commit {
 
 struct layer {
     struct loop *loop;
+    uint64_t number;
     unsigned refs;
     unsigned busy; /* what must end before the file is closed */
     enum layer_state state;

@@ -828,6 +828,9 @@ static void map_step(struct stack_op *op)
         uint64_t end = (g + count) * LAYER_GRANULE;
         end = end < stack->base.info.size_bytes ? end : stack->base.info.size_bytes;
         enum block_extent_kind kind = code >= STACK_LAYER ? BLOCK_EXTENT_DATA : BLOCK_EXTENT_ZERO;
+        uint64_t content = code >= STACK_LAYER && req->flags & BLOCK_CONTENTS
+                               ? layer_number(stack->by_number[code - STACK_LAYER])
+                               : 0;
         if (code == STACK_ABSENT && stack->bottom && begin < stack->bottom->info.size_bytes) {
             uint64_t below = stack->bottom->info.size_bytes;
             end = end < below ? end : below;
@@ -840,11 +843,11 @@ static void map_step(struct stack_op *op)
             }
             kind = BLOCK_EXTENT_UNKNOWN;
         }
-        if (n > 0 && req->extents[n - 1].kind == kind) {
+        if (n > 0 && req->extents[n - 1].kind == kind && req->extents[n - 1].content == content) {
             req->extents[n - 1].len += end - begin;
         } else if (n < req->max_extents) {
-            req->extents[n++] =
-                (struct block_extent){.offset = begin, .len = end - begin, .kind = kind};
+            req->extents[n++] = (struct block_extent){
+                .offset = begin, .len = end - begin, .kind = kind, .content = content};
         } else {
             break;
         }

@@ -4,7 +4,13 @@
  *
  * Descriptors name units by their NAA identifier. A unit of another target may be used if the
  * initiator has a session with that target: then it has shown there that it may. The copy runs
- * within the command, a buffer at a time; records of the last copies answer RECEIVE COPY STATUS.
+ * within the command, a piece at a time; records of the last copies answer RECEIVE COPY STATUS.
+ *
+ * A piece:  the source's map ─▶ zeros: zeroed at the other end, nothing is read
+ *                            └▶ data, at the same place in both units: the other's map ─▶ the same
+ *                               content: it stays (volumes that share layers)
+ *                            └▶ else: read, and written or zeroed
+ * A map is as old as a read would be; commands that change the source meanwhile have no order anyway.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,6 +29,7 @@ enum {
     MAX_LIST = 65536,
     MAX_SEGMENT_BYTES = 0x2000000,
     MAX_RECORDS = 16,
+    MAP_EXTENTS = 16,
     TYPE_IDENTIFICATION = 0xe4,
     TYPE_BLOCK_TO_BLOCK = 0x02,
 };
@@ -55,6 +62,11 @@ struct copy {
     unsigned n_segments;
     unsigned at; /* segment */
     uint64_t done;
+    uint64_t piece; /* bytes of it under way */
+    unsigned n_extents;
+    unsigned extent;                          /* the first that is not behind */
+    struct block_extent extents[MAP_EXTENTS]; /* of the source, of this segment */
+    struct block_extent other;                /* of the other end, at the piece */
     struct segment segments[MAX_SEGMENTS];
 };
 
@@ -308,25 +320,113 @@ static void copy_written(struct block_req *req)
         copy_end(copy, req->status, true);
         return;
     }
-    copy->done += req->len;
-    copy->record->bytes += req->len;
+    copy->done += copy->piece;
+    copy->record->bytes += copy->piece;
     copy_step(copy);
+}
+
+static void copy_submit(struct copy *copy, bool source, enum block_op op, unsigned flags,
+                        block_done_fn done)
+{
+    const struct segment *segment = &copy->segments[copy->at];
+    struct block_req *req = &copy->req;
+    bool payload = op == BLOCK_READ || op == BLOCK_WRITE;
+    req->op = op;
+    req->flags = flags;
+    req->offset = (source ? segment->from_offset : segment->to_offset) + copy->done;
+    req->len = op == BLOCK_FLUSH ? 0 : copy->piece;
+    req->slices = payload ? &copy->slice : NULL;
+    req->n_slices = payload;
+    req->done = done;
+    blockdev_submit(source ? segment->from->dev : segment->to->dev, req);
+}
+
+static void copy_write(struct copy *copy, bool zero)
+{
+    bool cached = copy->segments[copy->at].to->wce;
+    unsigned flags = (zero ? BLOCK_MAY_UNMAP : 0) | (cached ? 0 : BLOCK_FUA);
+    copy_submit(copy, false, zero ? BLOCK_ZERO : BLOCK_WRITE, flags, copy_written);
 }
 
 static void copy_read(struct block_req *req)
 {
     struct copy *copy = container_of(req, struct copy, req);
-    struct segment *segment = &copy->segments[copy->at];
     if (req->status) {
         copy_end(copy, req->status, false);
         return;
     }
-    bool zero = mem_is_zero(copy->slice.data, copy->slice.len);
-    req->op = zero ? BLOCK_ZERO : BLOCK_WRITE;
-    req->flags = (zero ? BLOCK_MAY_UNMAP : 0) | (segment->to->wce ? 0 : BLOCK_FUA);
-    req->offset = segment->to_offset + copy->done;
-    req->done = copy_written;
-    blockdev_submit(segment->to->dev, req);
+    copy_write(copy, mem_is_zero(copy->slice.data, copy->slice.len));
+}
+
+static void copy_data(struct copy *copy)
+{
+    const struct slice *buffer = &copy->cmd->in.items[0];
+    copy->piece = copy->piece < buffer->len ? copy->piece : buffer->len;
+    copy->slice = *buffer;
+    copy->slice.len = (size_t)copy->piece;
+    copy_submit(copy, true, BLOCK_READ, 0, copy_read);
+}
+
+/* The piece ends where that extent does, if blocks of both units do. */
+static bool piece_cut(struct copy *copy, uint64_t offset, const struct block_extent *extent)
+{
+    const struct segment *segment = &copy->segments[copy->at];
+    uint32_t block = segment->from->block_bytes > segment->to->block_bytes
+                         ? segment->from->block_bytes
+                         : segment->to->block_bytes;
+    uint64_t len = extent->offset + extent->len - offset;
+    if (len < copy->piece) {
+        len -= len % block;
+        copy->piece = len > 0 ? len : block;
+        return len > 0;
+    }
+    return true;
+}
+
+static void copy_compared(struct block_req *req)
+{
+    struct copy *copy = container_of(req, struct copy, req);
+    const struct segment *segment = &copy->segments[copy->at];
+    const struct block_extent *ours = &copy->extents[copy->extent];
+    bool same = !req->status && copy->other.kind == BLOCK_EXTENT_DATA &&
+                copy->other.content == ours->content;
+    if (req->status || !piece_cut(copy, req->offset, &copy->other) || !same) {
+        copy_data(copy);
+    } else if (segment->to->wce) {
+        copy_written(req);
+    } else {
+        copy_submit(copy, false, BLOCK_FLUSH, 0, copy_written);
+    }
+}
+
+static void copy_piece(struct copy *copy)
+{
+    const struct segment *segment = &copy->segments[copy->at];
+    const struct block_extent *extent = &copy->extents[copy->extent];
+    bool whole = piece_cut(copy, segment->from_offset + copy->done, extent);
+    if (whole && extent->kind == BLOCK_EXTENT_ZERO) {
+        copy_write(copy, true);
+    } else if (whole && extent->content != 0 && segment->from != segment->to &&
+               segment->from_offset == segment->to_offset && segment->to->dev->info.can_map) {
+        copy->req.extents = &copy->other;
+        copy->req.max_extents = 1;
+        copy_submit(copy, false, BLOCK_MAP, BLOCK_CONTENTS, copy_compared);
+    } else {
+        copy_data(copy);
+    }
+}
+
+static void copy_mapped(struct block_req *req)
+{
+    struct copy *copy = container_of(req, struct copy, req);
+    copy->n_extents = req->n_extents;
+    if (req->status) {
+        copy->extents[0] = (struct block_extent){
+            .offset = req->offset, .len = req->len, .kind = BLOCK_EXTENT_UNKNOWN};
+        copy->n_extents = 1;
+    }
+    copy->extent = 0;
+    copy_piece(copy);
 }
 
 static void copy_step(struct copy *copy)
@@ -335,23 +435,28 @@ static void copy_step(struct copy *copy)
         copy->at++;
         copy->record->segments++;
         copy->done = 0;
+        copy->n_extents = 0;
     }
     if (copy->at == copy->n_segments || copy->cmd->aborted) {
         copy_end(copy, 0, false);
         return;
     }
-    struct segment *segment = &copy->segments[copy->at];
-    uint64_t left = segment->len - copy->done;
-    copy->slice = copy->cmd->in.items[0];
-    copy->slice.len = left < copy->slice.len ? (size_t)left : copy->slice.len;
-    copy->req.op = BLOCK_READ;
-    copy->req.flags = 0;
-    copy->req.offset = segment->from_offset + copy->done;
-    copy->req.len = copy->slice.len;
-    copy->req.slices = &copy->slice;
-    copy->req.n_slices = 1;
-    copy->req.done = copy_read;
-    blockdev_submit(segment->from->dev, &copy->req);
+    const struct segment *segment = &copy->segments[copy->at];
+    uint64_t offset = segment->from_offset + copy->done;
+    copy->piece = segment->len - copy->done;
+    while (copy->extent < copy->n_extents &&
+           copy->extents[copy->extent].offset + copy->extents[copy->extent].len <= offset) {
+        copy->extent++;
+    }
+    if (copy->extent < copy->n_extents) {
+        copy_piece(copy);
+    } else if (segment->from->dev->info.can_map) {
+        copy->req.extents = copy->extents;
+        copy->req.max_extents = MAP_EXTENTS;
+        copy_submit(copy, true, BLOCK_MAP, BLOCK_CONTENTS, copy_mapped);
+    } else {
+        copy_data(copy);
+    }
 }
 
 static void copy_begin(struct scsi_cmd *cmd)
