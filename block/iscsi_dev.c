@@ -11,6 +11,8 @@
  *        └───── back-off ─────▶ │
  *                               └──── same LUN ─▶ UP
  *
+ * UP ─▶ DIALING without a dial: the session is fenced (iscsi_dev_fence()) by the same steps as a new one, and comes back to UP.
+ *
  * Requests are accepted in UP and VERIFYING (there they wait) and fail at once in the others. The
  * order at a loss is: state, DOWN event, then the completions with -ENOTCONN: who reacts to the
  * event by submitting again gets -ENOTCONN.
@@ -56,7 +58,7 @@ static const struct state_table dev_states = {
     .moves =
         {
             [ISCSI_DEV_UP] = STATE_TO(ISCSI_DEV_VERIFYING) | STATE_TO(ISCSI_DEV_WAITING) |
-                             STATE_TO(ISCSI_DEV_CLOSED),
+                             STATE_TO(ISCSI_DEV_DIALING) | STATE_TO(ISCSI_DEV_CLOSED),
             [ISCSI_DEV_VERIFYING] = STATE_TO(ISCSI_DEV_UP) | STATE_TO(ISCSI_DEV_WAITING) |
                                     STATE_TO(ISCSI_DEV_CHANGED) | STATE_TO(ISCSI_DEV_CLOSED),
             [ISCSI_DEV_WAITING] = STATE_TO(ISCSI_DEV_DIALING) | STATE_TO(ISCSI_DEV_CLOSED),
@@ -147,6 +149,7 @@ static void dev_down(struct iscsi_dev *dev, const char *reason)
     iscsi_ask_stop(&dev->ask);
     dev_move(dev, ISCSI_DEV_WAITING);
     dev->attempts = 0;
+    dev->fence_wanted = false;
     dev->stats.link_losses++;
     iscsi_dev_note_error(dev, "%s", reason);
     log_warning("iscsi[%s] link down: %s", dev->name, reason);
@@ -236,7 +239,8 @@ static void dev_dialled(void *arg, const struct error *dial_error)
     iscsi_link_own(dev->link, &dev->spec, &dev_link_events, dev);
     dev_take_lun(dev, &dev->dialer.ask.info, &dev->dialer.ask.mode);
     iscsi_io_reset(dev);
-    dev->stats.logins++;
+    dev->stats.logins += dev->attempts > 0;
+    dev->was_reset = false;
     dev_move(dev, ISCSI_DEV_UP);
     log_info("iscsi[%s] link up at %s after %u attempts", dev->name, dev->lun.portal,
              dev->attempts);
@@ -252,6 +256,42 @@ static void dev_redial(void *arg)
     dev_move(dev, ISCSI_DEV_DIALING);
     iscsi_dialer_start(&dev->dialer, &dev->spec, &dev->spec.portals[dev->portal], ISCSI_DIAL_LUN,
                        dev_dialled, dev);
+}
+
+/* --- the session is fenced
+ * --------------------------------------------------------------------------------- */
+
+static void dev_fence(struct iscsi_dev *dev)
+{
+    struct iscsi_link *link = dev->link;
+
+    dev->fence_wanted = false;
+    dev->link = NULL;
+    dev->attempts = 0;
+    dev_move(dev, ISCSI_DEV_DIALING);
+    iscsi_dialer_fence_link(&dev->dialer, &dev->spec, link, dev_dialled, dev);
+}
+
+void iscsi_dev_fence(struct blockdev *base)
+{
+    struct iscsi_dev *dev = of_dev(base);
+
+    CHECK(base->inflight == 0);
+    if (dev->state == ISCSI_DEV_UP) {
+        dev_fence(dev);
+    } else if (dev->state == ISCSI_DEV_VERIFYING) {
+        dev->fence_wanted = true;
+    } /* else it is lost, and the event has told */
+}
+
+void iscsi_dev_fenced(struct blockdev *base)
+{
+    iscsi_dev_verify(of_dev(base));
+}
+
+bool iscsi_dev_was_reset(const struct blockdev *base)
+{
+    return of_dev(base)->was_reset;
 }
 
 /* --- the LUN may have changed
@@ -273,6 +313,10 @@ static void dev_asked(void *arg, const struct error *ask_error)
     }
     dev_move(dev, ISCSI_DEV_UP);
     dev_take_lun(dev, &dev->ask.info, &dev->ask.mode);
+    if (dev->fence_wanted) {
+        dev_fence(dev);
+        return;
+    }
     if (dev->verify_again) {
         iscsi_dev_verify(dev);
         return;
@@ -413,6 +457,18 @@ int iscsi_dev_adopt(struct iscsi_dialer *dialer, unsigned portal, struct blockde
 const struct iscsi_lun_info *iscsi_dev_lun(const struct blockdev *dev)
 {
     return &of_dev(dev)->lun;
+}
+
+void iscsi_dev_name(const struct blockdev *dev, char *text, size_t size)
+{
+    const struct iscsi_lun_info *lun = &of_dev(dev)->lun;
+
+    if (lun->identity[0] == '\0' && lun->serial[0] == '\0' && lun->t10_hash == 0) {
+        text[0] = '\0';
+        return;
+    }
+    snprintf(text, size, "%s %s %016llx", lun->identity, lun->serial,
+             (unsigned long long)lun->t10_hash);
 }
 
 const char *iscsi_dev_last_error(const struct blockdev *dev)

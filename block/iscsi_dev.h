@@ -70,6 +70,7 @@ struct iscsi_spec {
      * round. */
     struct sockaddr_storage portals[ISCSI_MAX_PORTALS];
     unsigned n_portals;
+    struct sockaddr_storage source; /* the address of ours that is dialled from; family 0: any */
     char initiator[ISCSI_NAME_SIZE];
     char target[ISCSI_NAME_SIZE]; /* not for discovery */
     uint16_t lun; /* the first two bytes of the LUN field, as REPORT LUNS gives them: below 256
@@ -193,6 +194,16 @@ void iscsi_op_cancel(struct iscsi_op *op);
  * words), and what it has done. */
 const struct iscsi_lun_info *iscsi_dev_lun(const struct blockdev *dev);
 const char *iscsi_dev_last_error(const struct blockdev *dev);
+
+/* For block/multi_dev.h (struct multi_ops). What tells the LUN from others: its identity and what goes with it; "" when it has nothing
+ * of that kind. */
+void iscsi_dev_name(const struct blockdev *dev, char *text, size_t size);
+/* As spec.fence, in a session that is up and has nothing outstanding: UP follows, or RETRY when it was lost. */
+void iscsi_dev_fence(struct blockdev *dev);
+/* Another session has reset the LUN: it is asked again what it is, which takes the unit attention away. */
+void iscsi_dev_fenced(struct blockdev *dev);
+/* Has the last session ended because the LUN said that it was reset? */
+bool iscsi_dev_was_reset(const struct blockdev *dev);
 
 struct iscsi_dev_stats {
     uint64_t commands; /* SCSI commands sent for requests */

@@ -74,6 +74,8 @@ struct iscsi_dev {
     unsigned attempts;
     unsigned portal;
     bool verify_again;
+    bool fence_wanted; /* as soon as nothing is asked */
+    bool was_reset;
     struct random random;
 
     /* The work. */

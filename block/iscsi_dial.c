@@ -537,6 +537,22 @@ void iscsi_dialer_start(struct iscsi_dialer *dialer, const struct iscsi_spec *sp
     loop_timer_start(&dialer->timer, dialer->link != NULL ? attempt_ms(spec) * MS_NS : 0);
 }
 
+void iscsi_dialer_fence_link(struct iscsi_dialer *dialer, const struct iscsi_spec *spec,
+                             struct iscsi_link *link,
+                             void (*fn)(void *arg, const struct error *error), void *arg)
+{
+    CHECK(dialer->link == NULL);
+    dialer->fenced = false;
+    dialer->spec = spec;
+    dialer->aim = ISCSI_DIAL_LUN;
+    dialer->fn = fn;
+    dialer->arg = arg;
+    dialer->address = *iscsi_link_address(link);
+    dialer->link = link;
+    iscsi_link_own(link, spec, &dialer_events, dialer);
+    iscsi_dialer_fence(dialer);
+}
+
 void iscsi_dialer_stop(struct iscsi_dialer *dialer)
 {
     loop_timer_stop(&dialer->timer);

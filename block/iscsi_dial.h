@@ -74,6 +74,10 @@ void iscsi_dialer_start(struct iscsi_dialer *dialer, const struct iscsi_spec *sp
  * with dialer->fenced set. */
 void iscsi_dialer_fence(struct iscsi_dialer *dialer);
 void iscsi_dialer_stop(struct iscsi_dialer *dialer);
+/* The same for a link that is up already, has nothing outstanding, and is the dialer's from now on: fn is called once. */
+void iscsi_dialer_fence_link(struct iscsi_dialer *dialer, const struct iscsi_spec *spec,
+                             struct iscsi_link *link,
+                             void (*fn)(void *arg, const struct error *error), void *arg);
 /* The link leaves the dialer; the caller makes itself its owner. */
 struct iscsi_link *iscsi_dialer_take(struct iscsi_dialer *dialer);
 

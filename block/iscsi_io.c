@@ -928,6 +928,7 @@ static void slot_check(struct iscsi_dev *dev, struct io_cmd *slot)
         if (sense->asc == 0x29 || ++slot->tries >= MAX_BUSY_TRIES) {
             /* Power on or reset in the middle of a session (a login takes its own away): what was written
              * and not flushed may be gone. For who counts on it that is a lost link. */
+            dev->was_reset = sense->asc == 0x29;
             slot_lost(dev, slot, text);
             return;
         }

@@ -32,15 +32,20 @@
  */
 #include "block/iscsi_link.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <iscsi/iscsi.h>
 #include <iscsi/scsi-lowlevel.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/check.h"
 #include "base/random.h"
@@ -826,6 +831,92 @@ static void link_ready(void *arg, int events)
     link_release(link);
 }
 
+static int source_socket(const struct sockaddr_storage *source, const struct sockaddr_storage *to)
+{
+    socklen_t len = source->ss_family == AF_INET ? sizeof(struct sockaddr_in)
+                                                 : sizeof(struct sockaddr_in6);
+    struct sockaddr_storage from = *source;
+    int one = 1;
+    int fd = socket(source->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0) {
+        return -errno;
+    }
+    /* The port is at the same place in both families. */
+    ((struct sockaddr_in *)&from)->sin_port = 0;
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0 ||
+        bind(fd, (const struct sockaddr *)&from, len) != 0 ||
+        (connect(fd, (const struct sockaddr *)to, len) != 0 && errno != EINPROGRESS)) {
+        int err = -errno;
+
+        close(fd);
+        return err;
+    }
+    return fd;
+}
+
+/* A listener of ours that nobody else knows. */
+static int decoy_listen(char address[SOCKADDR_TEXT_LEN])
+{
+    struct sockaddr_storage own = {0};
+    struct sockaddr_in *in = (struct sockaddr_in *)&own;
+    socklen_t len = sizeof(*in);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+    if (fd < 0) {
+        return -errno;
+    }
+    in->sin_family = AF_INET;
+    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(fd, (struct sockaddr *)in, len) != 0 || listen(fd, 1) != 0 ||
+        getsockname(fd, (struct sockaddr *)in, &len) != 0) {
+        int err = -errno;
+
+        close(fd);
+        return err;
+    }
+    sockaddr_format(&own, address);
+    return fd;
+}
+
+/* libiscsi 1.19 cannot dial from an address of ours. It makes a connection to a listener of ours, and that is replaced, before anybody
+ * has looked at it, by one that was dialled as it has to be. */
+static int link_dial_from(struct iscsi_link *link, struct error *error)
+{
+    const struct sockaddr_storage *source = &link->spec->source;
+    char decoy[SOCKADDR_TEXT_LEN];
+    char address[SOCKADDR_TEXT_LEN];
+    char from[SOCKADDR_TEXT_LEN];
+    int listener = -1;
+    int err = -EAFNOSUPPORT;
+    int fd = source->ss_family == link->address.ss_family ? source_socket(source, &link->address)
+                                                          : -EAFNOSUPPORT;
+
+    if (fd >= 0) {
+        listener = decoy_listen(decoy);
+        err = listener < 0 ? listener : 0;
+    } else {
+        err = fd;
+    }
+    if (err == 0 && (iscsi_connect_async(link->context, decoy, connect_done, link) != 0 ||
+                     dup3(fd, iscsi_get_fd(link->context), O_CLOEXEC) < 0)) {
+        err = -EIO;
+    }
+    if (listener >= 0) {
+        close(listener);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (err != 0) {
+        sockaddr_format(&link->address, address);
+        sockaddr_format(source, from);
+        return error_set(error, ERR_REMOTE_UNREACHABLE, "%s cannot be dialled from %s: %s", address,
+                         from, strerror(-err));
+    }
+    return 0;
+}
+
 static int link_start(struct iscsi_link *link, struct error *error)
 {
     const struct iscsi_spec *spec = link->spec;
@@ -871,7 +962,12 @@ static int link_start(struct iscsi_link *link, struct error *error)
         iscsi_set_target_username_pwd(context, spec->mutual_chap.user, spec->mutual_chap.secret);
     }
     sockaddr_format(&link->address, address);
-    if (iscsi_connect_async(context, address, connect_done, link) != 0) {
+    if (spec->source.ss_family != 0) {
+        err = link_dial_from(link, error);
+        if (err != 0) {
+            return err;
+        }
+    } else if (iscsi_connect_async(context, address, connect_done, link) != 0) {
         error_set(error, ERR_REMOTE_UNREACHABLE, "%s: %s", address, iscsi_get_error(context));
         text_clean(error->detail);
         return error_info(error->code)->err;

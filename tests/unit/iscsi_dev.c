@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -1250,6 +1251,97 @@ static void a_fenced_lun_is_reset_before_it_is_written_again(void **state)
     watch_close(&watch);
 }
 
+/* Two sessions, as block/multi_dev.c uses them. */
+static void a_session_fences_and_others_can_be_told(void **state)
+{
+    struct iscsi_spec spec = spec_of(TARGET, 1);
+    struct watch first, second;
+    uint8_t block[4096] = {1};
+    char names[2][512];
+
+    (void)state;
+    watch_open(&first, &spec);
+    spec.isid++;
+    watch_open(&second, &spec);
+    iscsi_dev_name(first.dev, names[0], sizeof(names[0]));
+    iscsi_dev_name(second.dev, names[1], sizeof(names[1]));
+    assert_string_equal(names[0], names[1]);
+    assert_true(strlen(names[0]) > 8);
+
+    iscsi_dev_fence(first.dev);
+    wait_for(saw_up, &first);
+    assert_int_equal(first.downs + first.retries, 0);
+    iscsi_dev_fenced(second.dev);
+    assert_int_equal(io_run(second.dev, BLOCK_WRITE, 0, sizeof(block), block, 0), 0);
+    assert_int_equal(io_run(first.dev, BLOCK_WRITE, 0, sizeof(block), block, 0), 0);
+    assert_int_equal(first.downs + second.downs, 0);
+    assert_false(iscsi_dev_was_reset(second.dev));
+
+    /* One that was not told takes it for what it may be. */
+    first.ups = 0;
+    iscsi_dev_fence(first.dev);
+    wait_for(saw_up, &first);
+    assert_int_equal(io_run(second.dev, BLOCK_WRITE, 0, sizeof(block), block, 0), -ENOTCONN);
+    assert_int_equal(second.downs, 1);
+    assert_true(iscsi_dev_was_reset(second.dev));
+    wait_for(saw_up, &second);
+    assert_false(iscsi_dev_was_reset(second.dev));
+    watch_close(&first);
+    watch_close(&second);
+}
+
+static bool has_connection(void *arg)
+{
+    struct pollfd pfd = {.fd = *(int *)arg, .events = POLLIN};
+
+    return poll(&pfd, 1, 0) > 0;
+}
+
+static void a_session_comes_from_the_address_that_was_wanted(void **state)
+{
+    struct iscsi_spec spec = spec_of(TARGET, 1);
+    struct sockaddr_in *source = (struct sockaddr_in *)&spec.source;
+    struct sockaddr_in *portal = (struct sockaddr_in *)&spec.portals[0];
+    struct sockaddr_in peer;
+    socklen_t len = sizeof(*portal);
+    struct answer answer = {.done = false};
+    uint8_t block[512] = {1};
+    struct watch watch;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+    (void)state;
+    source->sin_family = AF_INET;
+    assert_int_equal(inet_pton(AF_INET, "127.0.0.7", &source->sin_addr), 1);
+    watch_open(&watch, &spec);
+    assert_int_equal(io_run(watch.dev, BLOCK_READ, 0, sizeof(block), block, 0), 0);
+    watch_close(&watch);
+
+    portal->sin_port = 0;
+    assert_int_equal(bind(listener, (struct sockaddr *)portal, len), 0);
+    assert_int_equal(listen(listener, 4), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)portal, &len), 0);
+    struct iscsi_op *op = iscsi_dev_open(loop, &spec, opened, &answer);
+    wait_for(has_connection, &listener);
+    int fd = accept(listener, (struct sockaddr *)&peer, &len);
+    assert_true(fd >= 0);
+    assert_int_equal(ntohl(peer.sin_addr.s_addr), 0x7f000007);
+    idle_ms(20);
+    assert_int_equal(accept(listener, NULL, NULL), -1); /* and only from there */
+    iscsi_op_cancel(op);
+    close(fd);
+    close(listener);
+
+    /* An address that is not ours, one of another family. */
+    assert_int_equal(inet_pton(AF_INET, "192.0.2.7", &source->sin_addr), 1);
+    answer = open_answer(&spec);
+    assert_null(answer.dev);
+    assert_int_equal(answer.error.code, ERR_REMOTE_UNREACHABLE);
+    assert_non_null(strstr(answer.error.detail, "192.0.2.7"));
+    spec.source.ss_family = AF_INET6;
+    answer = open_answer(&spec);
+    assert_int_equal(answer.error.code, ERR_REMOTE_UNREACHABLE);
+}
+
 static void a_lun_that_is_not_the_right_one_is_not_reset(void **state)
 {
     struct iscsi_spec spec = spec_of(FAKE, 1);
@@ -2150,6 +2242,8 @@ int main(void)
         TEST_FAKE(a_logout_request_leads_to_a_new_login),
         TEST_FAKE(a_reset_in_the_middle_of_a_session_is_a_lost_link),
         TEST_FAKE(a_fenced_lun_is_reset_before_it_is_written_again),
+        TEST_FRESH(a_session_fences_and_others_can_be_told),
+        TEST_FRESH(a_session_comes_from_the_address_that_was_wanted),
         TEST_FAKE(a_lun_that_is_not_the_right_one_is_not_reset),
         TEST_FAKE(a_target_that_refuses_the_reset_is_given_time),
         TEST_FAKE(a_session_that_is_lost_while_fencing_is_dialled_again),
