@@ -16,7 +16,13 @@
 
 enum { LOCAL = 2, REMOTE = 3, REPLICATION_TYPE_FIRST = 2, REPLICATION_TYPE_LAST = 13 };
 enum { CONTROLLING_SOURCE_OR_TARGET = 4 };
-enum { METHOD_CREATE_ELEMENT = 2, METHOD_MODIFY = 4, METHOD_CREATE_LIST = 7 };
+enum {
+    METHOD_CREATE_ELEMENT = 2,
+    METHOD_CREATE_GROUP = 3,
+    METHOD_MODIFY = 4,
+    METHOD_CREATE_LIST = 7,
+    METHOD_CREATE_GROUP_FROM_ELEMENTS = 8,
+};
 
 /* The reverse of replication_type(). */
 void replication_kind_of(uint32_t number, struct replication_kind *ret_kind)
@@ -369,7 +375,8 @@ int method_get_supported_wait_states(struct call *call)
     if (method == METHOD_MODIFY) {
         return wait_states_of_modify(call, &query, operation);
     }
-    if (method != METHOD_CREATE_ELEMENT && method != METHOD_CREATE_LIST) {
+    if (method != METHOD_CREATE_ELEMENT && method != METHOD_CREATE_LIST &&
+        method != METHOD_CREATE_GROUP && method != METHOD_CREATE_GROUP_FROM_ELEMENTS) {
         return call_fail_param(call, ERR_NOT_SUPPORTED, "MethodName",
                                "%s is not there in this version.",
                                enum_text(&map_wait_method, method));

@@ -28,6 +28,9 @@ int method_create_group(struct call *call);
 int method_delete_group(struct call *call);
 int method_add_members(struct call *call);
 int method_remove_members(struct call *call);
+/* group_replica.c */
+int method_create_group_replica(struct call *call);
+int method_create_group_replica_from_elements(struct call *call);
 /* pools.c */
 int method_create_or_modify_storage_pool(struct call *call);
 int method_delete_storage_pool(struct call *call);

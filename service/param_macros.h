@@ -72,6 +72,7 @@
 #define P_INOUT_REF(n, c)  {.name = n, .type = PARAM_REF, .direction = PARAM_INOUT, .class_name = c}
 #define P_INOUT_REFS(n, c)                                                                         \
     {.name = n, .type = PARAM_REF, .direction = PARAM_INOUT, .class_name = c, .array = true}
+#define P_INOUT_STRING(n)  {.name = n, .type = PARAM_STRING, .direction = PARAM_INOUT}
 #define P_INOUT_U64(n)     {.name = n, .type = PARAM_U64, .direction = PARAM_INOUT}
 
 /* A method row; params is an array in scope. */

@@ -27,6 +27,7 @@ static struct replica_terms default_terms(void)
         .copy_recovery_mode = 2,
         .start = true,
         .unequal_lists = UNEQUAL_ERROR,
+        .unequal_groups = UNEQUAL_ERROR,
     };
 }
 
@@ -148,6 +149,7 @@ int replica_terms_setting_data(struct call *call, const char *parameter,
     terms->continue_on_error =
         args_number(setting, "OnGroupOrListError", ON_ERROR_STOP) == ON_ERROR_CONTINUE;
     terms->unequal_lists = (uint32_t)args_number(setting, "UnequalListsAction", UNEQUAL_ERROR);
+    terms->unequal_groups = (uint32_t)args_number(setting, "UnequalGroupsAction", UNEQUAL_ERROR);
     return 0;
 }
 

@@ -35,6 +35,7 @@ struct replica_terms {
     uint32_t wait_for_copy_state; /* 0: none */
     bool continue_on_error;
     uint32_t unequal_lists;
+    uint32_t unequal_groups;
     bool pool_of_source;
     bool client_must_supply;
     bool must_create;

@@ -4,10 +4,14 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "service/group_states.h"
+#include "service/groups.h"
 #include "service/handlers.h"
 #include "service/paths.h"
 #include "service/replica.h"
 #include "service/replica_states.h"
+
+enum { RELATIONSHIP_OF_GROUPS = 3 };
 
 struct relationship_walk {
     struct call *call;
@@ -26,6 +30,51 @@ static int add_relationship(void *arg, const void *row)
     return 0;
 }
 
+/* Remote: one of its pairs is. */
+static int add_group_relationship(struct relationship_walk *walk,
+                                  const struct group_sync_row *group_sync)
+{
+    struct call *call = walk->call;
+    uint64_t copy_state = args_number(call->args, "CopyState", 0);
+    struct sync_row *pairs;
+    bool remote = false;
+    size_t n;
+    int r = group_sync_pairs(call, group_sync->head.id, &pairs, &n);
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        remote = remote || pairs[i].remote;
+    }
+    if (r < 0 || (walk->locality != 0 && (walk->locality == 3) != remote) ||
+        (copy_state != 0 && group_state_of(group_sync, pairs, n).copy_state != copy_state)) {
+        return r;
+    }
+    outs_add_text(call->outs, "Synchronizations",
+                  arena_printf(&call->arena, "/groupsynchronizations/%s", group_sync->head.id));
+    return 0;
+}
+
+static int group_relationships(struct relationship_walk *walk)
+{
+    struct call *call = walk->call;
+    uint64_t sync_type = args_number(call->args, "SyncType", 0);
+    uint64_t mode = args_number(call->args, "Mode", 0);
+    struct group_sync_row *rows = NULL;
+    size_t n = 0;
+    int r = table_load(call->db, &group_sync_table, NULL, (void **)&rows, &n);
+
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if ((sync_type == 0 || rows[i].sync_type == sync_type) &&
+            (mode == 0 || rows[i].mode == mode)) {
+            r = add_group_relationship(walk, &rows[i]);
+        }
+    }
+    free(rows);
+    return r;
+}
+
 int method_get_replication_relationships(struct call *call)
 {
     static const struct {
@@ -38,10 +87,11 @@ int method_get_replication_relationships(struct call *call)
         .locality = (uint32_t)args_number(call->args, "Locality", 0),
     };
     size_t n = 0;
+    uint64_t type = args_number(call->args, "Type", 0);
 
     outs_array(call->outs, "Synchronizations");
-    if (args_number(call->args, "Type", 2) == 3) {
-        return 0; /* there are no groups */
+    if (type == RELATIONSHIP_OF_GROUPS) {
+        return group_relationships(&walk);
     }
     for (size_t i = 0; i < ARRAY_LEN(filters); i++) {
         if (args_present(call->args, filters[i].parameter)) {
@@ -52,7 +102,10 @@ int method_get_replication_relationships(struct call *call)
     where[n] = WHERE_END;
     int r = table_each(call->db, &sync_table, where, 0, 0, add_relationship, &walk);
 
-    return r < 0 ? call_fail_store(call, r) : 0;
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    return type == 0 ? group_relationships(&walk) : 0;
 }
 
 /* ---- candidates ---- */

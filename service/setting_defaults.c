@@ -28,7 +28,6 @@ enum {
     READ_ONLY_TARGET = 3,
 };
 #define NO_MIRROR  "only mirrors have such a thing, and there are none in this version."
-#define NO_GROUPS  "there are no groups in this version."
 #define NO_PACKING "there is no compression."
 
 /* Of a copy from or to a LUN of another system. What differs for the others is below. */
@@ -40,7 +39,8 @@ static const struct setting_property common[] = {
     /* By position: targets are chosen for it or given in it. */
     {"Pairing", 9, DEFAULT(PAIRING_EXACT_ORDER), VALUES(2, PAIRING_EXACT_ORDER),
      WHAT("pairs are made by position (2 or 3).")},
-    {"UnequalGroupsAction", 6, NOTHING, DEFAULT(UNEQUAL_ERROR), WHAT(NO_GROUPS)},
+    {"UnequalGroupsAction", 6, DEFAULT(UNEQUAL_ERROR),
+     VALUES(UNEQUAL_ERROR, UNEQUAL_SOURCE_LARGER, UNEQUAL_TARGET_LARGER), WHAT("2 to 4.")},
     {"UnequalListsAction", 12, DEFAULT(UNEQUAL_ERROR),
      VALUES(UNEQUAL_ERROR, UNEQUAL_SOURCE_LARGER, UNEQUAL_TARGET_LARGER), WHAT("2 to 4.")},
     {"DesiredCopyMethodology", 3, DEFAULT(METHODOLOGY_FULL_COPY),
@@ -81,7 +81,8 @@ static const struct setting_property common[] = {
     /* 3: from the pool that the source is in. */
     {"TargetElementResourcePool", 17, DEFAULT(TARGET_IMPLEMENTATION),
      VALUES(TARGET_IMPLEMENTATION, TARGET_SAME_AS_SOURCE), WHAT("2 or 3.")},
-    {"ConsistencyExempt", 24, NOTHING, DEFAULT(0), WHAT(NO_GROUPS)},
+    {"ConsistencyExempt", 24, NOTHING, DEFAULT(0),
+     WHAT("a group is consistent with all of its members.")},
     {"ConsistentAsyncCopy", 25, NOTHING, DEFAULT(0), WHAT(NO_MIRROR)},
     {"DesiredRPO", 26, NOTHING, WHAT(NO_MIRROR)},
     {"MaximumSkew", 27, NOTHING, WHAT(NO_MIRROR)},

@@ -76,8 +76,11 @@ class Table:
         self.hosted = client.method("CreateOrModifyElementFromStoragePool", {"Size": MIB}, expect=200)["TheElement"]
         self.export = self.hosted.replace("/volumes/", "/exports/")
         self.group = client.method("CreateGroup", {"GroupName": "table", "Members": [self.free]}, expect=200)["ReplicationGroup"]
+        self.target_group = client.method("CreateGroup", {"Members": [self.free_too]}, expect=200)["ReplicationGroup"]
         self.bodies = {
             "CreateGroup": {"Members": [self.free]},
+            "CreateGroupReplica": {"SyncType": 8, "SourceGroup": self.group, "TargetGroup": self.target_group},
+            "CreateGroupReplicaFromElements": {"SyncType": 8, "SourceElements": [self.source], "TargetElements": [self.target]},
             "DeleteGroup": {"ReplicationGroup": self.group},
             "AddMembers": {"ReplicationGroup": self.group, "Members": [self.free]},
             "RemoveMembers": {"ReplicationGroup": self.group, "Members": [self.free]},
@@ -247,6 +250,11 @@ def test_a_wrong_value_is_invalid_parameter_and_changes_nothing(table, method, p
     if name in ("TargetPool", "TargetSettingGoal"):
         # They do not go with a target that is given.
         body = {key: value for key, value in body.items() if not key.startswith("TargetElement")}
+    if name == "SourceElement":
+        # It or a group.
+        body = {key: value for key, value in body.items() if key != "SourceGroup"}
+    if method.startswith("CreateGroup") and (name == "TargetElementCount" or name.startswith(("TargetP", "TargetS"))):
+        body = {key: value for key, value in body.items() if key not in ("TargetGroup", "TargetElements")}
     if name == "InPool":
         # A pool is for what is made.
         body = {key: value for key, value in body.items() if key != "TheElement"}

@@ -10,12 +10,12 @@ RULES = [f"{letter}{number}" for letter, last in (("C", 15), ("W", 9), ("A", 20)
          for number in range(1, last + 1)]
 
 _pipes = "CreateOrModifyReplicationPipe answers 1 Not Supported until replication pipes exist"
-_groups = "CreateGroupReplica and groups answer 1 Not Supported until groups exist"
 SKIPPED = {
     "W8": "how one vendor restricts WaitForCopyState; ours is W3: what GetSupportedWaitForCopyStates lists is taken",
     "A10": "needs a unidirectional pipe: " + _pipes,
     **{f"P{number}": _pipes for number in range(1, 20)},
-    **{f"G{number}": _groups for number in range(1, 30)},
+    "G26": "volumes are not cut at one moment yet",
+    "G29": "operations on groups are not there yet",
 }
 
 

@@ -540,7 +540,7 @@ static void test_operations_of_a_relationship_follow_its_state_and_copy_type(voi
 
 static void test_states_that_can_be_waited_for(void **state)
 {
-    static const uint32_t creates[] = {2, 7};
+    static const uint32_t creates[] = {2, 3, 7, 8};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(kinds_told); i++) {
@@ -577,7 +577,7 @@ static void test_states_that_can_be_waited_for(void **state)
         give("Operation", 10);
         refused(ERR_NOT_SUPPORTED, "Operation");
         for (uint32_t method = 2; method <= 11; method++) {
-            if (method != 2 && method != 4 && method != 7) {
+            if (method != 2 && method != 3 && method != 4 && method != 7 && method != 8) {
                 begin("GetSupportedWaitForCopyStates");
                 give_kind(kind);
                 give("MethodName", method);
@@ -691,7 +691,7 @@ static const struct {
     {3, {"2 6", "2 3 6", "2 3 7"}},
     {4, {"1", "1", "1"}},
     {5, {"2 3", "2 3", "2 3"}},
-    {6, {NULL}},
+    {6, {"2 3 4", "2 3 4", "2 3 4"}},
     {7, {"1 2 3 4 5", "1 2 3 4 5", "1 2 3 4 5"}},
     {8, {"2 5 6 7", "2 5 6 7", "6 7"}},
     {9, {"2 3", "2 3", "2 3"}},

@@ -1,0 +1,591 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Replicas of groups: CreateGroupReplica, CreateGroupReplicaFromElements.
+ *
+ * Both say which volumes (sources), onto which (targets, or how many), and what it is called (parts). From there it is as with a list
+ * (replica_create.c): pairs are made up and checked, then made, with one job for those that have to be copied; besides them a
+ * group of the targets and the relationship of the groups.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "service/group_states.h"
+#include "service/groups.h"
+#include "service/handlers.h"
+#include "service/hosted.h"
+#include "service/paths.h"
+#include "service/replica_pairs.h"
+#include "service/volumes.h"
+
+struct parts {
+    struct replica_terms terms;
+    const char *name; /* NULL: ours */
+    bool consistent;  /* wanted */
+    /* sources: a group, or one volume for all targets */
+    struct group_row source_group; /* head.id "": none */
+    struct volume_row *sources;
+    size_t n_sources;
+    const char *source_parameter;
+    /* targets */
+    struct group_row target_group; /* head.id "": to be made */
+    const char *target_group_name; /* for it; NULL: ours */
+    struct volume_row *targets;    /* those that there are */
+    size_t n_targets;
+    const char *target_parameter;
+    size_t n_wanted;                  /* TargetElementCount, 0: not said */
+    const struct value *target_names; /* NULL: the relationship's name and a number */
+};
+
+static bool one_to_many(const struct parts *parts)
+{
+    return parts->source_group.head.id[0] == '\0';
+}
+
+/* ---- what is asked for ---- */
+
+static int check_role(struct call *call, const char *parameter, const struct group_row *group,
+                      uint32_t wanted)
+{
+    if (group->reserved_as == wanted || group->reserved_as == GROUP_ANY_ROLE) {
+        return 0;
+    }
+    return call_fail_param(call, ERR_BAD_VALUE, parameter,
+                           "/groups/%s is reserved: %s (ReservedAs).", group->head.id,
+                           enum_text(&map_reserved_as, group->reserved_as));
+}
+
+static int common_parts(struct call *call, struct parts *parts)
+{
+    const struct values *setting = args_instance(call->args, "ReplicationSettingData");
+    int r = pairs_terms(call, &parts->terms);
+
+    parts->name = args_text(call->args, "RelationshipName");
+    parts->consistent =
+        args_number(call->args, "Consistency", CONSISTENCY_NONE) == CONSISTENCY_SEQUENTIAL;
+    if (setting != NULL && args_bool(setting, "ConsistentPointInTime", false)) {
+        parts->target_group.consistent_point_in_time = true;
+    }
+    return r < 0 ? r : group_check_name(call, "RelationshipName", parts->name);
+}
+
+static int exactly_one(struct call *call, const char *first, const char *second)
+{
+    bool one = args_present(call->args, first);
+    bool other = args_present(call->args, second);
+
+    if (one && other) {
+        return call_fail_param(call, ERR_BAD_VALUE, second, "Give %s or %s, not both.", first,
+                               second);
+    }
+    if (!one && !other) {
+        return call_fail_param(call, ERR_MISSING_PARAMETER, first, "Give %s or %s.", first, second);
+    }
+    return 0;
+}
+
+static int source_parts(struct call *call, struct parts *parts)
+{
+    const char *element = args_text(call->args, "SourceElement");
+    int r = exactly_one(call, "SourceGroup", "SourceElement");
+
+    if (r < 0) {
+        return r;
+    }
+    if (element != NULL) {
+        parts->source_parameter = "SourceElement";
+        parts->sources = arena_alloc(&call->arena, sizeof(*parts->sources));
+        parts->n_sources = 1;
+        return path_volume(call, "SourceElement", element, parts->sources);
+    }
+    parts->source_parameter = "SourceGroup";
+    r = path_group(call, "SourceGroup", args_text(call->args, "SourceGroup"), &parts->source_group);
+    if (r == 0) {
+        r = check_role(call, "SourceGroup", &parts->source_group, GROUP_SOURCE_ONLY);
+    }
+    if (r == 0) {
+        r = group_members(call, parts->source_group.head.id, &parts->sources, &parts->n_sources);
+    }
+    if (r == 0 && parts->n_sources == 0) {
+        return call_fail_param(call, ERR_BAD_VALUE, "SourceGroup",
+                               "/groups/%s has no members; add some first (AddMembers).",
+                               parts->source_group.head.id);
+    }
+    return r;
+}
+
+static int target_group_parts(struct call *call, const char *path, struct parts *parts)
+{
+    bool consistent = parts->target_group.consistent_point_in_time;
+    int r = path_group(call, "TargetGroup", path, &parts->target_group);
+
+    parts->target_group.consistent_point_in_time = consistent;
+    if (r == 0 && strcmp(parts->target_group.head.id, parts->source_group.head.id) == 0) {
+        r = call_fail_param(call, ERR_BAD_VALUE, "TargetGroup",
+                            "Source and target are the same group, %s.", path);
+    }
+    if (r == 0) {
+        r = check_role(call, "TargetGroup", &parts->target_group, GROUP_TARGET_ONLY);
+    }
+    return r < 0 ? r
+                 : group_members(call, parts->target_group.head.id, &parts->targets,
+                                 &parts->n_targets);
+}
+
+static int target_parts(struct call *call, struct parts *parts)
+{
+    const char *path = args_text(call->args, "TargetGroup");
+    bool counted = args_present(call->args, "TargetElementCount");
+    uint64_t count = args_number(call->args, "TargetElementCount", 0);
+
+    parts->target_parameter = "TargetGroup";
+    if (counted && path != NULL) {
+        return call_fail_param(
+            call, ERR_BAD_VALUE, "TargetElementCount",
+            "TargetElementCount is for a group that is made; with TargetGroup it "
+            "must be left out.");
+    }
+    if (counted && !one_to_many(parts)) {
+        return call_fail_param(
+            call, ERR_BAD_VALUE, "TargetElementCount",
+            "TargetElementCount is for one SourceElement with several targets; a "
+            "group has one for each of its members.");
+    }
+    if (counted && (count == 0 || count > PAIRS_MAX)) {
+        return call_fail_param(call, ERR_BAD_VALUE, "TargetElementCount",
+                               "TargetElementCount is 1 to %d, or left out.", PAIRS_MAX);
+    }
+    parts->n_wanted = (size_t)count;
+    return path == NULL ? 0 : target_group_parts(call, path, parts);
+}
+
+/* ---- pairs ---- */
+
+/* How many pairs: rule G8. */
+static int count_pairs(struct call *call, const struct parts *parts, size_t *ret_n)
+{
+    size_t n_sources = parts->n_sources;
+    size_t n_targets = parts->n_targets;
+
+    if (n_targets == 0) {
+        *ret_n = one_to_many(parts) ? (parts->n_wanted > 0 ? parts->n_wanted : 1) : n_sources;
+        return 0;
+    }
+    bool larger_source =
+        parts->terms.unequal_groups == UNEQUAL_SOURCE_LARGER && n_sources > n_targets;
+    bool larger_target =
+        parts->terms.unequal_groups == UNEQUAL_TARGET_LARGER && n_sources < n_targets;
+
+    if (one_to_many(parts)) {
+        *ret_n = n_targets;
+    } else if (n_sources == n_targets || larger_target) {
+        *ret_n = n_sources;
+    } else if (larger_source) {
+        *ret_n = n_targets;
+    } else {
+        return call_fail_param(
+            call, ERR_BAD_VALUE, parts->target_parameter,
+            "There are %zu targets for %zu sources; "
+            "ReplicationSettingData.UnequalGroupsAction can allow more sources (3) "
+            "or more targets (4).",
+            n_targets, n_sources);
+    }
+    return 0;
+}
+
+static const char *name_of_target(struct call *call, const struct parts *parts, const char *name,
+                                  size_t i)
+{
+    if (parts->target_names != NULL) {
+        const struct value *names = parts->target_names;
+        bool given =
+            i < names->n_items && names->items[i].present && names->items[i].text[0] != '\0';
+
+        return given ? names->items[i].text : NULL;
+    }
+    return arena_printf(&call->arena, "%s_%zu", name, i + 1);
+}
+
+static struct pair *pairs_of(struct call *call, const struct parts *parts,
+                             const struct group_sync_row *group_sync, size_t n)
+{
+    struct pair *pairs = arena_alloc(&call->arena, n * sizeof(*pairs));
+
+    for (size_t i = 0; i < n; i++) {
+        pairs[i].group_sync_id = group_sync->head.id;
+        pairs[i].source = parts->sources[one_to_many(parts) ? 0 : i];
+        pairs[i].allocate = parts->n_targets == 0;
+        snprintf(pairs[i].source_parameter, sizeof(pairs[i].source_parameter), "%s",
+                 parts->source_parameter);
+        snprintf(pairs[i].target_parameter, sizeof(pairs[i].target_parameter), "%s",
+                 parts->target_parameter);
+        if (pairs[i].allocate) {
+            pairs[i].element_name = name_of_target(call, parts, group_sync->relationship_name, i);
+        } else {
+            pairs[i].target = parts->targets[i];
+        }
+    }
+    return pairs;
+}
+
+/* What must be at one moment and cannot be: 1 Not Supported. */
+static int check_consistency(struct call *call, const struct parts *parts, const struct pair *pairs,
+                             size_t n)
+{
+    const char *parameter =
+        parts->consistent ? "Consistency" : "ReplicationSettingData.ConsistentPointInTime";
+
+    if (!parts->consistent && !parts->target_group.consistent_point_in_time) {
+        return 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (pairs[i].terms.engine != ENGINE_LAYERS) {
+            return call_fail_param(
+                call, ERR_NOT_SUPPORTED, parameter,
+                "/volumes/%s is copied, and hosts may write to it meanwhile; only "
+                "replicas that share the data of their sources are of one moment.",
+                pairs[i].source.head.id);
+        }
+    }
+    if (n > 1) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, parameter,
+                               "Volumes are not cut at one moment in this version.");
+    }
+    return 0;
+}
+
+/* ---- making it ---- */
+
+static int make_target_group(struct call *call, struct parts *parts, const char *name)
+{
+    int r = 0;
+
+    if (parts->target_group.head.id[0] == '\0') {
+        parts->target_group.persistent = true;
+        parts->target_group.delete_on_empty = true; /* nobody has asked for it by itself */
+        return group_insert(call,
+                            parts->target_group_name != NULL ? parts->target_group_name : name,
+                            &parts->target_group);
+    }
+    if (parts->target_group.consistent_point_in_time) {
+        r = table_update(call->db, &group_table, &parts->target_group);
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+static int insert_group_sync(struct call *call, const struct parts *parts,
+                             struct group_sync_row *group_sync)
+{
+    group_sync->consistency = parts->consistent;
+    group_sync->when_established_ms = control_now_ms(call->control);
+    if (one_to_many(parts)) {
+        snprintf(group_sync->system_element, sizeof(group_sync->system_element), "/volumes/%s",
+                 parts->sources[0].head.id);
+    } else {
+        memcpy(group_sync->source_group_id, parts->source_group.head.id, ID_SIZE);
+        snprintf(group_sync->system_element, sizeof(group_sync->system_element), "/groups/%s",
+                 parts->source_group.head.id);
+    }
+    memcpy(group_sync->target_group_id, parts->target_group.head.id, ID_SIZE);
+    snprintf(group_sync->synced_element, sizeof(group_sync->synced_element), "/groups/%s",
+             parts->target_group.head.id);
+    int r = table_insert(call->db, &group_sync_table, group_sync);
+
+    if (r == -EEXIST) {
+        return call_fail_param(call, ERR_IN_USE, parts->target_parameter,
+                               "%s and %s are in a relationship already.",
+                               group_sync->system_element, group_sync->synced_element);
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+/* Checked, made, and started. */
+static int group_make(struct call *call, struct parts *parts)
+{
+    struct pool_row pool_row;
+    const struct pool_row *pool = NULL;
+    struct group_sync_row group_sync = {.sync_type = parts->terms.sync_type,
+                                        .mode = parts->terms.mode};
+    size_t n = 0;
+    int r =
+        pairs_check_supplier(call, &parts->terms, parts->n_targets > 0, parts->target_parameter);
+
+    if (r == 0 && parts->n_targets > 0) {
+        r = pairs_refuse_with_targets(call, parts->target_parameter, "TargetSettingGoal");
+    }
+    if (r == 0 && parts->n_targets > 0) {
+        r = pairs_refuse_with_targets(call, parts->target_parameter, "TargetPool");
+    }
+    if (r == 0) {
+        r = count_pairs(call, parts, &n);
+    }
+    if (r == 0) {
+        r = pairs_pool(call, &pool_row, &pool);
+    }
+    if (r < 0) {
+        return r;
+    }
+    store_new_id(group_sync.head.id);
+    if (parts->name != NULL) {
+        text_cut(parts->name, group_sync.relationship_name, sizeof(group_sync.relationship_name));
+    } else {
+        snprintf(group_sync.relationship_name, sizeof(group_sync.relationship_name),
+                 "relationship-%s", group_sync.head.id);
+    }
+    struct pair *pairs = pairs_of(call, parts, &group_sync, n);
+
+    r = pairs_check_same_target_twice(call, pairs, n);
+    if (r == 0) {
+        r = pairs_check(call, &parts->terms, pool, pairs, n);
+    }
+    if (r == 0) {
+        r = check_consistency(call, parts, pairs, n);
+    }
+    if (r == 0) {
+        r = make_target_group(call, parts, group_sync.relationship_name);
+    }
+    if (r == 0) {
+        r = insert_group_sync(call, parts, &group_sync);
+    }
+    if (r == 0) {
+        r = pairs_create(call, pool, pairs, n);
+    }
+    for (size_t i = 0; i < n && r == 0 && parts->n_targets == 0; i++) {
+        r = group_add(call, parts->target_parameter, parts->target_group.head.id,
+                      pairs[i].target.head.id);
+    }
+    if (r < 0) {
+        return r;
+    }
+    outs_path(call->outs, "TargetGroup", "/groups/%s", parts->target_group.head.id);
+    outs_path(call->outs, "Synchronization", "/groupsynchronizations/%s", group_sync.head.id);
+    if (values_param(call->outs, "SourceGroupName") != NULL) {
+        outs_path(call->outs, "SourceGroup", "/groups/%s", parts->source_group.head.id);
+        outs_text(call->outs, "SourceGroupName", parts->source_group.element_name);
+        outs_text(call->outs, "TargetGroupName", parts->target_group.element_name);
+    }
+    return pairs_start(call, &parts->terms, pairs, n, parts->name);
+}
+
+/* ---- the methods ---- */
+
+static int create_group_replica(struct call *call)
+{
+    struct parts *parts = arena_alloc(&call->arena, sizeof(*parts));
+
+    int r = common_parts(call, parts);
+
+    if (r == 0) {
+        r = source_parts(call, parts);
+    }
+    if (r == 0) {
+        r = target_parts(call, parts);
+    }
+    return r < 0 ? r : group_make(call, parts);
+}
+
+int method_create_group_replica(struct call *call)
+{
+    return hosted_run(call, create_group_replica);
+}
+
+/* The volumes of an array parameter. */
+static int elements_of(struct call *call, const char *name, struct volume_row **ret_volumes,
+                       size_t *ret_n)
+{
+    const struct value *value = values_get(call->args, name);
+    struct volume_row *volumes = arena_alloc(&call->arena, (value->n_items + 1) * sizeof(*volumes));
+
+    if (value->n_items > PAIRS_MAX) {
+        return call_fail_param(call, ERR_BAD_VALUE, name, "A group has at most %d members.",
+                               PAIRS_MAX);
+    }
+    for (size_t i = 0; i < value->n_items; i++) {
+        char parameter[48];
+
+        snprintf(parameter, sizeof(parameter), "%s[%zu]", name, i);
+        if (!value->items[i].present) {
+            return call_fail_param(call, ERR_MISSING_PARAMETER, parameter,
+                                   "%s is null; each entry must name a volume.", parameter);
+        }
+        int r = path_volume(call, parameter, value->items[i].text, &volumes[i]);
+
+        for (size_t k = 0; k < i && r == 0; k++) {
+            if (strcmp(volumes[k].head.id, volumes[i].head.id) == 0) {
+                r = call_fail_param(call, ERR_BAD_VALUE, parameter,
+                                    "/volumes/%s is named twice; a group has it once.",
+                                    volumes[i].head.id);
+            }
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    *ret_volumes = volumes;
+    *ret_n = value->n_items;
+    return 0;
+}
+
+/* A group that is named must be empty: the elements become its members. Without one it is made, when the elements are there. */
+static int group_of_elements(struct call *call, const char *parameter, const char *name_parameter,
+                             uint32_t role, struct group_row *group)
+{
+    const char *path = args_text(call->args, parameter);
+    const char *name = args_text(call->args, name_parameter);
+    struct volume_row *members;
+    size_t n = 0;
+
+    if (path == NULL) {
+        return group_check_name(call, name_parameter, name);
+    }
+    if (name != NULL) {
+        return call_fail_param(call, ERR_BAD_VALUE, name_parameter,
+                               "%s is for a group that is made; with %s it must be left out.",
+                               name_parameter, parameter);
+    }
+    bool consistent = group->consistent_point_in_time;
+    int r = path_group(call, parameter, path, group);
+
+    group->consistent_point_in_time = consistent;
+    if (r == 0) {
+        r = check_role(call, parameter, group, role);
+    }
+    if (r == 0) {
+        r = group_members(call, group->head.id, &members, &n);
+    }
+    if (r == 0 && n > 0) {
+        r = call_fail_param(
+            call, ERR_BAD_VALUE, parameter,
+            "%s has members; it must be empty, the elements become its members. For a "
+            "group as it is there is CreateGroupReplica.",
+            path);
+    }
+    return r;
+}
+
+static int fill_group(struct call *call, const char *parameter, const char *name,
+                      const struct volume_row *members, size_t n, struct group_row *group)
+{
+    int r = 0;
+
+    if (group->head.id[0] == '\0') {
+        group->persistent = true;
+        group->delete_on_empty = true;
+        r = group_insert(call, name, group);
+    }
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = group_add(call, parameter, group->head.id, members[i].head.id);
+    }
+    return r;
+}
+
+static int target_names(struct call *call, struct parts *parts)
+{
+    const struct value *names = values_get(call->args, "TargetElementNames");
+
+    if (!names->present) {
+        return 0;
+    }
+    if (parts->n_targets > 0) {
+        return call_fail_param(call, ERR_BAD_VALUE, "TargetElementNames",
+                               "TargetElementNames is for targets that are chosen here; with "
+                               "TargetElements it must be left out.");
+    }
+    if (names->n_items > parts->n_sources) {
+        return call_fail_param(call, ERR_BAD_VALUE, "TargetElementNames",
+                               "There are %zu names for %zu sources.", names->n_items,
+                               parts->n_sources);
+    }
+    for (size_t i = 0; i < names->n_items; i++) {
+        if (names->items[i].present && strlen(names->items[i].text) > ELEMENT_NAME_MAX) {
+            return call_fail_param(call, ERR_BAD_VALUE, "TargetElementNames",
+                                   "A name has at most %d bytes.", ELEMENT_NAME_MAX);
+        }
+    }
+    parts->target_names = names;
+    return 0;
+}
+
+static int refuse_target_pools(struct call *call, const struct parts *parts)
+{
+    if (!args_present(call->args, "TargetPools")) {
+        return 0;
+    }
+    if (args_present(call->args, "TargetPool") || parts->n_targets > 0) {
+        return call_fail_param(call, ERR_BAD_VALUE, "TargetPools",
+                               "TargetPools does not go with TargetPool or TargetElements.");
+    }
+    const struct value *pools = values_get(call->args, "TargetPools");
+
+    for (size_t i = 0; i < pools->n_items; i++) {
+        char parameter[48];
+        struct pool_row pool;
+
+        snprintf(parameter, sizeof(parameter), "TargetPools[%zu]", i);
+        if (!pools->items[i].present) {
+            return call_fail_param(call, ERR_MISSING_PARAMETER, parameter, "%s is null.",
+                                   parameter);
+        }
+        int r = path_pool(call, parameter, pools->items[i].text, &pool);
+
+        if (r < 0) {
+            return r;
+        }
+    }
+    return call_fail_param(call, ERR_NOT_SUPPORTED, "TargetPools",
+                           "All targets come from one pool; name it in TargetPool.");
+}
+
+static int create_group_replica_from_elements(struct call *call)
+{
+    struct parts *parts = arena_alloc(&call->arena, sizeof(*parts));
+
+    parts->source_parameter = "SourceElements";
+    parts->target_parameter = "TargetElements";
+    parts->target_group_name = args_text(call->args, "TargetGroupName");
+    int r = common_parts(call, parts);
+
+    if (r == 0) {
+        r = elements_of(call, "SourceElements", &parts->sources, &parts->n_sources);
+    }
+    if (r == 0 && parts->n_sources == 0) {
+        r = call_fail_param(call, ERR_BAD_VALUE, "SourceElements",
+                            "SourceElements must name at least one volume.");
+    }
+    if (r == 0) {
+        r = group_of_elements(call, "SourceGroup", "SourceGroupName", GROUP_SOURCE_ONLY,
+                              &parts->source_group);
+    }
+    if (r == 0) {
+        r = group_of_elements(call, "TargetGroup", "TargetGroupName", GROUP_TARGET_ONLY,
+                              &parts->target_group);
+    }
+    if (r == 0 && args_present(call->args, "TargetElements")) {
+        r = elements_of(call, "TargetElements", &parts->targets, &parts->n_targets);
+        if (r == 0 && parts->n_targets == 0) {
+            r = call_fail_param(call, ERR_BAD_VALUE, "TargetElements",
+                                "TargetElements is empty; name volumes, or leave it out.");
+        }
+    }
+    if (r == 0) {
+        r = refuse_target_pools(call, parts);
+    }
+    if (r == 0) {
+        r = target_names(call, parts);
+    }
+    if (r == 0) {
+        r = fill_group(call, "SourceElements", args_text(call->args, "SourceGroupName"),
+                       parts->sources, parts->n_sources, &parts->source_group);
+    }
+    if (r == 0 && parts->n_targets > 0) {
+        r = fill_group(call, "TargetElements",
+                       parts->target_group_name != NULL ? parts->target_group_name : parts->name,
+                       parts->targets, parts->n_targets, &parts->target_group);
+    }
+    return r < 0 ? r : group_make(call, parts);
+}
+
+int method_create_group_replica_from_elements(struct call *call)
+{
+    return hosted_run(call, create_group_replica_from_elements);
+}
