@@ -19,6 +19,7 @@
 #include <stdbool.h>
 
 #include "api/access.h"
+#include "api/event_hub.h"
 #include "api/metrics.h"
 #include "api/read_cache.h"
 #include "service/call.h"
@@ -41,6 +42,7 @@ struct edge {
     struct control *control;
     struct readiness readiness; /* control's */
     struct metrics metrics;
+    struct event_hub *events;
 
     _Atomic bool closed;
     _Atomic unsigned inside;

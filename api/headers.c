@@ -19,6 +19,7 @@ static const struct {
     {"Idempotency-Key", offsetof(struct headers, idempotency_key)},
     {"Content-Encoding", offsetof(struct headers, content_encoding)},
     {"Expect", offsetof(struct headers, expect)},
+    {"Last-Event-ID", offsetof(struct headers, last_event_id)},
 };
 
 struct reading {

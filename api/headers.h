@@ -27,6 +27,7 @@ struct headers {
     const char *transfer_encoding;
     const char *idempotency_key;
     const char *expect;
+    const char *last_event_id;
 };
 
 int headers_read(struct MHD_Connection *connection, struct arena *arena,

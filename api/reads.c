@@ -332,6 +332,19 @@ static void print_target(struct control *control, struct strbuf *body)
     }
 }
 
+static void print_events(struct event_hub *events, struct strbuf *body)
+{
+    struct event_stats stats = event_hub_stats(events);
+    metrics_print_value(body, "smirror_event_streams", "gauge", "Streams of events.",
+                        (double)stats.streams);
+    metrics_print_value(body, "smirror_events_total", "counter",
+                        "Changes that were rendered for streams.", (double)stats.events);
+    metrics_print_value(body, "smirror_events_sent_total", "counter",
+                        "Changes sent, over all streams.", (double)stats.sent);
+    metrics_print_value(body, "smirror_event_resets_total", "counter",
+                        "Streams that were told to read the lists again.", (double)stats.resets);
+}
+
 int read_metrics(struct edge *edge, struct strbuf *body, struct error *error)
 {
     struct reader *reader;
@@ -365,6 +378,7 @@ int read_metrics(struct edge *edge, struct strbuf *body, struct error *error)
                         (double)stats.commits);
     metrics_print_value(body, "smirror_store_commit_seconds_total", "counter",
                         "Time spent in commits.", (double)stats.commit_ns / 1e9);
+    print_events(edge->events, body);
     metrics_print(&edge->metrics, body);
     return strbuf_error(body) == 0 ? 0 : no_memory(error);
 }

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "api/answer.h"
+#include "api/event_query.h"
 #include "api/headers.h"
 #include "api/json_args.h"
 #include "api/reads.h"
@@ -50,6 +51,8 @@ struct request {
     struct job_waiter waiter;
     uint64_t wait_until_ns;
     struct readiness_ask ask;
+    char last_event_id[EVENT_ID_MAX + 1];
+    struct event_stream stream;
     int status;
 };
 
@@ -106,6 +109,7 @@ void request_done(struct request *request)
         /* Resumed, but the client had gone. */
         atomic_fetch_sub_explicit(&edge->metrics.waiting, 1, memory_order_relaxed);
     }
+    event_hub_leave(&request->stream);
     call_free(request->call);
     strbuf_fini(&request->body);
     arena_fini(&request->arena);
@@ -342,6 +346,11 @@ static int check_headers(struct request *request, const struct headers *headers,
     }
     if (err == 0 && (request->verb == VERB_POST || request->verb == VERB_DELETE)) {
         err = check_idempotency_key(request, headers);
+    }
+    if (err == 0 && headers->last_event_id != NULL) {
+        /* What is cut is none of ours, and is taken for that. */
+        snprintf(request->last_event_id, sizeof(request->last_event_id), "%s",
+                 headers->last_event_id);
     }
     return err;
 }
@@ -617,6 +626,40 @@ static int ask_readiness(struct request *request)
     return 0;
 }
 
+/* ---- events */
+
+enum { EVENT_BLOCK = 16384 };
+
+static enum MHD_Result begin_stream(struct request *request)
+{
+    struct event_stream *stream = &request->stream;
+    struct reply head = {.status = MHD_HTTP_OK, .content_type = "text/event-stream"};
+    if (event_query_parse(&request->uri, &stream->filter, &request->error) != 0) {
+        return send_problem(request, &request->error);
+    }
+    if (request->verb == VERB_HEAD) {
+        return send_reply(request, &head);
+    }
+    stream->connection = request->connection;
+    if (event_hub_join(request->edge->events, stream,
+                       request->last_event_id[0] != '\0' ? request->last_event_id : NULL,
+                       &request->error) != 0) {
+        return send_problem(request, &request->error);
+    }
+    struct MHD_Response *response = MHD_create_response_from_callback(
+        MHD_SIZE_UNKNOWN, EVENT_BLOCK, event_stream_read, stream, NULL);
+    if (response == NULL) {
+        return MHD_NO;
+    }
+    add_headers(request, &head, response);
+    add_header(response, "X-Accel-Buffering", "no"); /* proxies that gather answers */
+    request->status = MHD_HTTP_OK;
+    request->phase = PHASE_ANSWERED;
+    enum MHD_Result result = MHD_queue_response(request->connection, MHD_HTTP_OK, response);
+    MHD_destroy_response(response);
+    return result;
+}
+
 /* resumed: what was to be waited for is over. */
 static enum MHD_Result answer_read(struct request *request, bool resumed)
 {
@@ -626,6 +669,9 @@ static enum MHD_Result answer_read(struct request *request, bool resumed)
     bool is_list = route->kind == ROUTE_LIST || route->kind == ROUTE_SERVICES;
     bool is_job = route->kind == ROUTE_OBJECT && route->collection == COLLECTION_JOBS;
     uint64_t wait_ms = 0;
+    if (route->kind == ROUTE_EVENTS) {
+        return begin_stream(request);
+    }
     if (!is_list && read_check_query(&request->uri, is_job, &wait_ms, &request->error) != 0) {
         return send_problem(request, &request->error);
     }

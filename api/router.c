@@ -38,7 +38,7 @@ static const struct {
 } fixed_routes[] = {
     {"healthz", ROUTE_HEALTHZ, true},    {"readyz", ROUTE_READYZ, true},
     {"metrics", ROUTE_METRICS, false},   {"openapi.yaml", ROUTE_OPENAPI, false},
-    {"services", ROUTE_SERVICES, false},
+    {"events", ROUTE_EVENTS, false},     {"services", ROUTE_SERVICES, false},
 };
 
 static int match_service(const struct uri *uri, struct route *route, struct error *error)
@@ -239,6 +239,7 @@ void route_template_text(unsigned template, char *out, size_t size)
         [ROUTE_READYZ] = "/readyz",
         [ROUTE_METRICS] = "/metrics",
         [ROUTE_OPENAPI] = "/openapi.yaml",
+        [ROUTE_EVENTS] = "/events",
         [ROUTE_SERVICES] = "/services",
         [ROUTE_SERVICE] = "/services/{service}",
         [ROUTE_SERVICE_METHOD] = "/services/{service}/{Method}",

@@ -22,6 +22,7 @@ enum {
     IDLE_TIMEOUT_S = 60,
     CONNECTION_MEMORY = 32768,
     LAST_ANSWERS_MS = 1000,
+    EVENT_STREAMS_PART = 8, /* of the connections may be streams of events */
 };
 
 struct server {
@@ -178,8 +179,8 @@ int server_start(const struct server_options *options, struct server **ret_serve
         return error_set(error, ERR_NO_MEMORY, "There is not enough memory.");
     }
     server->edge.client_certificates = options->tls_client_ca != NULL;
-    server->edge.waiting_max =
-        (options->connections != 0 ? options->connections : CONNECTIONS_DEFAULT) * 3 / 4;
+    unsigned connections = options->connections != 0 ? options->connections : CONNECTIONS_DEFAULT;
+    server->edge.waiting_max = connections * 3 / 4;
     int err = edge_init(&server->edge, options->control, options->data_dir, threads, error);
     if (err != 0) {
         free(server);
@@ -190,9 +191,21 @@ int server_start(const struct server_options *options, struct server **ret_serve
         error_set(error, ERR_NO_MEMORY, "There is not enough memory.");
     } else {
         MHD_set_panic_func(panic, NULL);
+        struct event_options events = {
+            .control = options->control,
+            .data_dir = options->data_dir,
+            .streams_max = connections / EVENT_STREAMS_PART,
+            .beat_ms = options->event_beat_ms,
+        };
+        err = event_hub_start(&events, &server->edge.events, error);
+    }
+    if (err == 0) {
         err = start_daemon(server, options, threads, error);
     }
     if (err != 0) {
+        if (server->edge.events != NULL) {
+            event_hub_stop(server->edge.events); /* not freed: control may still tell it something */
+        }
         edge_fini(&server->edge);
         free(server);
         return err;
@@ -205,6 +218,7 @@ void server_quiesce(struct server *server)
 {
     edge_close(&server->edge);
     atomic_store(&server->closed, true);
+    event_hub_stop(server->edge.events);
 }
 
 void server_stop(struct server *server)
@@ -221,6 +235,7 @@ void server_stop(struct server *server)
         return;
     }
     MHD_stop_daemon(server->daemon);
+    event_hub_free(server->edge.events);
     edge_fini(&server->edge);
     free(server);
 }

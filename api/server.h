@@ -28,6 +28,7 @@ struct server_options {
     const char *tls_client_ca; /* clients have to show a certificate of this authority */
     unsigned threads;          /* 0: 2 */
     unsigned connections;      /* at a time; 0: 2048 */
+    unsigned event_beat_ms;    /* heartbeat of streams of events; 0: 15 s */
 };
 
 struct server;

@@ -5,7 +5,7 @@ function(smirror_api_test name)
     smirror_unit_test(${name} api_fake api)
 endfunction()
 
-foreach(name access answer json_args json_out json_scan read_cache router server tls)
+foreach(name access answer events json_args json_out json_scan read_cache router server tls)
     smirror_api_test(api_${name})
 endforeach()
 

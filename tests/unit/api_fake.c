@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "base/check.h"
+#include "service/changes.h"
 #include "service/exports.h"
 #include "service/readiness.h"
 #include "service/services.h"
@@ -137,6 +138,7 @@ static struct control fake;
 static atomic_bool store_fails;
 static atomic_uint store_version;
 static atomic_uint views_shown;
+static atomic_uint job_bytes;
 
 static void run(struct call *call, bool stopping)
 {
@@ -279,6 +281,39 @@ bool exports_numbers(struct control *control, struct exports_stats *ret_stats)
     return false;
 }
 
+static _Atomic(const struct change_observer *) observer;
+
+void control_observe(struct control *control, const struct change_observer *to)
+{
+    (void)control;
+    atomic_store(&observer, to);
+}
+
+int changes_running(struct db *db, change_running_fn fn, void *arg)
+{
+    (void)db;
+    if (!fake.job_ended) {
+        fn(arg, COLLECTION_JOBS, "j1");
+    }
+    return 0;
+}
+
+void fake_change(enum collection collection, const char *id, enum change_kind kind, bool later)
+{
+    struct object_change change = {.collection = collection, .kind = kind, .later = later};
+    const struct change_observer *to = atomic_load(&observer);
+    snprintf(change.id, sizeof(change.id), "%s", id);
+    if (to != NULL) {
+        to->fn(to->arg, &change, 1);
+    }
+}
+
+void store_new_id(char ret_id[ID_SIZE])
+{
+    static unsigned n;
+    snprintf(ret_id, ID_SIZE, "%012x", ++n);
+}
+
 struct control_stats control_stats(struct control *control)
 {
     (void)control;
@@ -315,6 +350,11 @@ void fake_job_end(void)
     fake.job_ended = true;
     pthread_cond_signal(&fake.changed);
     pthread_mutex_unlock(&fake.lock);
+}
+
+void fake_job_copies(unsigned bytes)
+{
+    atomic_store(&job_bytes, bytes);
 }
 
 void fake_store_changes(void)
@@ -405,6 +445,10 @@ static void put_object(enum collection collection, const char *id, struct out *o
     out_text(out, "ElementName", "a \"name\" with \\ and ü");
     if (collection == COLLECTION_JOBS) {
         out_number(out, "JobState", fake.job_ended ? 7 : 4);
+        out_number(out, "BytesDone", atomic_load(&job_bytes));
+    }
+    for (int i = 0; collection == COLLECTION_POOLS && i < (id[0] == 'l' ? 2000 : 400); i++) {
+        out_number(out, "Number", 1234567);
     }
     out_end_object(out);
 }
@@ -421,6 +465,9 @@ int view_object(struct db *db, struct control *control, enum collection collecti
         const char *id;
     } known[] = {{COLLECTION_SYSTEMS, "local"},
                  {COLLECTION_VOLUMES, "v1"},
+                 {COLLECTION_VOLUMES, "v2"},
+                 {COLLECTION_POOLS, "middle"},
+                 {COLLECTION_POOLS, "large"},
                  {COLLECTION_JOBS, "j1"},
                  {COLLECTION_SERVICES, "ReplicationService"}};
     for (size_t i = 0; i < ARRAY_LEN(known); i++) {

@@ -14,6 +14,7 @@
 #define TESTS_UNIT_API_FAKE_H
 
 #include "service/call.h"
+#include "service/changes.h"
 #include "service/control.h"
 
 /* Parameters of ReplicationService.Everything: one of each kind, in and out. */
@@ -28,8 +29,12 @@ unsigned fake_calls(void);
 /* Calls that control has and has not answered. */
 unsigned fake_held(void);
 void fake_job_end(void);
+/* The live counter of the job. */
+void fake_job_copies(unsigned bytes);
 /* The next reader sees another version of the records. */
 void fake_store_changes(void);
+/* A commit that has changed one object. */
+void fake_change(enum collection collection, const char *id, enum change_kind kind, bool later);
 /* How many objects and lists were asked for. */
 unsigned fake_views(void);
 /* The records do not answer. */
