@@ -334,7 +334,7 @@ void array_layers_remove(struct array *array, const char *family, const struct a
 
 /* ---- volumes ---- */
 
-static struct entry *entry_find(struct array *array, const char *volume_id)
+struct entry *entry_find(struct array *array, const char *volume_id)
 {
     return map_get(&array->entries, volume_id);
 }

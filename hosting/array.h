@@ -193,6 +193,22 @@ typedef void (*array_cut_fn)(void *arg, const struct error *error, uint64_t paus
 void array_volume_cut(struct array *array, const char *volume_id, const struct array_layer *layer,
                       array_cut_fn done, void *arg);
 
+/*
+ * Several volumes, of any families, at one moment: no write is in one of the cuts that was issued after the end of a write which is not in
+ * another one. A volume may be named more than once; its layers become tops one after the other.
+ *
+ * All are held, then all are pushed. decided: they are, and pause_ns after the first was held all writes went on; or error: one could not be held
+ * within deadline_ms (timeout, which one), or had other trouble, and nothing was pushed, then done is not called. done: what is frozen is on
+ * stable storage, or error. The families' operations go on after it.
+ */
+enum { ARRAY_GROUP_DEADLINE_MS = 500 };
+struct array_group_member {
+    char volume_id[ARRAY_ID_LEN + 1];
+    char layer_id[ARRAY_ID_LEN + 1]; /* made before */
+};
+void array_group_cut(struct array *array, const struct array_group_member *members, size_t n,
+                     unsigned deadline_ms, array_cut_fn decided, array_done_fn done, void *arg);
+
 /* ---- merging ---- */
 
 /* Copies the smaller of the two neighbours into the other, in the background. The volume's stack must have lower right below upper.

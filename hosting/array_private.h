@@ -173,10 +173,83 @@ struct note {
     void (*fn)(struct note *note);
     array_id id;
     struct op *op;
+    struct group *group;
     uint64_t numbers[3];
 };
 struct note *note_new(struct array *array, void (*fn)(struct note *note));
 void note_post(struct note *note);
+
+/* ---- several volumes cut together (array_groups.c, shelf_groups.c) ---- */
+
+struct group_layer {
+    array_id id;
+    struct group_layer *next; /* the next to be pushed on the same volume */
+    struct shelf_layer *open;
+};
+
+struct group_volume {
+    array_id id;
+    struct group *group;
+    struct family *family;
+    unsigned loop;
+    struct group_layer *layers;
+    struct blockdev *stack; /* from here on the loop's */
+    struct layer *frozen;
+    bool asked; /* stack_hold() was called, and no release */
+    bool held;
+};
+
+/* What is on one loop; it belongs to that loop, but for n_volumes and the tasks. */
+struct group_part {
+    struct group *group;
+    struct shelf *shelf;
+    unsigned n_volumes;
+    struct loop_task task;
+    struct loop_task verdict_task;
+    struct loop_timer timer;
+    unsigned n_held;
+    unsigned n_flushing;
+    bool began;
+    bool voided;
+};
+
+enum { GROUP_UNDECIDED, GROUP_CUT, GROUP_VOID };
+
+struct group {
+    struct array *array;
+    unsigned deadline_ms;
+    array_cut_fn decided;
+    array_done_fn done;
+    void *arg;
+
+    struct group_family *families;
+    size_t n_families;
+    size_t n_reached;
+    size_t n_ended; /* barriers */
+    bool over;
+    struct loop_timer timer; /* for the queues */
+    struct loop_task task;
+
+    struct group_volume *volumes;
+    size_t n_volumes;
+    struct group_layer *layers;
+    struct group_part parts[ARRAY_LOOPS_MAX];
+    atomic_int verdict;
+    atomic_uint to_hold; /* parts */
+    atomic_uint to_cut;
+    atomic_uint to_end;
+    _Atomic uint64_t held_ns; /* the first */
+    _Atomic uint64_t released_ns;
+    atomic_int flush_status;
+    struct error error; /* of who decided */
+};
+
+struct entry *entry_find(struct array *array, const char *volume_id);
+/* From the loops, once each. */
+void group_all_cut(struct group *group);
+void group_all_voided(struct group *group);
+void group_all_flushed(struct group *group);
+void shelf_group_hold(void *arg);
 
 /* ---- the loop's half ---- */
 

@@ -6,7 +6,6 @@
 #include <stdatomic.h>
 
 #include "base/random.h"
-#include "block/mem_dev.h"
 #include "replication/copy.h"
 
 /* ---- tests ---- */
@@ -1004,66 +1003,6 @@ static void test_random_chains(void **state)
 
 /* ---- a volume that is filled from what is below it ---- */
 
-static struct mem_disk *below;
-
-struct below_opener {
-    struct block_opener base;
-    struct loop *loop;
-    block_opened_fn done;
-    void *arg;
-    struct loop_task task;
-};
-
-static atomic_bool below_is_away;
-
-static void below_open_now(void *arg)
-{
-    struct below_opener *opener = arg;
-    struct mem_dev_spec spec = {.disk = below};
-    struct blockdev *dev = NULL;
-    struct error error;
-
-    if (atomic_load(&below_is_away)) {
-        error_set(&error, ERR_REMOTE_UNREACHABLE, "It is away.");
-    } else {
-        assert_int_equal(mem_dev_new(opener->loop, &spec, &dev), 0);
-    }
-    opener->done(opener->arg, dev, dev == NULL ? &error : NULL);
-}
-
-static void below_open(struct block_opener *base, struct loop *loop, block_opened_fn done,
-                       void *arg)
-{
-    struct below_opener *opener = container_of(base, struct below_opener, base);
-
-    opener->loop = loop;
-    opener->done = done;
-    opener->arg = arg;
-    opener->task = (struct loop_task){.fn = below_open_now, .arg = opener};
-    loop_defer(loop, &opener->task);
-}
-
-static void below_cancel(struct block_opener *base)
-{
-    (void)base; /* it opens at once */
-}
-
-static void below_free(struct block_opener *base)
-{
-    free(container_of(base, struct below_opener, base));
-}
-
-static struct block_opener *below_opener(void)
-{
-    static const struct block_opener_ops ops = {
-        .open = below_open, .cancel = below_cancel, .free = below_free};
-    struct below_opener *opener = calloc(1, sizeof(*opener));
-
-    assert_non_null(opener);
-    opener->base.ops = &ops;
-    return &opener->base;
-}
-
 static void filled_open(const char *id, const char *names)
 {
     struct array_layer layers[CHAIN_MAX];
@@ -1138,10 +1077,10 @@ static void below_make(uint32_t stamp)
 {
     static uint32_t page[PAGE / 4];
 
-    assert_int_equal(mem_disk_new(SIZE, 0, &below), 0);
+    assert_int_equal(mem_disk_new(SIZE, 0, &below_disk), 0);
     for (unsigned i = 0; i < N_PAGES; i++) {
         page_fill(page, i, stamp);
-        mem_disk_poke(below, (uint64_t)i * PAGE, page, PAGE);
+        mem_disk_poke(below_disk, (uint64_t)i * PAGE, page, PAGE);
     }
     atomic_store(&below_is_away, false);
 }
@@ -1193,7 +1132,7 @@ static void test_filled_while_it_is_used(void **state)
         volume_open("s", "f", "a s");
     }
     free(load);
-    mem_disk_free(below);
+    mem_disk_free(below_disk);
 }
 
 /* What is below is away from the beginning: what is there is read, the rest is waited for; a copy that was stopped reads on. */
@@ -1240,7 +1179,7 @@ static void test_filled_from_what_comes_late(void **state)
     bottom_drop("a");
     pages_are("v", 0, 4, 8);
     pages_are("v", 4, N_PAGES - 4, 7);
-    mem_disk_free(below);
+    mem_disk_free(below_disk);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

@@ -13,12 +13,14 @@
 #include "tests/unit/testing.h"
 
 #include <dirent.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "base/check.h"
+#include "block/mem_dev.h"
 #include "hosting/array.h"
 #include "tests/unit/block_io.h"
 
@@ -127,7 +129,7 @@ enum { CHAIN_MAX = 16 };
 /* "a b c" */
 static inline size_t chain_of(const char *names, struct array_layer layers[CHAIN_MAX])
 {
-    char text[128];
+    char text[256];
     size_t n = 0;
 
     snprintf(text, sizeof(text), "%s", names);
@@ -502,6 +504,68 @@ static inline int teardown(void **state)
     }
     closedir(files);
     return rmdir(dir);
+}
+
+/* ---- what a volume may have below it: memory, that may be away ---- */
+
+static struct mem_disk *below_disk;
+
+struct below_opener {
+    struct block_opener base;
+    struct loop *loop;
+    block_opened_fn done;
+    void *arg;
+    struct loop_task task;
+};
+
+static atomic_bool below_is_away;
+
+static inline void below_open_now(void *arg)
+{
+    struct below_opener *opener = arg;
+    struct mem_dev_spec spec = {.disk = below_disk};
+    struct blockdev *dev = NULL;
+    struct error error;
+
+    if (atomic_load(&below_is_away)) {
+        error_set(&error, ERR_REMOTE_UNREACHABLE, "It is away.");
+    } else {
+        assert_int_equal(mem_dev_new(opener->loop, &spec, &dev), 0);
+    }
+    opener->done(opener->arg, dev, dev == NULL ? &error : NULL);
+}
+
+static inline void below_open(struct block_opener *base, struct loop *loop, block_opened_fn done,
+                              void *arg)
+{
+    struct below_opener *opener = container_of(base, struct below_opener, base);
+
+    opener->loop = loop;
+    opener->done = done;
+    opener->arg = arg;
+    opener->task = (struct loop_task){.fn = below_open_now, .arg = opener};
+    loop_defer(loop, &opener->task);
+}
+
+static inline void below_cancel(struct block_opener *base)
+{
+    (void)base; /* it opens at once */
+}
+
+static inline void below_free(struct block_opener *base)
+{
+    free(container_of(base, struct below_opener, base));
+}
+
+static inline struct block_opener *below_opener(void)
+{
+    static const struct block_opener_ops ops = {
+        .open = below_open, .cancel = below_cancel, .free = below_free};
+    struct below_opener *opener = calloc(1, sizeof(*opener));
+
+    assert_non_null(opener);
+    opener->base.ops = &ops;
+    return &opener->base;
 }
 
 #endif
