@@ -59,6 +59,8 @@ struct call {
     void *step_state;
     struct hosted_plan *plan; /* of hosted_run() */
     char made_pool_id[ID_SIZE]; /* the array has it already: it goes when the call is not committed */
+    void (*decide)(struct call *call); /* NULL: it holds when it is committed */
+    struct hosted_cuts *cuts;          /* of hosted_cuts_together() */
     unsigned gates;           /* effects that its answer waits for */
     bool undo;                /* with CALL_PENDING: the effects it asked for are dropped */
     bool gated;
@@ -82,6 +84,14 @@ void call_resume(struct call *call, method_fn step);
  * records what became of it. A call that fails has no gates. */
 void call_gate(struct call *call);
 void call_gate_open(struct call *call, const struct error *error);
+
+/*
+ * In a handler, before it writes anything: what it commits holds only if something goes well that can be begun after the commit only. decide(call)
+ * is called then, before the effects of the call; nothing else is committed until call_decided(). Without an error the effects run and the answer
+ * is made anew (what decides may set outs). With one all that the call wrote is taken back, its effects are dropped, and it fails with that error.
+ */
+void call_decide(struct call *call, void (*decide)(struct call *call));
+void call_decided(struct call *call, const struct error *error);
 
 /* Shorthands of handlers: fill call->error and return its errno. */
 int call_fail(struct call *call, enum error_code code, const char *fmt, ...)

@@ -11,6 +11,7 @@
 
 #include "base/check.h"
 #include "service/capabilities_parts.h"
+#include "service/group_states.h"
 #include "service/handlers.h"
 #include "service/replica.h"
 
@@ -447,14 +448,20 @@ int method_get_supported_thin_features(struct call *call)
     return r;
 }
 
-/* Volumes cannot be cut together yet: nothing is consistent with anything else. */
+/* What shares the data of hosted volumes can be cut together. */
+static bool is_cut(const struct replication_kind *kind)
+{
+    return !kind->remote && (kind->sync_type == SYNC_SNAPSHOT || kind->sync_type == SYNC_CLONE);
+}
+
 int method_get_supported_consistency(struct call *call)
 {
+    static const uint32_t sequential = CONSISTENCY_TYPE_SEQUENTIAL;
     struct replication_kind kind;
     int r = capability_kind(call, &kind);
 
     if (r == 0) {
-        outs_array(call->outs, "SupportedConsistency");
+        capability_add(call, "SupportedConsistency", &sequential, is_cut(&kind));
     }
     return r;
 }
@@ -478,14 +485,15 @@ int method_get_default_group_persistency(struct call *call)
 
 int method_get_supported_list_features(struct call *call)
 {
-    static const uint32_t features[] = {
-        2, /* CreateListReplica is there, */
-        4, /* without consistency among the entries */
-    };
     struct replication_kind kind;
     int r = capability_kind(call, &kind);
 
     if (r == 0) {
+        const uint32_t features[] = {
+            2,                      /* CreateListReplica is there, */
+            is_cut(&kind) ? 3 : 4, /* with consistency among the entries, or without */
+        };
+
         capability_add(call, "GroupFeatures", features, ARRAY_LEN(features));
     }
     return r;

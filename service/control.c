@@ -35,6 +35,7 @@
 #include "service/jobs.h"
 #include "service/live.h"
 #include "service/network.h"
+#include "service/undo.h"
 #include "store/job.h"
 #include "store/system.h"
 
@@ -62,6 +63,7 @@ struct control {
     char *pool_directories;
     struct db *db;
     struct changes *changes; /* of the transaction */
+    struct undo *undo;       /* of the call that may be taken back */
     _Atomic(const struct change_observer *) observer;
     struct loop *loop;
     struct loop *data_loops[DATA_LOOPS_MAX];
@@ -83,6 +85,10 @@ struct control {
     struct effect *effects;
     struct effect **effects_tail;
     bool in_batch;
+
+    struct call *deciding; /* committed, but it may be taken back; until then there is no batch */
+    struct effect *deciding_effects;
+    struct loop_timer undo_timer;
 
     struct map in_progress; /* Idempotency-Key -> struct call that has it now */
     struct call *parked;
@@ -243,6 +249,17 @@ static void effects_run(struct control *control, struct effect *effects)
         effect->fn(control, effect->arg);
         free(effect);
     }
+}
+
+/* Those from mark on, which was made while they were gathered. */
+static struct effect *effects_split(struct effect **effects, struct effect **mark,
+                                    struct control *control)
+{
+    struct effect **at = mark == &control->effects ? effects : mark;
+    struct effect *rest = *at;
+
+    *at = NULL;
+    return rest;
 }
 
 /* ---- the queue ---- */
@@ -438,6 +455,8 @@ static void call_set_up(struct control *control, struct call *call)
     call->error = (struct error){0};
     call->return_value = 0;
     call->gates = 0;
+    call->decide = NULL;
+    call->cuts = NULL;
     call->undo = false;
     call->location[0] = '\0';
     if (!call->internal) {
@@ -696,18 +715,162 @@ static void events_retry(void *arg)
     held_to_queue(arg);
 }
 
+static void batch_defer(struct control *control)
+{
+    if (control->queue != NULL && !control->batch_deferred) {
+        control->batch_deferred = true;
+        loop_defer(control->loop, &control->batch_task);
+    }
+}
+
+/* Its effects have begun, or never will. */
+static void call_through(struct control *control, struct call *call)
+{
+    hosted_call_end(call, call->committed);
+    if (call->gates > 0) {
+        call->gated = true;
+        list_push(&control->gated, call);
+    } else {
+        call_finish(control, call);
+    }
+}
+
+/* ---- a call that may be taken back ---- */
+
+void call_decide(struct call *call, void (*decide)(struct call *call))
+{
+    CHECK(call->control->in_batch && !call->internal);
+    call->decide = decide;
+    undo_begin(call->control->undo);
+}
+
+struct kept_answer {
+    char key[sizeof(((struct call *)0)->idempotency_key)];
+    size_t len;
+    char body[];
+};
+
+/* The answer that is kept for an Idempotency-Key is the one that was given. */
+static int answer_again_event(struct call *call)
+{
+    const struct kept_answer *kept = call->step_state;
+    struct strbuf old = {0};
+    struct answer answer;
+    int r = answer_get(call->db, kept->key, &answer, &old);
+
+    strbuf_fini(&old);
+    if (r == 0) {
+        r = answer_forget(call->db, kept->key);
+    }
+    if (r == 0) {
+        r = answer_put(call->db, kept->key, &answer, kept->body, kept->len);
+    }
+    return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
+}
+
+static void answer_again(struct control *control, struct call *call)
+{
+    strbuf_reset(&call->answer.body);
+    call->render(call);
+    if (call->idempotency_key[0] == '\0') {
+        return;
+    }
+    size_t len = call->answer.body.len;
+    struct kept_answer *kept = arena_alloc(&call->arena, sizeof(*kept) + len);
+
+    memcpy(kept->key, call->idempotency_key, sizeof(kept->key));
+    kept->len = len;
+    memcpy(kept->body, strbuf_str(&call->answer.body), len);
+    control_event(control, answer_again_event, kept, sizeof(*kept) + len);
+}
+
+static void decided(struct control *control)
+{
+    struct call *call = control->deciding;
+
+    control->deciding = NULL;
+    undo_end(control->undo);
+    call_through(control, call);
+    batch_defer(control);
+}
+
+/* Until it can be written, and nothing else is meanwhile. */
+static void take_back(void *arg)
+{
+    struct control *control = arg;
+    struct call *call = control->deciding;
+    int r = db_begin(control->db);
+
+    if (r == 0) {
+        r = undo_run(control->undo, control->db);
+        if (r == 0 && call->idempotency_key[0] != '\0') {
+            r = answer_forget(control->db, call->idempotency_key);
+        }
+        if (r == 0) {
+            r = db_commit(control->db);
+        } else {
+            db_rollback(control->db);
+        }
+    }
+    if (r == 0) {
+        changes_commit(control->changes, atomic_load(&control->observer));
+    }
+    changes_drop(control->changes);
+    if (r < 0) {
+        log_error("control: what was not cut could not be taken back, trying again: %s",
+                  strerror(-r));
+        loop_timer_start(&control->undo_timer, EVENT_RETRY_MS * MS_NS);
+        return;
+    }
+    strbuf_reset(&call->answer.body);
+    call->render(call);
+    decided(control);
+}
+
+void call_decided(struct call *call, const struct error *error)
+{
+    struct control *control = call->control;
+    struct effect *effects = control->deciding_effects;
+
+    CHECK(loop_is_current(control->loop) && control->deciding == call);
+    control->deciding_effects = NULL;
+    if (error == NULL) {
+        answer_again(control, call);
+        effects_run(control, effects);
+        decided(control);
+        return;
+    }
+    effects_drop(control, &effects);
+    control->effects_tail = &control->effects;
+    call->error = *error;
+    call->result = error_info(error->code)->err;
+    call->committed = false;
+    call->location[0] = '\0';
+    call->gates = 0;
+    take_back(control);
+}
+
+/* ---- the batch ---- */
+
 static void control_run_batch(void *arg)
 {
     struct control *control = arg;
     struct call *done[BATCH_MAX];
     unsigned n_done = 0;
     struct call *call;
+    struct call *deciding = NULL;
+    struct effect **decided_mark = NULL;
 
     control->batch_deferred = false;
+    if (control->deciding != NULL) {
+        return;
+    }
     int r = db_begin(control->db);
 
     control->in_batch = true;
-    for (unsigned i = 0; i < BATCH_MAX && (call = queue_pop(control)) != NULL; i++) {
+    for (unsigned i = 0; i < BATCH_MAX && deciding == NULL && (call = queue_pop(control)) != NULL;
+         i++) {
+        struct effect **mark = control->effects_tail;
         bool through;
 
         if (r < 0) {
@@ -722,6 +885,12 @@ static void control_run_batch(void *arg)
         }
         if (through) {
             done[n_done++] = call;
+        }
+        if (through && call->result >= 0 && call->decide != NULL) {
+            deciding = call; /* the last one of this batch */
+            decided_mark = mark;
+        } else {
+            undo_end(control->undo);
         }
     }
     control->in_batch = false;
@@ -761,19 +930,20 @@ static void control_run_batch(void *arg)
     atomic_fetch_add(&control->batches, 1);
     atomic_store(&control->commits, stats.commits);
     atomic_store(&control->commit_ns, stats.commit_ns);
+    if (deciding != NULL && deciding->committed) {
+        n_done--;
+        control->deciding = deciding;
+        control->deciding_effects = effects_split(&effects, decided_mark, control);
+    }
     effects_run(control, effects);
     for (unsigned i = 0; i < n_done; i++) {
-        hosted_call_end(done[i], done[i]->committed);
-        if (done[i]->gates > 0) {
-            done[i]->gated = true;
-            list_push(&control->gated, done[i]);
-        } else {
-            call_finish(control, done[i]);
-        }
+        call_through(control, done[i]);
     }
-    if (control->queue != NULL && !control->batch_deferred) {
-        control->batch_deferred = true;
-        loop_defer(control->loop, &control->batch_task);
+    if (control->deciding != NULL) {
+        deciding->decide(deciding);
+    } else {
+        undo_end(control->undo);
+        batch_defer(control);
     }
 }
 
@@ -881,11 +1051,13 @@ static void control_free(struct control *control)
     if (control->loop != NULL) {
         loop_timer_stop(&control->retry_timer);
         loop_timer_stop(&control->expire_timer);
+        loop_timer_stop(&control->undo_timer);
         loop_free(control->loop);
     }
     held_free(control);
     map_fini(&control->in_progress);
     db_close(control->db);
+    undo_free(control->undo);
     changes_free(control->changes);
     pthread_cond_destroy(&control->stop_cond);
     pthread_mutex_destroy(&control->stop_lock);
@@ -979,7 +1151,8 @@ int control_start(const struct control_options *options, struct control **ret_co
         goto failed;
     }
     control->changes = changes_new();
-    db_watch(control->db, changes_watch(control->changes));
+    control->undo = undo_new(changes_watch(control->changes));
+    db_watch(control->db, undo_watch(control->undo));
     control->live = live_new();
     r = loop_new("control", &control->loop);
     if (r < 0) {
@@ -988,6 +1161,7 @@ int control_start(const struct control_options *options, struct control **ret_co
     }
     loop_timer_init(&control->retry_timer, control->loop, events_retry, control);
     loop_timer_init(&control->expire_timer, control->loop, expire_tick, control);
+    loop_timer_init(&control->undo_timer, control->loop, take_back, control);
     for (unsigned i = 0; i < data_loop_count(options->data_loops); i++) {
         char name[16];
 
@@ -1096,11 +1270,19 @@ static void control_hosted_stopped(void *arg)
     held_to_queue(control);
     do {
         control_run_batch(control);
-    } while (control->queue != NULL);
+    } while (control->queue != NULL && control->deciding == NULL);
+    if (control->deciding != NULL && !control->volumes_hang) {
+        /* It could not be taken back: the next start finds it as if it had been cut now. */
+        control->deciding->next = control->queue;
+        control->queue = control->deciding;
+    }
+    calls_refuse(control, &control->queue);
+    control->queue_tail = &control->queue;
     calls_refuse(control, &control->pending);
     calls_refuse(control, &control->parked);
     loop_timer_stop(&control->retry_timer);
     loop_timer_stop(&control->expire_timer);
+    loop_timer_stop(&control->undo_timer);
     network_stop(control->network, control_all_stopped, control);
 }
 

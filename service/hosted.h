@@ -35,6 +35,14 @@ enum {
  */
 int hosted_run(struct call *call, method_fn body);
 
+/*
+ * In a body of hosted_run(), before it writes anything: all cuts that this call makes (hosted_derive(), hosted_refresh(), hosted_restore()) are of
+ * one moment: no write is in one of them that was issued after the end of a write which is not in another one. Should one of the volumes not be
+ * held in time, all that the call wrote is taken back, and it fails (timeout). Not for calls that begin copies. The out parameter
+ * BarrierMicroseconds, when the method has it, tells how long writes waited.
+ */
+void hosted_cuts_together(struct call *call);
+
 /* For control: the call is through, and its effects have begun. Files and pools that were made for it and that no record has are
  * removed. */
 void hosted_call_end(struct call *call, bool committed);

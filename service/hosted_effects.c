@@ -477,6 +477,10 @@ static void cut_effect(struct control *control, void *arg)
 
 void hosted_effect_cut(struct call *call, const char *volume_id, const struct layer_row *layer)
 {
+    if (call->cuts != NULL) {
+        hosted_group_add(call, volume_id, layer);
+        return;
+    }
     struct change *change = change_of(call, 1, 0);
 
     strcpy(change->volume.head.id, volume_id);

@@ -46,6 +46,8 @@ int hosted_effect_replace(struct call *call, const struct volume_row *volume,
 /* One that is open is served now. */
 void hosted_effect_serve(struct call *call, const struct volume_row *volume);
 void hosted_effect_cut(struct call *call, const char *volume_id, const struct layer_row *layer);
+/* One of the cuts that are to be of one moment (hosted_group.c). */
+void hosted_group_add(struct call *call, const char *volume_id, const struct layer_row *layer);
 void hosted_effect_grow(struct call *call, const char *volume_id, uint64_t size_bytes);
 /* As its row says. */
 void hosted_effect_read_only(struct call *call, const struct volume_row *volume);

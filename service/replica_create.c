@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "service/group_states.h"
 #include "service/handlers.h"
 #include "service/hosted.h"
 #include "service/paths.h"
@@ -818,6 +819,24 @@ static int check_same_target_twice(struct call *call, const struct pair *pairs, 
     return 0;
 }
 
+/* All of them at one moment, which only what shares layers can be made at. */
+static int cut_together(struct call *call, const char *parameter, const struct pair *pairs,
+                        size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!shares_layers(&pairs[i]) || !pairs[i].terms.start) {
+            return call_fail_param(
+                call, ERR_NOT_SUPPORTED, parameter,
+                "%s is not of one moment with others: only snapshots and clones that share the "
+                "data of "
+                "hosted volumes, made at once, can be. Leave %s out, or make it 2.",
+                pairs[i].source_parameter, parameter);
+        }
+    }
+    hosted_cuts_together(call);
+    return 0;
+}
+
 static int create_list_replica(struct call *call)
 {
     struct replica_terms terms;
@@ -827,12 +846,6 @@ static int create_list_replica(struct call *call)
     size_t n = 0;
     int r = service_terms(call, &terms);
 
-    if (r == 0 && args_number(call->args, "Consistency", 2) == 3) {
-        r = call_fail_param(
-            call, ERR_NOT_SUPPORTED, "Consistency",
-            "Volumes are not cut at one moment in this version; Consistency must be 2 or "
-            "left out.");
-    }
     if (r == 0 && targets_given) {
         static const char *const names[] = {"TargetSettingGoal", "TargetPool", "ElementNames"};
 
@@ -862,6 +875,10 @@ static int create_list_replica(struct call *call)
     }
     if (r == 0) {
         r = check_pairs(call, &terms, pool, pairs, n);
+    }
+    if (r == 0 &&
+        args_number(call->args, "Consistency", CONSISTENCY_NONE) == CONSISTENCY_SEQUENTIAL) {
+        r = cut_together(call, "Consistency", pairs, n);
     }
     if (r == 0) {
         r = create_pairs(call, pool, pairs, n);
@@ -932,4 +949,9 @@ int pairs_start(struct call *call, const struct replica_terms *terms, struct pai
                 const char *element_name)
 {
     return start_copies(call, terms, pairs, n, element_name);
+}
+
+int pairs_cut_together(struct call *call, const char *parameter, const struct pair *pairs, size_t n)
+{
+    return cut_together(call, parameter, pairs, n);
 }

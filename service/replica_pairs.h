@@ -40,6 +40,8 @@ int pairs_check_same_target_twice(struct call *call, const struct pair *pairs, s
 /* Everything is checked before anything is made. The engine of each is known after the check. */
 int pairs_check(struct call *call, const struct replica_terms *terms, const struct pool_row *pool,
                 struct pair *pairs, size_t n);
+/* Before pairs_create(): they are made at one moment (hosted_cuts_together()). not_supported, of parameter, when not all can be. */
+int pairs_cut_together(struct call *call, const char *parameter, const struct pair *pairs, size_t n);
 int pairs_create(struct call *call, const struct pool_row *pool, struct pair *pairs, size_t n);
 /* One job for those that have to be copied; the last step. */
 int pairs_start(struct call *call, const struct replica_terms *terms, struct pair *pairs, size_t n,

@@ -124,6 +124,7 @@ static const struct param create_list_replica[] = {
     P_REF("ConnectivityCollection", "ConnectivityCollection"),
     P_ENUM("Consistency", consistency),
     P_REFS("Collections", "Collection"),
+    P_OUT_U64("BarrierMicroseconds"), /* ours */
 };
 
 static const struct param modify_replica_synchronization[] = {

@@ -49,6 +49,9 @@ def test_features_that_would_be_lies_are_not_announced(shared):
     assert 18 not in features  # no automatic detach: the association of a clone stays until Detach
     assert 2 not in features   # no groups yet
     assert shared.client.method("GetSupportedConsistency", {"ReplicationType": 12})["SupportedConsistency"] == []
+    assert shared.client.method("GetSupportedConsistency", {"ReplicationType": 6})["SupportedConsistency"] == [2]
+    assert shared.client.method("GetSupportedListFeatures", {"ReplicationType": 12})["GroupFeatures"] == [2, 4]
+    assert shared.client.method("GetSupportedListFeatures", {"ReplicationType": 10})["GroupFeatures"] == [2, 3]
     assert shared.client.method("GetDefaultConsistency", {"ReplicationType": 12})["DefaultConsistency"] == 0
     assert shared.client.method("GetDefaultGroupPersistency", {})["DefaultGroupPersistency"] == 0
     assert shared.client.method("GetSupportedListOperations", {"ReplicationType": 12})["SupportedListOperations"] == []

@@ -226,10 +226,11 @@ def test_L16_one_copy_that_fails_stops_the_job_or_degrades_it(world, action, sta
         assert job["ErrorCode"] != 0 and job["ErrorCodeText"] == "lun_changed"
 
 
-def test_L17_sequential_consistency_is_not_supported_yet_and_none_is(shared):
+def test_L17_sequential_consistency_is_for_what_shares_data(shared):
     sources, targets = volumes(shared, 2), volumes(shared, 2)
     with shared.unchanged():
         shared.client.refused(CREATE, {"SyncType": 8, "SourceElements": sources, "TargetElements": targets, "Consistency": 3}, 1, 501,
                               "Consistency")
     answer = create(shared, sources, targets, Consistency="No Consistency")
+    assert answer["BarrierMicroseconds"] is None
     shared.client.completed(answer["Job"])
