@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "api/answer.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "api/json_out.h"
+#include "service/view.h"
 
 enum { RETURN_JOB_STARTED = 4096 };
 
@@ -38,6 +40,23 @@ int answer_problem(const struct error *error, bool of_method, struct strbuf *bod
     return info->http_status;
 }
 
+/* Whole objects, as the records of the call show them. One that cannot be shown fails the answer. */
+static void render_objects(const struct call *call, const struct param *param,
+                           const struct value *value, struct json_out *json)
+{
+    if (!value->present) {
+        out_null(&json->out, param->name);
+        return;
+    }
+    out_begin_array(&json->out, param->name);
+    for (size_t i = 0; i < value->n_items; i++) {
+        if (view_path(call->db, call->control, value->items[i].text, &json->out) != 0) {
+            json->buf->err = -EIO;
+        }
+    }
+    out_end_array(&json->out);
+}
+
 /* ReturnValue and the out parameters, in the order of the table. */
 static void render_result(const struct call *call, uint32_t return_value, bool with_job,
                           struct strbuf *body)
@@ -51,8 +70,15 @@ static void render_result(const struct call *call, uint32_t return_value, bool w
     for (size_t i = 0; i < call->method->n_params; i++) {
         const struct param *param = &call->method->params[i];
         has_job = has_job || strcmp(param->name, "Job") == 0;
-        if ((param->direction & PARAM_OUT) != 0 && (with_job || strcmp(param->name, "Job") != 0)) {
-            out_value(&json.out, param, call->outs != NULL ? &call->outs->values[i] : &absent);
+        const struct value *value = call->outs != NULL ? &call->outs->values[i] : &absent;
+        bool objects = param->type == PARAM_INSTANCE && param->array && param->class == NULL;
+        if ((param->direction & PARAM_OUT) == 0 || (!with_job && strcmp(param->name, "Job") == 0)) {
+            continue;
+        }
+        if (objects) {
+            render_objects(call, param, value, &json);
+        } else {
+            out_value(&json.out, param, value);
         }
     }
     if (with_job && !has_job) {

@@ -60,7 +60,7 @@ struct param {
     bool array;
     const char *class_name;         /* REF: class, as in "StorageVolume"; INSTANCE: class->name */
     const struct enum_map *map;     /* U16: the values that are taken, or NULL: any */
-    const struct class_info *class; /* INSTANCE */
+    const struct class_info *class; /* INSTANCE; NULL: an object of ours, its path is the value */
 };
 
 /* An embedded class: the properties that may be given (all PARAM_IN). */

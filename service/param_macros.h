@@ -48,6 +48,9 @@
 #define P_OUT_REF(n, c)    {.name = n, .type = PARAM_REF, .direction = PARAM_OUT, .class_name = c}
 #define P_OUT_REFS(n, c)                                                                           \
     {.name = n, .type = PARAM_REF, .direction = PARAM_OUT, .class_name = c, .array = true}
+/* Paths in the call, whole objects in the answer: as a GET shows them. */
+#define P_OUT_OBJECTS(n, c)                                                                        \
+    {.name = n, .type = PARAM_INSTANCE, .direction = PARAM_OUT, .class_name = c, .array = true}
 #define P_OUT_U16(n)       {.name = n, .type = PARAM_U16, .direction = PARAM_OUT}
 #define P_OUT_U64(n)       {.name = n, .type = PARAM_U64, .direction = PARAM_OUT}
 #define P_OUT_U64S(n)      {.name = n, .type = PARAM_U64, .direction = PARAM_OUT, .array = true}

@@ -171,6 +171,17 @@ static const struct param get_replication_relationships[] = {
     P_INSTANCE("ReplicationSettingData", ReplicationSettingData),
 };
 
+static const struct param get_replication_relationship_instances[] = {
+    P_ENUM("Type", relationship_type),
+    P_ENUM("SyncType", sync_type),
+    P_ENUM("Mode", mode),
+    P_ENUM("Locality", locality),
+    P_ENUM("CopyState", copy_state),
+    P_OUT_JOB,
+    P_OUT_OBJECTS("Synchronizations", "Synchronized"),
+    P_INSTANCE("ReplicationSettingData", ReplicationSettingData),
+};
+
 static const struct param get_service_access_points[] = {
     P_REF_R("System", "ComputerSystem"),
     P_OUT_JOB,
@@ -215,6 +226,8 @@ static const struct method methods[] = {
     METHOD_READ("GetPeerSystems", get_peer_systems, method_get_peer_systems, returns_u6j),
     METHOD_READ("GetReplicationRelationships", get_replication_relationships,
                 method_get_replication_relationships, returns_u6j),
+    METHOD_READ("GetReplicationRelationshipInstances", get_replication_relationship_instances,
+                method_get_replication_relationships, returns_u6j),
     METHOD_READ("GetServiceAccessPoints", get_service_access_points,
                 method_get_service_access_points, returns_u6j),
     METHOD("AddReplicationEntity", add_replication_entity, method_add_replication_entity,
@@ -225,7 +238,6 @@ static const struct method methods[] = {
     METHOD_NOT_SUPPORTED("CreateSynchronizationAspect"),
     METHOD_NOT_SUPPORTED("ModifyListSynchronization"),
     METHOD_NOT_SUPPORTED("ModifySettingsDefineState"),
-    METHOD_NOT_SUPPORTED("GetReplicationRelationshipInstances"),
     METHOD_NOT_SUPPORTED("ModifyListSettingsDefineState"),
     METHOD_NOT_SUPPORTED("AddToRemoteReplicationCollection"),
     METHOD_NOT_SUPPORTED("CreateRemoteReplicationCollection"),

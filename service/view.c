@@ -162,6 +162,23 @@ int view_object(struct db *db, struct control *control, enum collection collecti
     return r;
 }
 
+int view_path(struct db *db, struct control *control, const char *path, struct out *out)
+{
+    const char *slash = path[0] == '/' ? strchr(path + 1, '/') : NULL;
+    enum collection collection;
+    char name[32];
+    bool lasting;
+
+    if (slash == NULL || (size_t)(slash - path) > sizeof(name)) {
+        return -ENOENT;
+    }
+    memcpy(name, path + 1, (size_t)(slash - path) - 1);
+    name[slash - path - 1] = '\0';
+    int r = view_collection_find(name, &collection);
+
+    return r < 0 ? r : view_object(db, control, collection, slash + 1, out, &lasting);
+}
+
 /* Lists */
 
 struct lister {

@@ -43,6 +43,9 @@ int view_collection_find(const char *path, enum collection *ret_collection);
 int view_object(struct db *db, struct control *control, enum collection collection, const char *id,
                 struct out *out, bool *ret_lasting);
 
+/* The same by its path; -ENOENT also for what is no path of an object. */
+int view_path(struct db *db, struct control *control, const char *path, struct out *out);
+
 enum { VIEW_FILTERS_MAX = 8, VIEW_LIMIT_DEFAULT = 100, VIEW_LIMIT_MAX = 1000 };
 struct view_query {
     uint64_t limit;

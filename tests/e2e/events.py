@@ -12,7 +12,7 @@ from process import SLOWNESS
 
 _SCHEMAS = {"StorageVolume": "StorageVolume", "ConcreteJob": "ConcreteJob", "StorageSynchronized": "StorageSynchronized",
             "StoragePool": "StoragePool", "ComputerSystem": "ComputerSystem", "StorageSetting": "StorageSetting",
-            "RemoteServiceAccessPoint": "RemoteServiceAccessPoint", "SCSIProtocolController": "SCSIProtocolController",
+            "GroupSynchronized": "GroupSynchronized", "RemoteServiceAccessPoint": "RemoteServiceAccessPoint", "SCSIProtocolController": "SCSIProtocolController",
             "ReplicationGroup": "ReplicationGroup", "NetworkPipe": "NetworkPipe"}
 _validators = {}
 _validators_lock = threading.Lock()

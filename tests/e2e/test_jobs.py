@@ -220,6 +220,12 @@ def test_filters_of_jobs_and_relationships(shared):
     assert answer["Synchronization"] in [s["self"] for s in shared.client.list("/synchronizations", SyncType="Clone", Mode=2, CopyType=5)]
     found = shared.client.method("GetReplicationRelationships", {"CopyState": "Unsynchronized", "SyncType": 8, "Locality": 3})
     assert found["Synchronizations"] == [answer["Synchronization"]]
+    instances = shared.client.method("GetReplicationRelationshipInstances", {"CopyState": "Unsynchronized", "SyncType": 8, "Locality": 3})
+    assert [each["self"] for each in instances["Synchronizations"]] == found["Synchronizations"]
+    for each in instances["Synchronizations"]:
+        now = shared.client.get(each["self"]).body
+        assert {**each, "PercentSynced": 0} == {**now, "PercentSynced": 0}  # a copy runs
+    assert shared.client.method("GetReplicationRelationshipInstances", {"Locality": 2})["Synchronizations"] == []
     assert shared.client.method("GetReplicationRelationships", {"Locality": 2})["Synchronizations"] == []
     assert shared.client.method("GetReplicationRelationships", {"SyncType": 6})["Synchronizations"] == []
     shared.terminate(answer["Job"])

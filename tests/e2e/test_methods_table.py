@@ -99,7 +99,7 @@ class Table:
             "ModifyReplicaSynchronization": {"Operation": 14, "Synchronization": self.synchronization},
             "GetAvailableTargetElements": {"SyncType": 8, "SourceElement": self.source},
             "GetPeerSystems": {"Options": 2},
-            "GetReplicationRelationships": {},
+            "GetReplicationRelationships": {}, "GetReplicationRelationshipInstances": {},
             "GetServiceAccessPoints": {"System": self.system},
             "AddReplicationEntity": {"ReplicationEntity": {"Type": 8, "EntityID": self.source_lun.url}, "Persistent": True},
             "AddServiceAccessPoint": {"ServiceAccessPoint": {"AccessInfo": "127.1.2.3:3260"}},

@@ -94,7 +94,7 @@ def test_C6_job_or_no_job_is_as_the_capabilities_say(shared):
         "CreateElementReplica": {"SyncType": 8, "SourceElement": source, "TargetElement": target},
         "CreateListReplica": {"SyncType": 8, "SourceElements": [other_source], "TargetElements": [other_target]},
         "GetAvailableTargetElements": {"SyncType": 8, "SourceElement": source},
-        "GetPeerSystems": {}, "GetReplicationRelationships": {},
+        "GetPeerSystems": {}, "GetReplicationRelationships": {}, "GetReplicationRelationshipInstances": {},
         "GetServiceAccessPoints": {"System": "/systems/local"},
         "AddReplicationEntity": {"ReplicationEntity": {"Type": 8, "EntityID": shared.lun().url}},
         "AddServiceAccessPoint": {"ServiceAccessPoint": {"AccessInfo": "127.1.1.1"}},

@@ -342,6 +342,8 @@ def test_relationships_of_groups_are_found(groups):
     for query, there in (({"SyncType": 7, "CopyState": 4}, True), ({"SyncType": 8}, False), ({"CopyState": 14}, False), ({"Mode": 3}, False),
                          ({"Locality": 2}, True), ({"Locality": 3}, False)):
         found = groups.client.method("GetReplicationRelationships", {"Type": 3, **query})["Synchronizations"]
+        objects = groups.client.method("GetReplicationRelationshipInstances", {"Type": 3, **query})["Synchronizations"]
+        assert [each["self"] for each in objects] == found and all(each["class"] == "GroupSynchronized" for each in objects)
         assert (answer["Synchronization"] in found) is there, query
     assert [each["self"] for each in groups.client.list("/groupsynchronizations", SyncedElement=answer["TargetGroup"])] == \
         [answer["Synchronization"]]

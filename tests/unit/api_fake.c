@@ -479,6 +479,12 @@ int view_object(struct db *db, struct control *control, enum collection collecti
     return -ENOENT;
 }
 
+int view_path(struct db *db, struct control *control, const char *path, struct out *out)
+{
+    bool lasting;
+    return view_object(db, control, COLLECTION_VOLUMES, path + strlen("/volumes/"), out, &lasting);
+}
+
 int view_list(struct db *db, struct control *control, enum collection collection,
               const struct view_query *query, struct out *out, struct view_page *ret_page,
               struct error *error)
