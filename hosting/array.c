@@ -574,6 +574,11 @@ struct blockdev *array_volume_device(struct array *array, const char *volume_id,
     return entry->front;
 }
 
+struct loop *array_family_loop(struct array *array, const char *family)
+{
+    return array->loops[family_get(array, family)->loop];
+}
+
 bool array_volume_usage(struct array *array, const char *volume_id,
                         struct array_volume_usage *ret_usage)
 {

@@ -161,6 +161,8 @@ bool array_volume_is_there(struct array *array, const char *volume_id);
  * open. To be used on that loop only. */
 struct blockdev *array_volume_device(struct array *array, const char *volume_id,
                                      struct loop **ret_loop);
+/* The loop on which volumes of the family are, or will be when they are opened. */
+struct loop *array_family_loop(struct array *array, const char *family);
 /* For copies: opens a handle. The volume must stay open until the copy has ended. */
 struct block_opener *array_volume_opener(struct array *array, const char *volume_id);
 

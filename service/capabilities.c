@@ -141,13 +141,14 @@ int capability_query(struct call *call, const struct replication_kind *kind,
                                ? args_number(setting, "DesiredCopyMethodology", METHODOLOGY_ANY)
                                : METHODOLOGY_ANY;
     int r =
-        replica_check_setting_data(call, "ReplicationSettingData", kind->sync_type, kind->remote);
+        replica_check_setting_data(call, "ReplicationSettingData", kind->sync_type, kind->mode,
+                                   kind->remote);
 
     *ret_query = (struct replication_query){.sync_type = kind->sync_type};
     for (uint32_t engine = ENGINE_COPY; engine < ENGINES; engine++) {
         bool wanted = methodology == METHODOLOGY_ANY || methodology == replica_methodology(engine);
 
-        if (wanted && replica_engine_possible(kind->sync_type, kind->remote, engine)) {
+        if (wanted && replica_engine_possible(kind->sync_type, kind->mode, kind->remote, engine)) {
             ret_query->engines[ret_query->n_engines++] = engine;
         }
     }
@@ -158,7 +159,8 @@ int capability_query(struct call *call, const struct replication_kind *kind,
 static enum operation_verdict verdict(const struct replication_query *query, uint32_t copy_state,
                                       uint32_t operation)
 {
-    static const uint32_t copy_types[] = {COPY_UNSYNC_ASSOC, COPY_UNSYNC_UNASSOC};
+    static const uint32_t copy_types[] = {COPY_ASYNC, COPY_SYNC, COPY_UNSYNC_ASSOC,
+                                          COPY_UNSYNC_UNASSOC};
     enum operation_verdict best = VERDICT_NOT_SUPPORTED;
 
     for (size_t i = 0; i < query->n_engines; i++) {
@@ -251,7 +253,7 @@ void capability_operations(struct call *call, const struct replication_query *qu
         outs_add_number(outs, "SupportedOperations", operation);
         outs_add_number(outs, "ServiceControlling", CONTROLLING_SOURCE_OR_TARGET);
         outs_add_number(outs, "RequiresForce", force);
-        /* Only Reverse Roles and its kin would; neither clones nor snapshots have one. */
+        /* The elements of the relationship change places; its path stays. */
         outs_add_number(outs, "UpdatesSynchronizedPath", false);
     }
 }

@@ -14,7 +14,7 @@ static const struct setting_property *find_number(const struct replication_kind 
 {
     for (size_t i = 0; i < setting_properties_count(); i++) {
         const struct setting_property *property =
-            setting_property_at(kind->sync_type, kind->remote, i);
+            setting_property_at(kind->sync_type, kind->mode, kind->remote, i);
 
         if (property->number == number) {
             return property;
@@ -61,7 +61,7 @@ int method_get_default_setting_data(struct call *call)
     struct values *instance = values_new(&call->arena, class->params, class->n_params);
     for (size_t i = 0; i < setting_properties_count(); i++) {
         const struct setting_property *property =
-            setting_property_at(kind.sync_type, kind.remote, i);
+            setting_property_at(kind.sync_type, kind.mode, kind.remote, i);
 
         if (property->has_default) {
             outs_number(instance, property->name, property->initial);

@@ -34,6 +34,7 @@
 #include "service/hosted.h"
 #include "service/jobs.h"
 #include "service/live.h"
+#include "service/mirrors.h"
 #include "service/network.h"
 #include "service/undo.h"
 #include "store/job.h"
@@ -100,6 +101,7 @@ struct control {
     struct jobs *jobs;
     struct network *network;
     struct hosted *hosted;
+    struct mirrors *mirrors;
     struct served *served;
     struct live *live;
 
@@ -165,6 +167,11 @@ struct network *control_network(struct control *control)
 struct served *control_served(struct control *control)
 {
     return control->served;
+}
+
+struct mirrors *control_mirrors(struct control *control)
+{
+    return control->mirrors;
 }
 
 struct hosted *control_hosted(struct control *control)
@@ -1043,6 +1050,7 @@ static void control_free(struct control *control)
     network_free(control->network);
     jobs_free(control->jobs);
     served_free(control->served);
+    mirrors_free(control->mirrors);
     hosted_free(control->hosted);
     live_free(control->live);
     for (unsigned i = 0; i < control->n_data_loops; i++) {
@@ -1095,6 +1103,7 @@ static void control_begun(void *arg)
 {
     struct control *control = arg;
 
+    mirrors_begin(control->mirrors);
     served_begin(control->served);
     jobs_begin(control->jobs);
     pthread_mutex_lock(&control->stop_lock);
@@ -1107,7 +1116,11 @@ static void control_begun(void *arg)
 static void control_begin(void *arg)
 {
     struct control *control = arg;
+    int r = mirrors_load(control->mirrors);
 
+    if (r < 0) {
+        log_error("mirrors: the records cannot be read: %s", strerror(-r));
+    }
     hosted_start(control->hosted, control_begun, control);
 }
 
@@ -1180,6 +1193,11 @@ int control_start(const struct control_options *options, struct control **ret_co
     r = hosted_new(control, &control->hosted);
     if (r < 0) {
         error_set(error, ERR_INTERNAL, "Volumes cannot be served: %s", strerror(-r));
+        goto failed;
+    }
+    r = mirrors_new(control, &control->mirrors);
+    if (r < 0) {
+        error_set(error, ERR_NO_MEMORY, "Out of memory.");
         goto failed;
     }
     r = jobs_new(control, &control->jobs, error);

@@ -86,6 +86,8 @@ struct network;
 struct jobs *control_jobs(struct control *control);
 struct hosted;
 struct hosted *control_hosted(struct control *control);
+struct mirrors;
+struct mirrors *control_mirrors(struct control *control);
 struct served;
 struct served *control_served(struct control *control);
 struct network *control_network(struct control *control);

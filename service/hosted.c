@@ -14,6 +14,7 @@
 #include "service/exports.h"
 #include "service/groups.h"
 #include "service/hosted_private.h"
+#include "service/mirror_records.h"
 #include "service/volumes.h"
 #include "store/cycle.h"
 #include "store/job.h"
@@ -604,8 +605,12 @@ int hosted_set_read_only(struct call *call, struct volume_row *volume, bool read
 int hosted_grow(struct call *call, struct volume_row *volume, uint64_t size_bytes)
 {
     struct layer_row layer;
-    int r = table_get(call->db, &layer_table, volume->top_layer_id, &layer);
+    int r = mirror_content_changes(call, "Size", volume);
 
+    if (r < 0) {
+        return r;
+    }
+    r = table_get(call->db, &layer_table, volume->top_layer_id, &layer);
     if (r == 0) {
         layer.size_bytes = size_bytes;
         r = table_update(call->db, &layer_table, &layer);

@@ -15,6 +15,7 @@
 #include "service/exports.h"
 #include "service/hosted_private.h"
 #include "service/jobs.h"
+#include "service/mirrors.h"
 
 /* A change of one volume, as it goes from the handler to the effect and on. */
 struct change {
@@ -146,7 +147,7 @@ static void volume_spec(const struct change *change, struct array_volume *ret_sp
         .size_bytes = change->volume.size_bytes,
         .layers = change->layers,
         .n_layers = change->n_layers,
-        .read_only = change->volume.write_protected,
+        .read_only = change->volume.write_protected || change->volume.guarded,
         .watch = change->volume.watched,
     };
     strcpy(ret_spec->id, change->volume.head.id);
@@ -183,10 +184,14 @@ static void opened(void *arg, const struct error *error)
 static void volume_open(struct change *change)
 {
     struct array_volume spec;
+    struct array_volume_filter *filters = NULL;
     bool serve = !change->volume.offline;
 
     volume_spec(change, &spec);
+    spec.n_filters = mirrors_filters(change->hosted->control, &change->volume, &filters);
+    spec.filters = filters;
     array_volume_open(change->hosted->array, &spec, opened, change);
+    free(filters);
     if (serve) {
         array_barrier(change->hosted->array, change->volume.family, serve_now, change);
     }
@@ -550,7 +555,7 @@ void hosted_effect_read_only(struct call *call, const struct volume_row *volume)
     struct change *change = change_of(call, 0, 0);
 
     change->volume = *volume;
-    change->flag = volume->write_protected;
+    change->flag = volume->write_protected || volume->guarded;
     change_gate(call, change);
     change_ask(call, read_only_effect, change);
 }

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "service/exports.h"
 #include "service/hosted_private.h"
+#include "service/mirrors.h"
 #include "service/replica.h"
 
 void hosted_busy(struct hosted *hosted, int delta)
@@ -215,11 +216,19 @@ static void stop_closed(void *arg)
     done(done_arg);
 }
 
-static void stop_withdrawn(void *arg)
+static void stop_parted(void *arg)
 {
     struct stop *stop = arg;
 
     array_close(stop->hosted->array, stop_closed, stop);
+}
+
+/* Nobody writes any more: mirrors write out what they know, and close their legs. */
+static void stop_withdrawn(void *arg)
+{
+    struct stop *stop = arg;
+
+    mirrors_stop(control_mirrors(stop->hosted->control), stop_parted, stop);
 }
 
 static void stop_idle(void *arg)

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "service/jobs_private.h"
+#include "service/mirror_records.h"
 #include "service/replica_states.h"
 
 int job_load_copies(struct call *call, const struct job_row *job, struct copy_row **ret_copies,
@@ -76,6 +77,9 @@ int copy_drop_queued(struct call *call, struct copy_row *copy)
     copy->end_ms = control_now_ms(call->control);
     int r = table_update(call->db, &copy_table, copy);
 
+    if (r == 0 && copy->mirrored) {
+        return mirror_job_terminated(call, copy);
+    }
     if (r == 0 && (r = table_get(call->db, &sync_table, copy->sync_id, &sync)) == 0) {
         /* What had not begun leaves a finished relationship as it was. */
         if (sync.copy_state == STATE_INITIALIZED || sync.copy_state == STATE_UNSYNCHRONIZED ||

@@ -15,6 +15,7 @@
 #include "service/classes.h"
 #include "service/handlers.h"
 #include "service/jobs_private.h"
+#include "service/replica_states.h"
 
 /* Ended jobs are kept a week: a client that asks late still learns what became of its request. */
 static const uint64_t job_purge_ms = 7ull * 24 * 3600 * 1000;
@@ -72,8 +73,12 @@ int job_add_copy(struct call *call, const struct job_row *job, uint32_t position
         .urgency = job_urgency(job->copy_priority),
         .bytes_total = from->size_bytes < to->size_bytes ? from->size_bytes : to->size_bytes,
         .verify = sync->verify,
+        .mirrored = replica_is_mirror(sync),
     };
 
+    if (copy.mirrored) {
+        copy.state = COPY_ROW_RUNNING; /* by the mirror itself */
+    }
     strcpy(copy.job_id, job->head.id);
     strcpy(copy.sync_id, sync->head.id);
     strcpy(copy.source_id, from->head.id);
@@ -243,6 +248,14 @@ int method_job_request_state_change(struct call *call)
     if (r < 0) {
         return r;
     }
+    for (size_t i = 0; i < n; i++) {
+        if (wanted == 3 && copies[i].mirrored) {
+            free(copies);
+            return call_fail_param(call, ERR_NOT_SUPPORTED, "RequestedState",
+                                   "The job is of a mirror; Suspend (22) of "
+                                   "ModifyReplicaSynchronization stops its data.");
+        }
+    }
     switch (wanted) {
     case 2:
         r = job_resume(call, &job, copies, n);
@@ -405,6 +418,9 @@ int jobs_recover_event(struct call *call)
         for (size_t i = 0; i < n && r == 0; i++) {
             struct sync_row sync;
 
+            if (copies[i].mirrored) {
+                continue; /* the mirror goes on by itself */
+            }
             /* Whether one that is queued has run before is not recorded. */
             jobs_note_unclean(control_jobs(call->control), copies[i].target_id);
             if (state == COPY_ROW_QUEUED) {

@@ -9,6 +9,7 @@
 #include "base/timefmt.h"
 #include "service/classes.h"
 #include "service/hosted.h"
+#include "service/mirror_records.h"
 #include "service/paths.h"
 #include "service/setting_defaults.h"
 #include "service/volumes.h"
@@ -31,16 +32,35 @@ static struct replica_terms default_terms(void)
     };
 }
 
+/* parameter: what has said so. */
+static int mirror_terms(struct call *call, const char *parameter, uint32_t mode,
+                        struct replica_terms *ret_terms)
+{
+    struct replica_terms terms = default_terms();
+
+    if (!replica_type_supported(SYNC_MIRROR, mode, false)) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, parameter,
+                               "%s mirrors (SyncType 6, Mode %u) are not supported by this version; "
+                               "Snapshot (7) of a hosted volume and Clone (8) are.",
+                               enum_text(&map_mode, mode), mode);
+    }
+    terms.sync_type = SYNC_MIRROR;
+    terms.mode = mode;
+    terms.copy_type = mode == MODE_ASYNCHRONOUS ? COPY_ASYNC : COPY_SYNC;
+    terms.engine = mode == MODE_ASYNCHRONOUS ? ENGINE_ASYNC : ENGINE_MIRROR;
+    *ret_terms = terms;
+    return 0;
+}
+
 int replica_terms_of_copy_type(struct call *call, uint32_t copy_type,
                                struct replica_terms *ret_terms)
 {
     struct replica_terms terms = default_terms();
 
     if (copy_type == COPY_ASYNC || copy_type == COPY_SYNC) {
-        return call_fail_param(call, ERR_NOT_SUPPORTED, "CopyType",
-                               "Mirrors (CopyType 2 and 3) are not supported by this version; "
-                               "4 makes a snapshot of a hosted volume or a full copy that stays "
-                               "related, 5 a clone.");
+        return mirror_terms(call, "CopyType",
+                            copy_type == COPY_ASYNC ? MODE_ASYNCHRONOUS : MODE_SYNCHRONOUS,
+                            ret_terms);
     }
     terms.of_copy_type = true;
     terms.copy_type = copy_type;
@@ -56,10 +76,11 @@ int replica_terms_of_sync_type(struct call *call, uint32_t sync_type, uint32_t m
     struct replica_terms terms = default_terms();
 
     if (sync_type == SYNC_MIRROR) {
-        return call_fail_param(call, ERR_NOT_SUPPORTED, "SyncType",
-                               "%s (%u) is not supported by this version; Snapshot (7) of a hosted "
-                               "volume and Clone (8) are.",
-                               enum_text(&map_sync_type, sync_type), sync_type);
+        bool any = replica_type_supported(SYNC_MIRROR, MODE_SYNCHRONOUS, false) ||
+                   replica_type_supported(SYNC_MIRROR, MODE_ASYNCHRONOUS, false);
+
+        return mirror_terms(call, any ? "Mode" : "SyncType", mode == 0 ? MODE_SYNCHRONOUS : mode,
+                            ret_terms);
     }
     terms.sync_type = sync_type;
     if (sync_type == SYNC_SNAPSHOT) {
@@ -96,17 +117,19 @@ static int check_interval(struct call *call, const char *parameter,
                                "%s is no interval; write PT30S or 00000000000030.000000:000.",
                                name);
     }
-    return ms == 0 ? 0 : not_honoured(call, parameter, property->name, property->what);
+    return ms == 0 || property->honours == SETTING_ANY
+               ? 0
+               : not_honoured(call, parameter, property->name, property->what);
 }
 
 int replica_check_setting_data(struct call *call, const char *parameter, uint32_t sync_type,
-                               bool remote)
+                               uint32_t mode, bool remote)
 {
     const struct values *setting = args_instance(call->args, parameter);
     int r = 0;
 
     for (size_t i = 0; setting != NULL && i < setting_properties_count() && r == 0; i++) {
-        const struct setting_property *property = setting_property_at(sync_type, remote, i);
+        const struct setting_property *property = setting_property_at(sync_type, mode, remote, i);
 
         CHECK(property != NULL);
         if (!args_present(setting, property->name)) {
@@ -128,6 +151,15 @@ static uint64_t limit_of(uint64_t bandwidth_limit)
     return bandwidth_limit > INT64_MAX ? INT64_MAX : bandwidth_limit;
 }
 
+/* 0: not given. What is no interval is refused by replica_check_setting_data(). */
+static uint64_t interval_of(const struct values *setting, const char *name)
+{
+    const char *text = args_text(setting, name);
+    uint64_t ms;
+
+    return text == NULL || timefmt_parse_duration(text, &ms) < 0 ? 0 : limit_of(ms);
+}
+
 int replica_terms_setting_data(struct call *call, const char *parameter,
                                struct replica_terms *terms)
 {
@@ -146,6 +178,11 @@ int replica_terms_setting_data(struct call *call, const char *parameter,
     terms->copy_priority = (uint32_t)args_number(setting, "CopyPriority", 0);
     terms->bandwidth_limit = limit_of(args_number(setting, "BandwidthLimit", 0));
     terms->verify = args_bool(setting, "Verify", false);
+    terms->copy_recovery_mode = args_number(setting, "CopyRecoveryMode", 4) == 3 ? 3 : 2;
+    terms->failed_copy_stops_host_io = args_bool(setting, "FailedCopyStopsHostIO", false);
+    terms->delta_update_interval_ms = interval_of(setting, "DeltaUpdateInterval");
+    terms->delta_update_blocks = limit_of(args_number(setting, "DeltaUpdateBlocks", 0));
+    terms->desired_rpo_ms = interval_of(setting, "DesiredRPO");
     terms->continue_on_error =
         args_number(setting, "OnGroupOrListError", ON_ERROR_STOP) == ON_ERROR_CONTINUE;
     terms->unequal_lists = (uint32_t)args_number(setting, "UnequalListsAction", UNEQUAL_ERROR);
@@ -328,12 +365,29 @@ static int choose_filling(struct call *call, const struct replica_ends *ends,
     return 0;
 }
 
+/* A synchronous one sees every write of the source's hosts. */
+static int check_mirror(struct call *call, const struct replica_ends *ends,
+                        const struct replica_terms *terms)
+{
+    if (ends->source->kind == VOLUME_REMOTE && terms->engine == ENGINE_MIRROR) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, ends->source_parameter,
+                               "/volumes/%s is a LUN of another system, whose hosts write past "
+                               "smirror: their writes cannot be mirrored as they come. Make a Clone "
+                               "(SyncType 8) of it in a pool of files, and let its hosts use that.",
+                               ends->source->head.id);
+    }
+    return 0;
+}
+
 /* Shared layers, or a copy. */
 static int choose_engine(struct call *call, const struct replica_ends *ends,
                          struct replica_terms *terms)
 {
     bool can_share = replica_can_share(ends->source, target_pool_id(ends));
 
+    if (terms->sync_type == SYNC_MIRROR) {
+        return check_mirror(call, ends, terms);
+    }
     if (terms->of_copy_type && terms->copy_type == COPY_UNSYNC_ASSOC && can_share) {
         terms->sync_type = SYNC_SNAPSHOT;
         terms->mode = MODE_SYNCHRONOUS;
@@ -364,7 +418,7 @@ int replica_terms_complete(struct call *call, const struct replica_ends *ends,
     terms->remote = ends->source->kind == VOLUME_REMOTE || target_is_remote(ends);
     if (r == 0 && has_setting_data) {
         r = replica_check_setting_data(call, "ReplicationSettingData", terms->sync_type,
-                                       terms->remote);
+                                       terms->mode, terms->remote);
     }
     if (r == 0 && terms->read_only != 0 && terms->engine != ENGINE_LAYERS) {
         r = not_honoured(
@@ -433,9 +487,20 @@ static int in_use(struct call *call, const struct sync_row *sync, const char *wh
 struct busy_check {
     const char *except_id;
     bool only_moving;
+    bool as_source; /* what is asked is whether the volume can be copied from */
     bool may_fill; /* what is being filled reads as what it will be */
     struct sync_row found;
 };
+
+/* Its target is no moment of the source now; its source is one, unless it is being restored. */
+static bool mirror_moves(const struct sync_row *sync, bool as_source)
+{
+    bool whole = sync->copy_state == STATE_SYNCHRONIZED || sync->copy_state == STATE_FRACTURED ||
+                 sync->copy_state == STATE_SPLIT || sync->copy_state == STATE_FAILEDOVER;
+
+    return as_source ? !whole || sync->source_incomplete
+                     : replica_mirror_connected(sync) || sync->source_incomplete;
+}
 
 static int busy_row(void *arg, const void *row)
 {
@@ -445,7 +510,8 @@ static int busy_row(void *arg, const void *row)
     if (check->except_id != NULL && strcmp(sync->head.id, check->except_id) == 0) {
         return 0;
     }
-    if (check->only_moving && sync->job_id[0] == '\0') {
+    if (check->only_moving && (replica_is_mirror(sync) ? !mirror_moves(sync, check->as_source)
+                                                      : sync->job_id[0] == '\0')) {
         return 0;
     }
     if (check->may_fill && replica_engine_of(sync) == ENGINE_FILL) {
@@ -549,6 +615,9 @@ int replica_ended(struct call *call, const struct sync_row *sync)
     if (replica_engine_of(sync) == ENGINE_COPY) {
         return 0;
     }
+    if (replica_is_mirror(sync)) {
+        return mirror_ended(call, sync);
+    }
     int r = table_get(call->db, &volume_table, sync->target_id, &target);
 
     if (r < 0) {
@@ -575,9 +644,21 @@ int replica_target_changed(struct call *call, const char *volume_id)
     return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
 }
 
+/* 1: a mirror brings it back from its target, and until that is done only both together are whole. */
+static int find_restoring(struct call *call, const struct volume_row *source,
+                          struct sync_row *ret_sync)
+{
+    struct condition where[] = {WHERE_TEXT("source_id", source->head.id),
+                                WHERE_NUM("sync_type", SYNC_MIRROR),
+                                WHERE_NUM("source_incomplete", true), WHERE_END};
+    int r = table_find(call->db, &sync_table, where, ret_sync);
+
+    return r == 0 ? 1 : r == -ENOENT ? 0 : call_fail_store(call, r);
+}
+
 int replica_check_source(struct call *call, const char *parameter, const struct volume_row *source)
 {
-    struct busy_check check = {.only_moving = true, .may_fill = true};
+    struct busy_check check = {.only_moving = true, .may_fill = true, .as_source = true};
     int r = check_usable(call, parameter, source);
 
     if (r == 0 && source->offline) {
@@ -588,6 +669,9 @@ int replica_check_source(struct call *call, const char *parameter, const struct 
     }
     if (r == 0) {
         r = find_busy(call, "target_id", source, &check);
+    }
+    if (r == 0) {
+        r = find_restoring(call, source, &check.found);
     }
     return r == 1 ? in_use(call, &check.found, "still being written as the target", source) : r;
 }

@@ -29,6 +29,10 @@ struct replica_terms {
     uint32_t read_only; /* 0: none */
     uint32_t copy_priority;
     uint32_t copy_recovery_mode;
+    bool failed_copy_stops_host_io;
+    uint64_t delta_update_interval_ms; /* asynchronous mirrors; 0: not said */
+    uint64_t delta_update_blocks;
+    uint64_t desired_rpo_ms;
     uint64_t bandwidth_limit;
     bool verify;
     bool start;                   /* false: associated only, Activate starts */
@@ -65,7 +69,7 @@ int replica_terms_setting(struct call *call, const char *parameter, struct repli
 /* A value of the ReplicationSettingData that replicas of that type cannot honour is 1 Not Supported and names the
  * property. */
 int replica_check_setting_data(struct call *call, const char *parameter, uint32_t sync_type,
-                               bool remote);
+                               uint32_t mode, bool remote);
 /* Once the elements are known: what makes the replica (engine), and what follows from that. Refuses what cannot be made of
  * these elements, and setting data that cannot be honoured for them. */
 int replica_terms_complete(struct call *call, const struct replica_ends *ends,

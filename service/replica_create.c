@@ -18,6 +18,8 @@
 #include "service/group_states.h"
 #include "service/handlers.h"
 #include "service/hosted.h"
+#include "service/mirror_modify.h"
+#include "service/mirror_records.h"
 #include "service/paths.h"
 #include "service/pools.h"
 #include "service/replica_pairs.h"
@@ -71,6 +73,15 @@ static void sync_begin(const struct replica_terms *terms, uint64_t now, struct s
     }
     sync->copy_state = inactive ? STATE_INACTIVE : STATE_INITIALIZED;
     sync->progress_status = inactive ? PROGRESS_DORMANT : PROGRESS_COMPLETED;
+    if (replica_engine_mirrors(terms->engine)) {
+        sync->map_state = MAP_ALL;
+        sync->map_generation = 1;
+        sync->revision = 1;
+        if (terms->start) {
+            sync->copy_state = STATE_UNSYNCHRONIZED;
+            sync->when_activated_ms = now;
+        }
+    }
     if (terms->start && terms->engine == ENGINE_FILL) {
         replica_fills_now(sync, now);
     }
@@ -99,6 +110,10 @@ static int insert_sync(struct call *call, struct pair *pair)
         .copy_priority = terms->copy_priority,
         .copy_methodology = terms->copy_methodology,
         .copy_recovery_mode = terms->copy_recovery_mode,
+        .failed_copy_stops_host_io = terms->failed_copy_stops_host_io,
+        .delta_update_interval_ms = terms->delta_update_interval_ms,
+        .delta_update_blocks = terms->delta_update_blocks,
+        .desired_rpo_ms = terms->desired_rpo_ms,
         .read_only = terms->read_only,
         .bandwidth_limit = terms->bandwidth_limit,
         .verify = terms->verify,
@@ -119,6 +134,20 @@ static int insert_sync(struct call *call, struct pair *pair)
     }
     pair->sync = sync;
     return 0;
+}
+
+/* What keeps them equal begins, and guards their targets. */
+static int start_mirrors(struct call *call, struct pair *pairs, size_t n)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if (replica_engine_mirrors(pairs[i].terms.engine)) {
+            r = mirror_guard_volumes(call, &pairs[i].sync);
+            mirror_apply(call, &pairs[i].sync);
+        }
+    }
+    return r;
 }
 
 /* One job for those pairs that have to be copied. */
@@ -142,7 +171,7 @@ static int start_copies(struct call *call, const struct replica_terms *terms, st
         n_copies += needs_copy(&pairs[i]);
     }
     if (n_copies == 0) {
-        return 0;
+        return start_mirrors(call, pairs, n);
     }
     r = job_create(call, &wanted, &job);
     for (size_t i = 0; i < n && r == 0; i++) {
@@ -169,6 +198,12 @@ static int start_copies(struct call *call, const struct replica_terms *terms, st
             r = job_add_element(call, &job, "volumes", pairs[i].source.head.id,
                                 ELEMENT_EFFECT_PERFORMANCE);
         }
+    }
+    if (r == 0) {
+        r = start_mirrors(call, pairs, n);
+    }
+    if (r == 0) {
+        r = job_review(call, job.head.id);
     }
     return r < 0 ? r : job_started(call, &job);
 }
@@ -456,6 +491,38 @@ static void limits_effect(struct control *control, void *arg)
                     limits->bandwidth_limit);
 }
 
+/* Sync and Async can be changed into each other where an operation could (Reset To Sync, Reset To Async). */
+static int modify_mirror(struct call *call, const struct replica_terms *terms,
+                         struct volume_row *target, struct sync_row *sync)
+{
+    uint32_t operation =
+        terms->copy_type == COPY_ASYNC ? OPERATION_RESET_TO_ASYNC : OPERATION_RESET_TO_SYNC;
+    int r = 0;
+
+    if (sync->copy_type != terms->copy_type &&
+        replica_verdict_of(sync, operation) != VERDICT_LEGAL) {
+        return call_fail_param(call, ERR_ILLEGAL_STATE, "CopyType",
+                               "CopyType of /synchronizations/%s cannot be changed while CopyState is "
+                               "%s (%u).",
+                               sync->head.id, enum_text(&map_copy_state, sync->copy_state),
+                               sync->copy_state);
+    }
+    if (args_present(call->args, "Goal")) {
+        r = setting_apply_goal(call, "Goal", terms, target);
+        sync->copy_priority = terms->copy_priority;
+        sync->bandwidth_limit = terms->bandwidth_limit;
+    }
+    if (r == 0) {
+        r = mirror_reset(call, sync, terms->mode);
+    }
+    if (r == 0 && args_present(call->args, "Goal")) {
+        r = table_update(call->db, &sync_table, sync);
+        mirror_apply(call, sync);
+        r = r < 0 ? call_fail_store(call, r) : 0;
+    }
+    return r;
+}
+
 /* A11, A12: the pair is related already. */
 static int modify_attached(struct call *call, const struct replica_terms *terms,
                            struct volume_row *target, struct sync_row *sync)
@@ -464,6 +531,9 @@ static int modify_attached(struct call *call, const struct replica_terms *terms,
     struct copy_row copy;
     struct job_row job;
 
+    if (replica_is_mirror(sync) && terms->sync_type == SYNC_MIRROR) {
+        return modify_mirror(call, terms, target, sync);
+    }
     if (sync->copy_type != terms->copy_type) {
         return call_fail_param(call, ERR_BAD_VALUE, "CopyType",
                                "/synchronizations/%s has CopyType %u (%s); only 2 and 3 can be "

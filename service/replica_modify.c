@@ -16,6 +16,8 @@
 #include "base/check.h"
 #include "service/handlers.h"
 #include "service/hosted.h"
+#include "service/mirror_modify.h"
+#include "service/mirrors.h"
 #include "service/paths.h"
 #include "service/pools.h"
 #include "service/replica.h"
@@ -28,6 +30,7 @@ struct modification {
     bool force;
     struct replica_terms terms;
     struct sync_row sync;
+    struct mirror_operation mirror; /* of a mirror: what it keeps while both sides are parted */
 };
 
 static const char *operation_text(const struct modification *mod)
@@ -527,6 +530,24 @@ static int check_busy(struct call *call, const struct modification *mod)
                              "%s works on this relationship; wait for it or abort it.", path);
 }
 
+static int modify(struct call *call, struct modification *mod);
+
+static int mirror_again(struct call *call)
+{
+    struct modification *mod = call->step_state;
+    int r = reload(call, mod);
+
+    return r < 0 ? r : modify(call, mod);
+}
+
+static int modify_mirror(struct call *call, struct modification *mod)
+{
+    mod->mirror.sync = mod->sync;
+    mod->mirror.operation = mod->operation;
+    mod->mirror.force = mod->force;
+    return mirror_operate(call, &mod->mirror, mirror_again);
+}
+
 static int modify(struct call *call, struct modification *mod)
 {
     struct sync_row *sync = &mod->sync;
@@ -547,6 +568,9 @@ static int modify(struct call *call, struct modification *mod)
         break;
     case VERDICT_LEGAL:
         break;
+    }
+    if (replica_is_mirror(sync)) {
+        return modify_mirror(call, mod);
     }
     r = check_busy(call, mod);
     if (r < 0) {
@@ -632,7 +656,7 @@ static int modify_replica_synchronization(struct call *call)
     mod->terms.engine = replica_engine_of(&mod->sync);
     mod->terms.copy_priority = mod->sync.copy_priority;
     r = replica_check_setting_data(call, "ReplicationSettingData", mod->sync.sync_type,
-                                   mod->sync.remote);
+                                   mod->sync.mode, mod->sync.remote);
     if (r == 0) {
         r = replica_terms_setting_data(call, "ReplicationSettingData", &mod->terms);
     }
@@ -651,6 +675,13 @@ static int modify_replica_synchronization(struct call *call)
         mod->sync.copy_priority = mod->terms.copy_priority;
         mod->sync.bandwidth_limit = mod->terms.bandwidth_limit;
         mod->sync.verify = mod->terms.verify;
+    }
+    if (args_present(call->args, "ReplicationSettingData") && replica_is_mirror(&mod->sync)) {
+        mod->sync.copy_recovery_mode = mod->terms.copy_recovery_mode;
+        mod->sync.failed_copy_stops_host_io = mod->terms.failed_copy_stops_host_io;
+        mod->sync.delta_update_interval_ms = mod->terms.delta_update_interval_ms;
+        mod->sync.delta_update_blocks = mod->terms.delta_update_blocks;
+        mod->sync.desired_rpo_ms = mod->terms.desired_rpo_ms;
     }
     return modify(call, mod);
 }

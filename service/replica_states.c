@@ -8,6 +8,9 @@
 
 #define BIT(state) (1u << (state))
 
+/* Whether there is something that moves the data of mirrors of each kind. */
+enum { SYNC_MIRRORS = 0, ASYNC_MIRRORS = 0 };
+
 /* One row for each operation: the states it is legal from, those that need Force, and what may be waited for. */
 struct operation_row {
     uint32_t operation;
@@ -154,6 +157,101 @@ static const struct operation_row layered_clone_operations[] = {
 static const uint32_t layered_clone_states[] = {STATE_INITIALIZED, STATE_SYNCHRONIZED,
                                                 STATE_INACTIVE, STATE_ABORTED, 0};
 
+/* Those of mirrors (smis.md 4.1). 16 besides: a target that does not come back can be given up. */
+static const struct operation_row mirror_operations[] = {
+    {OPERATION_ABORT,
+     BIT(STATE_INITIALIZED) | BIT(STATE_UNSYNCHRONIZED) | BIT(STATE_PREPARED),
+     0,
+     0,
+     {STATE_ABORTED}},
+    {OPERATION_ACTIVATE,
+     BIT(STATE_INITIALIZED) | BIT(STATE_INACTIVE) | BIT(STATE_PREPARED),
+     0,
+     0,
+     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_DEACTIVATE,
+     BIT(STATE_UNSYNCHRONIZED) | BIT(STATE_SYNCHRONIZED),
+     0,
+     0,
+     {STATE_INACTIVE}},
+    {OPERATION_DETACH,
+     BIT(STATE_SYNCHRONIZED) | BIT(STATE_BROKEN) | BIT(STATE_FRACTURED) | BIT(STATE_SPLIT) |
+         BIT(STATE_INACTIVE) | BIT(STATE_SUSPENDED) | BIT(STATE_FAILEDOVER) | BIT(STATE_ABORTED) |
+         BIT(STATE_SKEWED),
+     BIT(STATE_UNSYNCHRONIZED) | BIT(STATE_PARTITIONED),
+     0,
+     {STATE_NOT_APPLICABLE}},
+    {OPERATION_DISSOLVE,
+     BIT(STATE_SYNCHRONIZED) | BIT(STATE_FRACTURED) | BIT(STATE_SPLIT) | BIT(STATE_INACTIVE) |
+         BIT(STATE_SKEWED),
+     0,
+     0,
+     {STATE_NOT_APPLICABLE}},
+    {OPERATION_FAILOVER,
+     BIT(STATE_SYNCHRONIZED) | BIT(STATE_FRACTURED) | BIT(STATE_SPLIT),
+     BIT(STATE_UNSYNCHRONIZED) | BIT(STATE_BROKEN) | BIT(STATE_SUSPENDED) | BIT(STATE_PARTITIONED),
+     0,
+     {STATE_FAILEDOVER}},
+    {OPERATION_FAILBACK, BIT(STATE_FAILEDOVER), 0, 0, {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_FRACTURE, BIT(STATE_SYNCHRONIZED), BIT(STATE_UNSYNCHRONIZED), 0, {STATE_FRACTURED}},
+    {OPERATION_RESYNC,
+     BIT(STATE_BROKEN) | BIT(STATE_FRACTURED) | BIT(STATE_SPLIT) | BIT(STATE_ABORTED) |
+         BIT(STATE_SKEWED),
+     0,
+     0,
+     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_RESTORE,
+     BIT(STATE_FRACTURED) | BIT(STATE_SPLIT) | BIT(STATE_SKEWED),
+     0,
+     0,
+     {STATE_SYNCHRONIZED, STATE_INACTIVE}},
+    {OPERATION_RESUME, BIT(STATE_SUSPENDED), 0, 0, {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_RESET_TO_SYNC,
+     BIT(STATE_UNSYNCHRONIZED) | BIT(STATE_SYNCHRONIZED) | BIT(STATE_SUSPENDED),
+     0,
+     0,
+     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_RESET_TO_ASYNC,
+     BIT(STATE_UNSYNCHRONIZED) | BIT(STATE_SYNCHRONIZED) | BIT(STATE_SUSPENDED),
+     0,
+     0,
+     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_REVERSE_ROLES,
+     BIT(STATE_SYNCHRONIZED),
+     0,
+     0,
+     {STATE_UNSYNCHRONIZED, STATE_SYNCHRONIZED}},
+    {OPERATION_SPLIT, BIT(STATE_UNSYNCHRONIZED) | BIT(STATE_SYNCHRONIZED), 0, 0, {STATE_SPLIT}},
+    {OPERATION_SUSPEND,
+     BIT(STATE_UNSYNCHRONIZED) | BIT(STATE_SYNCHRONIZED),
+     0,
+     0,
+     {STATE_SUSPENDED}},
+    {OPERATION_UNPREPARE,
+     BIT(STATE_INITIALIZED) | BIT(STATE_FRACTURED) | BIT(STATE_INACTIVE),
+     0,
+     0,
+     {STATE_PREPARED}},
+    {OPERATION_PREPARE,
+     BIT(STATE_INITIALIZED) | BIT(STATE_FRACTURED) | BIT(STATE_INACTIVE),
+     0,
+     0,
+     {STATE_PREPARED}},
+};
+static const uint32_t mirror_states[] = {STATE_INITIALIZED,
+                                         STATE_UNSYNCHRONIZED,
+                                         STATE_SYNCHRONIZED,
+                                         STATE_BROKEN,
+                                         STATE_FRACTURED,
+                                         STATE_SPLIT,
+                                         STATE_INACTIVE,
+                                         STATE_SUSPENDED,
+                                         STATE_FAILEDOVER,
+                                         STATE_PREPARED,
+                                         STATE_ABORTED,
+                                         STATE_PARTITIONED,
+                                         0};
+
 /* A kind of relationship. */
 struct machine {
     uint32_t sync_type;
@@ -175,6 +273,10 @@ static const struct machine machines[] = {
      clone_states, clone_create_wait},
     {SYNC_CLONE, ENGINE_FILL, false, true, filled_clone_operations,
      ARRAY_LEN(filled_clone_operations), clone_states, clone_create_wait},
+    {SYNC_MIRROR, ENGINE_MIRROR, SYNC_MIRRORS, SYNC_MIRRORS, mirror_operations, ARRAY_LEN(mirror_operations),
+     mirror_states, clone_create_wait},
+    {SYNC_MIRROR, ENGINE_ASYNC, ASYNC_MIRRORS, ASYNC_MIRRORS, mirror_operations,
+     ARRAY_LEN(mirror_operations), mirror_states, clone_create_wait},
 };
 
 static const struct machine *machine_of(uint32_t sync_type, enum replica_engine engine)
@@ -196,6 +298,10 @@ const char *replica_engine_name(enum replica_engine engine)
         return "layers";
     case ENGINE_FILL:
         return "fill";
+    case ENGINE_MIRROR:
+        return "mirror";
+    case ENGINE_ASYNC:
+        return "async";
     }
     return "?";
 }
@@ -207,6 +313,10 @@ enum replica_engine replica_engine_of(const struct sync_row *sync)
         return ENGINE_LAYERS;
     case METHODOLOGY_COPY_ON_ACCESS:
         return ENGINE_FILL;
+    case METHODOLOGY_INCREMENTAL_COPY:
+        return ENGINE_MIRROR;
+    case METHODOLOGY_DELTA_UPDATE:
+        return ENGINE_ASYNC;
     default:
         return ENGINE_COPY;
     }
@@ -219,16 +329,46 @@ uint32_t replica_methodology(enum replica_engine engine)
         return METHODOLOGY_COPY_ON_WRITE;
     case ENGINE_FILL:
         return METHODOLOGY_COPY_ON_ACCESS;
+    case ENGINE_MIRROR:
+        return METHODOLOGY_INCREMENTAL_COPY;
+    case ENGINE_ASYNC:
+        return METHODOLOGY_DELTA_UPDATE;
     default:
         return METHODOLOGY_FULL_COPY;
     }
 }
 
-bool replica_engine_possible(uint32_t sync_type, bool remote, enum replica_engine engine)
+bool replica_engine_mirrors(enum replica_engine engine)
+{
+    return engine == ENGINE_MIRROR || engine == ENGINE_ASYNC;
+}
+
+bool replica_is_mirror(const struct sync_row *sync)
+{
+    return sync->sync_type == SYNC_MIRROR;
+}
+
+bool replica_mirror_connected(const struct sync_row *sync)
+{
+    return replica_is_mirror(sync) &&
+           (sync->copy_state == STATE_UNSYNCHRONIZED || sync->copy_state == STATE_SYNCHRONIZED ||
+            sync->copy_state == STATE_PARTITIONED);
+}
+
+bool replica_mirror_target_free(uint32_t copy_state)
+{
+    return copy_state == STATE_FRACTURED || copy_state == STATE_SPLIT ||
+           copy_state == STATE_FAILEDOVER;
+}
+
+bool replica_engine_possible(uint32_t sync_type, uint32_t mode, bool remote,
+                             enum replica_engine engine)
 {
     const struct machine *machine = machine_of(sync_type, engine);
+    bool of_mode = sync_type != SYNC_MIRROR ||
+                   engine == (mode == MODE_ASYNCHRONOUS ? ENGINE_ASYNC : ENGINE_MIRROR);
 
-    return machine != NULL && (remote ? machine->remote : machine->local);
+    return machine != NULL && of_mode && (remote ? machine->remote : machine->local);
 }
 
 static const struct operation_row *operation_row(uint32_t sync_type, enum replica_engine engine,
@@ -236,6 +376,9 @@ static const struct operation_row *operation_row(uint32_t sync_type, enum replic
 {
     const struct machine *machine = machine_of(sync_type, engine);
 
+    if (operation == OPERATION_RESET_TO_ASYNC && !ASYNC_MIRRORS) {
+        return NULL;
+    }
     for (size_t i = 0; machine != NULL && i < machine->n_operations; i++) {
         if (machine->operations[i].operation == operation) {
             return &machine->operations[i];
@@ -264,6 +407,24 @@ enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t 
                                                      sync->copy_state, operation, sync->copy_type);
     bool stopped = sync->copy_state == STATE_BROKEN || sync->copy_state == STATE_ABORTED;
 
+    if (sync->source_incomplete && replica_is_mirror(sync)) {
+        /* Only with the target is the source whole: it is not parted from it but by Abort or with Force. */
+        switch (operation) {
+        case OPERATION_DEACTIVATE:
+        case OPERATION_FRACTURE:
+        case OPERATION_SPLIT:
+        case OPERATION_SUSPEND:
+        case OPERATION_RESET_TO_SYNC:
+        case OPERATION_RESET_TO_ASYNC:
+        case OPERATION_REVERSE_ROLES:
+            return verdict == VERDICT_NOT_SUPPORTED ? verdict : VERDICT_ILLEGAL;
+        case OPERATION_DETACH:
+        case OPERATION_DISSOLVE:
+            return verdict == VERDICT_LEGAL ? VERDICT_NEEDS_FORCE : verdict;
+        default:
+            break;
+        }
+    }
     if (sync->source_incomplete && stopped) {
         if (operation == OPERATION_RESTORE) {
             return VERDICT_LEGAL;
@@ -367,6 +528,12 @@ uint32_t replica_sync_state(uint32_t copy_state, uint32_t progress_status)
         return 11;
     case STATE_SUSPENDED:
         return 9;
+    case STATE_FRACTURED:
+    case STATE_SPLIT:
+    case STATE_FAILEDOVER:
+        return 13;
+    case STATE_PREPARED:
+        return 4;
     default:
         return 0;
     }
@@ -381,9 +548,12 @@ bool replica_type_supported(uint32_t sync_type, uint32_t mode, bool remote)
 {
     bool mode_known = mode == MODE_SYNCHRONOUS || mode == MODE_ASYNCHRONOUS;
 
-    return mode_known && (replica_engine_possible(sync_type, remote, ENGINE_COPY) ||
-                          replica_engine_possible(sync_type, remote, ENGINE_LAYERS) ||
-                          replica_engine_possible(sync_type, remote, ENGINE_FILL));
+    for (uint32_t engine = 0; mode_known && engine < ENGINES; engine++) {
+        if (replica_engine_possible(sync_type, mode, remote, engine)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 uint32_t replica_legacy_operation(uint32_t number)

@@ -32,6 +32,21 @@
  *            ▼                                      ▲  │                               │
  *      12 Aborted ──Resync──▶ 4                     │  └──Deactivate (snapshot)──▶ 8 ◀─┘
  *      create, wait 8 ──▶ 8 Inactive ───Activate────┘      from all that rest: Detach, Dissolve, Return ──▶ gone
+ *
+ * Mirror (SyncType 6); smis.md 4.1. Between ( ) is what the mirror tells by itself (replication/mirror.h):
+ *
+ *      create, wait 2, 8 ──▶ 2 Initialized, 8 Inactive ──Prepare──▶ 11 Prepared ──Abort──▶ 12 Aborted ──Resync──▶ 3
+ *                                    └──────Activate──────┬─────────────┘
+ *      create ────────────────────────────────────────────┤
+ *                                                         ▼                       (leg lost)
+ *          8 ◀──Deactivate──┬── 3 Unsynchronized ◀─(copying)──(equal)─▶ 4 Synchronized ──▶ 16 Partitioned
+ *          9 ◀──Suspend─────┘        ▲      ▲ ▲                              │   ▲             │ (back, by hand)
+ *          └────Resume───────────────┘      │ └────────(back, by itself)─────┼───┼─────────────┤
+ *                                           │                  Reverse Roles └───┘             ▼
+ *      6 Fractured, 7 Split ◀──Fracture, Split── 4     (refused)──▶ 5 Broken              9 Suspended
+ *          └──Resync, Restore──▶ 3          │                       └──Resync──▶ 3
+ *      10 Failedover ◀──Failover── 4 6 7, with Force 3 5 9 16
+ *          └──Failback──────────────────────┘
  */
 #ifndef SERVICE_REPLICA_STATES_H
 #define SERVICE_REPLICA_STATES_H
@@ -44,14 +59,23 @@ enum replica_engine {
     ENGINE_COPY,   /* a job copies it: CopyMethodology Full-Copy */
     ENGINE_LAYERS, /* it shares the layers of its source: Copy-On-Write, in an instant */
     ENGINE_FILL,   /* hosted, there in an instant, and filled from its source by a job: Copy-On-Access */
+    ENGINE_MIRROR, /* kept equal with every write of its source's hosts: Incremental-Copy */
+    ENGINE_ASYNC,  /* takes what the source was at some moment, again and again: Delta-Update */
 };
-enum { ENGINES = ENGINE_FILL + 1 };
+enum { ENGINES = ENGINE_ASYNC + 1 };
 const char *replica_engine_name(enum replica_engine engine);
 enum replica_engine replica_engine_of(const struct sync_row *sync);
 /* The CopyMethodology of what an engine makes. */
 uint32_t replica_methodology(enum replica_engine engine);
 /* Is there a replica of that type that is made so? Local: both elements are hosted here. */
-bool replica_engine_possible(uint32_t sync_type, bool remote, enum replica_engine engine);
+bool replica_engine_possible(uint32_t sync_type, uint32_t mode, bool remote,
+                             enum replica_engine engine);
+bool replica_engine_mirrors(enum replica_engine engine);
+bool replica_is_mirror(const struct sync_row *sync);
+/* Data flows, or would if the target could be reached: 3, 4 and 16 of a mirror. */
+bool replica_mirror_connected(const struct sync_row *sync);
+/* Hosts may write to the target of a mirror in that state, and only there to the source. */
+bool replica_mirror_target_free(uint32_t copy_state);
 
 enum operation_verdict {
     VERDICT_LEGAL,
@@ -87,7 +111,7 @@ uint32_t replica_legacy_operation(uint32_t number);
 /* The legacy SyncState for a CopyState and ProgressStatus (smis.md 3.2). */
 uint32_t replica_sync_state(uint32_t copy_state, uint32_t progress_status);
 bool replica_sync_maintained(const struct sync_row *sync);
-/* Types that this version makes: clones, and snapshots of hosted volumes. */
+/* Types that this version makes. */
 bool replica_type_supported(uint32_t sync_type, uint32_t mode, bool remote);
 
 /* "Detach, Resync Replica" for refusals: the operations legal now. */

@@ -22,12 +22,14 @@ enum {
     THIN_TO_THIN = 2,
     PRIORITY_NOT_MANAGED = 0,
     RECOVERY_AUTOMATIC = 2,
+    RECOVERY_MANUAL = 3,
     RECOVERY_IMPLEMENTATION = 4,
     TARGET_IMPLEMENTATION = 2,
     TARGET_SAME_AS_SOURCE = 3,
     READ_ONLY_TARGET = 3,
 };
-#define NO_MIRROR  "only mirrors have such a thing, and there are none in this version."
+#define NO_MIRROR  "only mirrors (SyncType 6) have such a thing."
+#define NO_ASYNC   "only asynchronous mirrors (Mode 3) have such a thing."
 #define NO_PACKING "there is no compression."
 
 /* Of a copy from or to a LUN of another system. What differs for the others is below. */
@@ -122,15 +124,71 @@ static const struct setting_property of_local_clones[] = {
     HOSTED_READ_ONLY,
 };
 
+/* Of a mirror: every write of the source's hosts, or what the source was at some moment, again and again. */
+#define MIRROR_RECOVERY                                                                            \
+    {                                                                                              \
+        "CopyRecoveryMode", 11, DEFAULT(RECOVERY_AUTOMATIC),                                       \
+            VALUES(RECOVERY_AUTOMATIC, RECOVERY_MANUAL, RECOVERY_IMPLEMENTATION),                  \
+            WHAT("2 to 4: by itself when the target is back, or with Resume.")                     \
+    }
+#define MIRROR_THIN                                                                                \
+    {                                                                                              \
+        "ThinProvisioningPolicy", 8, DEFAULT(THIN_IMPLEMENTATION),                                 \
+            VALUES(THIN_SAME_AS_SOURCE, THIN_POOL_DECIDES, THIN_IMPLEMENTATION),                   \
+            WHAT("the target decides about its provisioning (5 to 7).")                            \
+    }
+#define MIRROR_READ_ONLY                                                                           \
+    {                                                                                              \
+        "ReadOnly", 15, NOTHING,                                                                   \
+            WHAT("a mirror's target is read-only for its hosts until it is split, fractured or "   \
+                 "failed over to.")                                                                \
+    }
+#define MIRROR_VERIFY                                                                              \
+    {                                                                                              \
+        "Verify", 0, NOTHING, DEFAULT(0), WHAT("the sides of a mirror are not compared.")          \
+    }
+static const struct setting_property of_sync_mirrors[] = {
+    {"DesiredCopyMethodology", 3, DEFAULT(METHODOLOGY_INCREMENTAL_COPY),
+     VALUES(METHODOLOGY_ANY, METHODOLOGY_INCREMENTAL_COPY),
+     WHAT("a synchronous mirror takes every write, and what was missed (2 or 4).")},
+    {"DeltaUpdateInterval", 13, NOTHING, WHAT(NO_ASYNC)},
+    {"DeltaUpdateBlocks", 14, NOTHING, WHAT(NO_ASYNC)},
+    {"DesiredRPO", 26, NOTHING, WHAT(NO_ASYNC)},
+    {"FailedCopyStopsHostIO", 10, DEFAULT(0), .honours = SETTING_ANY},
+    MIRROR_RECOVERY,
+    MIRROR_THIN,
+    MIRROR_READ_ONLY,
+    MIRROR_VERIFY,
+};
+static const struct setting_property of_async_mirrors[] = {
+    {"DesiredCopyMethodology", 3, DEFAULT(METHODOLOGY_DELTA_UPDATE),
+     VALUES(METHODOLOGY_ANY, METHODOLOGY_DELTA_UPDATE),
+     WHAT("an asynchronous mirror takes what has changed, again and again (2 or 8).")},
+    {"DeltaUpdateInterval", 13, .honours = SETTING_ANY},
+    {"DeltaUpdateBlocks", 14, .honours = SETTING_ANY},
+    {"DesiredRPO", 26, .honours = SETTING_ANY},
+    {"FailedCopyStopsHostIO", 10, NOTHING, DEFAULT(0),
+     WHAT("only a synchronous mirror (Mode 2) can hold up its hosts.")},
+    MIRROR_RECOVERY,
+    MIRROR_THIN,
+    MIRROR_READ_ONLY,
+    MIRROR_VERIFY,
+};
+
 static const struct {
     uint32_t sync_type;
     bool remote;
     const struct setting_property *differing;
     size_t n;
+    uint32_t mode; /* 0: any */
 } types[] = {
-    {SYNC_SNAPSHOT, false, of_snapshots, ARRAY_LEN(of_snapshots)},
-    {SYNC_CLONE, false, of_local_clones, ARRAY_LEN(of_local_clones)},
-    {SYNC_CLONE, true, NULL, 0},
+    {SYNC_SNAPSHOT, false, of_snapshots, ARRAY_LEN(of_snapshots), 0},
+    {SYNC_CLONE, false, of_local_clones, ARRAY_LEN(of_local_clones), 0},
+    {SYNC_CLONE, true, NULL, 0, 0},
+    {SYNC_MIRROR, false, of_sync_mirrors, ARRAY_LEN(of_sync_mirrors), MODE_SYNCHRONOUS},
+    {SYNC_MIRROR, true, of_sync_mirrors, ARRAY_LEN(of_sync_mirrors), MODE_SYNCHRONOUS},
+    {SYNC_MIRROR, false, of_async_mirrors, ARRAY_LEN(of_async_mirrors), MODE_ASYNCHRONOUS},
+    {SYNC_MIRROR, true, of_async_mirrors, ARRAY_LEN(of_async_mirrors), MODE_ASYNCHRONOUS},
 };
 
 size_t setting_properties_count(void)
@@ -138,11 +196,13 @@ size_t setting_properties_count(void)
     return ARRAY_LEN(common);
 }
 
-const struct setting_property *setting_property_at(uint32_t sync_type, bool remote, size_t i)
+const struct setting_property *setting_property_at(uint32_t sync_type, uint32_t mode, bool remote,
+                                                   size_t i)
 {
     CHECK(i < ARRAY_LEN(common));
     for (size_t t = 0; t < ARRAY_LEN(types); t++) {
-        if (types[t].sync_type != sync_type || types[t].remote != remote) {
+        if (types[t].sync_type != sync_type || types[t].remote != remote ||
+            (types[t].mode != 0 && types[t].mode != mode)) {
             continue;
         }
         for (size_t k = 0; k < types[t].n; k++) {
@@ -155,11 +215,12 @@ const struct setting_property *setting_property_at(uint32_t sync_type, bool remo
     return NULL;
 }
 
-const struct setting_property *setting_property(uint32_t sync_type, bool remote, const char *name)
+const struct setting_property *setting_property(uint32_t sync_type, uint32_t mode, bool remote,
+                                                const char *name)
 {
     for (size_t i = 0; i < ARRAY_LEN(common); i++) {
         if (strcmp(common[i].name, name) == 0) {
-            return setting_property_at(sync_type, remote, i);
+            return setting_property_at(sync_type, mode, remote, i);
         }
     }
     return NULL;

@@ -41,9 +41,11 @@ struct setting_property {
 /* How many properties the class has. */
 size_t setting_properties_count(void);
 /* The i-th, in the order of the class, as replicas of that type take it. NULL for a type that is not made. */
-const struct setting_property *setting_property_at(uint32_t sync_type, bool remote, size_t i);
+const struct setting_property *setting_property_at(uint32_t sync_type, uint32_t mode, bool remote,
+                                                   size_t i);
 /* NULL: not a property of the class. */
-const struct setting_property *setting_property(uint32_t sync_type, bool remote, const char *name);
+const struct setting_property *setting_property(uint32_t sync_type, uint32_t mode, bool remote,
+                                                const char *name);
 
 /* Can the property have that value? (Numbers and booleans; intervals and texts: pass 0 and given_text true.) */
 bool setting_property_honours(const struct setting_property *property, uint64_t value,

@@ -4,12 +4,28 @@
 
 #include "base/check.h"
 #include "replication/copy.h"
+#include "service/live.h"
 #include "service/replica_states.h"
 #include "service/view_maps.h"
 #include "service/view_parts.h"
 #include "store/job.h"
 #include "store/replica.h"
 #include "store/system.h"
+
+/* Of a mirror: what is the same on both sides now; 100 only when all is. */
+static int mirror_percent(struct view *view, const struct sync_row *sync, uint32_t *ret_percent)
+{
+    struct copy_progress live;
+
+    view->moving = view->moving || sync->copy_state != STATE_SYNCHRONIZED;
+    if (sync->copy_state != STATE_SYNCHRONIZED && view->live != NULL &&
+        live_get(view->live, sync->head.id, &live)) {
+        uint32_t percent = view_percent(live.bytes_total, live.bytes_done, false, false);
+
+        *ret_percent = percent > 99 ? 99 : percent;
+    }
+    return 0;
+}
 
 /* What was committed, or further where a copy is running: bytes, not checkpoints, so that it moves.
  */
@@ -21,6 +37,9 @@ int view_sync_percent(struct view *view, const struct sync_row *sync, uint32_t *
     struct copy_row copy;
 
     *ret_percent = sync->percent_synced <= 100 ? sync->percent_synced : 100;
+    if (replica_mirror_connected(sync)) {
+        return mirror_percent(view, sync, ret_percent);
+    }
     if (sync->job_id[0] == '\0') {
         return 0;
     }
@@ -105,6 +124,7 @@ static int sync_object(struct view *view, const void *row, struct out *out)
     sync_kind(sync, out);
     sync_state(sync, percent, out);
     sync_settings(sync, out);
+    out_text_or_null(out, "Problem", sync->problem);
     out_ref(out, "Job", "jobs", sync->job_id);
     out_ref(out, "GroupSynchronized", "groupsynchronizations", sync->group_sync_id);
     sync_operations(sync, out);

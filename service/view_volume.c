@@ -171,7 +171,7 @@ static void hosted_space(struct view *view, const struct volume_row *volume, str
     out_number(out, "SpaceConsumed", usage.used_bytes);
     out_number(out, "SpaceShared", usage.shared_bytes);
     out_number(out, "Layers", usage.n_layers);
-    out_bool(out, "WriteProtected", volume->write_protected);
+    out_bool(out, "WriteProtected", volume->write_protected || volume->guarded);
     out_bool(out, "Online", !volume->offline && volume->problem[0] == '\0');
 }
 

@@ -278,8 +278,22 @@ static int relationships_at_rest(struct call *call, const char *volume_id, const
         struct copy_row copy;
 
         r = filling_at_rest(call, volume_id, sync, code);
+        if (r == 0 && (replica_mirror_connected(sync) || sync->source_incomplete) &&
+            replica_is_mirror(sync)) {
+            char blocked_on[PATH_SIZE];
+
+            snprintf(blocked_on, sizeof(blocked_on), "/synchronizations/%s", sync->head.id);
+            r = call_fail_blocked(call, code, blocked_on,
+                                  "/volumes/%s is %s the mirror %s. End that first (Detach), or split "
+                                  "it (Fracture, Split, Suspend).",
+                                  volume_id, column[0] == 't' ? "the target of" : "the source of",
+                                  blocked_on);
+        }
         if (r < 0) {
             break;
+        }
+        if (replica_is_mirror(sync)) {
+            continue;
         }
 
         r = sync_running_copy(call->db, sync->head.id, &copy);
@@ -319,7 +333,7 @@ static int relationships_end(struct call *call, const char *volume_id, const cha
             return r;
         }
         /* The volume itself goes; a target of it stays. */
-        if (strcmp(sync.target_id, volume_id) != 0) {
+        if (strcmp(sync.target_id, volume_id) != 0 || replica_is_mirror(&sync)) {
             r = replica_ended(call, &sync);
             if (r < 0) {
                 return r;

@@ -43,6 +43,7 @@ static const struct column copy_columns[] = {
     COLUMN(struct copy_row, BOOL, verifying),    COLUMN(struct copy_row, U64, bytes_read),
     COLUMN(struct copy_row, U64, bytes_written), COLUMN(struct copy_row, U64, bytes_zeroed),
     COLUMN(struct copy_row, U64, bytes_skipped), COLUMN(struct copy_row, BOOL, verify),
+    COLUMN(struct copy_row, BOOL, mirrored),
     COLUMN(struct copy_row, U64, attempts),      COLUMN(struct copy_row, TEXT, last_error),
     COLUMN(struct copy_row, U64, last_error_ms), COLUMN(struct copy_row, U64, end_ms),
 };

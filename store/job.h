@@ -60,6 +60,7 @@ struct copy_row {
     uint64_t bytes_zeroed;
     uint64_t bytes_skipped;
     bool verify;
+    bool mirrored; /* a mirror moves the data: done when both sides are equal */
     uint64_t attempts;
     char last_error[480];
     uint64_t last_error_ms;

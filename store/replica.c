@@ -35,6 +35,14 @@ static const struct column sync_columns[] = {
     COLUMN(struct sync_row, U64, when_deactivated_ms),
     COLUMN(struct sync_row, TEXT, group_sync_id),
     COLUMN(struct sync_row, U64, moment),
+    COLUMN(struct sync_row, U32, map_state),
+    COLUMN(struct sync_row, U32, map_generation),
+    COLUMN(struct sync_row, U32, revision),
+    COLUMN(struct sync_row, BOOL, target_tracked),
+    COLUMN(struct sync_row, U64, delta_update_interval_ms),
+    COLUMN(struct sync_row, U64, delta_update_blocks),
+    COLUMN(struct sync_row, U64, desired_rpo_ms),
+    COLUMN(struct sync_row, TEXT, problem),
 };
 const struct table sync_table = {"synchronizations", sizeof(struct sync_row), sync_columns,
                                  ARRAY_LEN(sync_columns)};

@@ -33,6 +33,7 @@ static const struct column volume_columns[] = {
     COLUMN(struct volume_row, TEXT, top_layer_id),
     COLUMN(struct volume_row, BOOL, watched),
     COLUMN(struct volume_row, BOOL, offline),
+    COLUMN(struct volume_row, BOOL, guarded),
     COLUMN(struct volume_row, U64, created_ms),
     COLUMN(struct volume_row, U64, last_seen_ms),
 };

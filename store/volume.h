@@ -40,6 +40,7 @@ struct volume_row {
     char top_layer_id[ID_SIZE]; /* what it writes to */
     bool watched;               /* its first change is to be told: a snapshot becomes Skewed */
     bool offline;               /* has no content to show: a replica that is not active */
+    bool guarded;               /* hosts may only read: a mirror writes to it, or it was failed over from */
     uint64_t created_ms;
     uint64_t last_seen_ms;
 };

@@ -788,9 +788,9 @@ static void test_every_property_of_the_class_is_in_the_table_of_settings(void **
     for (size_t t = 0; t < ARRAY_LEN(setting_types); t++) {
         for (size_t i = 0; i < class->n_params; i++) {
             const struct setting_property *property =
-                setting_property_at(setting_types[t].sync_type, setting_types[t].remote, i);
+                setting_property_at(setting_types[t].sync_type, 2, setting_types[t].remote, i);
             assert_string_equal(property->name, class->params[i].name);
-            assert_ptr_equal(property, setting_property(setting_types[t].sync_type,
+            assert_ptr_equal(property, setting_property(setting_types[t].sync_type, 2,
                                                         setting_types[t].remote, property->name));
             for (size_t k = 0; k < property->n_values; k++) {
                 const struct enum_map *map = class->params[i].map;
@@ -805,16 +805,17 @@ static void test_every_property_of_the_class_is_in_the_table_of_settings(void **
             }
         }
     }
-    assert_null(setting_property(SYNC_CLONE, true, "NoSuchProperty"));
-    assert_null(setting_property(SYNC_SNAPSHOT, true, "Verify"));
-    assert_null(setting_property(SYNC_MIRROR, false, "Verify"));
+    assert_null(setting_property(SYNC_CLONE, 2, true, "NoSuchProperty"));
+    assert_null(setting_property(SYNC_SNAPSHOT, 2, true, "Verify"));
+    assert_null(setting_property(SYNC_MIRROR, 4, false, "Verify"));
+    assert_null(setting_property(SYNC_SNAPSHOT, 2, true, "Verify"));
     const struct setting_property *moment =
-        setting_property(SYNC_CLONE, true, "ConsistentPointInTime");
+        setting_property(SYNC_CLONE, 2, true, "ConsistentPointInTime");
     assert_false(setting_property_honours(moment, 1, false));
     assert_true(setting_property_honours(moment, 0, false));
     assert_false(
-        setting_property_honours(setting_property(SYNC_CLONE, true, "DesiredRPO"), 0, true));
-    assert_true(setting_property_honours(setting_property(SYNC_CLONE, true, "Verify"), 1, false));
+        setting_property_honours(setting_property(SYNC_CLONE, 2, true, "DesiredRPO"), 0, true));
+    assert_true(setting_property_honours(setting_property(SYNC_CLONE, 2, true, "Verify"), 1, false));
 }
 
 /* ---- what there is ---- */
@@ -980,7 +981,7 @@ static void test_a_create_takes_every_value_that_is_told(void **state)
     for (size_t t = 0; t < ARRAY_LEN(setting_types); t++) {
         for (size_t i = 0; i < setting_properties_count(); i++) {
             const struct setting_property *property =
-                setting_property_at(setting_types[t].sync_type, setting_types[t].remote, i);
+                setting_property_at(setting_types[t].sync_type, 2, setting_types[t].remote, i);
             for (size_t k = 0; k < property->n_values; k++) {
                 if (!create_takes(t, property->name, property->values[k], NULL)) {
                     fail_msg("%u: %s %llu is told and not taken", setting_types[t].type,
@@ -1013,7 +1014,7 @@ static void test_a_create_refuses_what_is_not_told(void **state)
         }
         for (size_t i = 0; i < setting_properties_count(); i++) {
             const struct setting_property *property =
-                setting_property_at(setting_types[t].sync_type, setting_types[t].remote, i);
+                setting_property_at(setting_types[t].sync_type, 2, setting_types[t].remote, i);
             const struct enum_map *map = class_ReplicationSettingData.params[i].map;
 
             for (size_t k = 0; map != NULL && k < map->n_values; k++) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * States and operations of relationships against smis.md 4.2 and 4.3, written out here again: every operation in every
+ * States and operations of relationships against smis.md 4.1 to 4.3, written out here again: every operation in every
  * state, of each kind. States that a kind never has are in the tables where smis.md has them.
  */
 #include "tests/unit/testing.h"
@@ -56,6 +56,28 @@ static const struct expected filled_clone[] = {
     {OPERATION_SUSPEND, "3"},
 };
 
+/* 4.1; Detach from 16 with Force is ours: a target that stays away can be given up. Without asynchronous mirrors there is no
+ * Reset To Async. */
+static const struct expected mirror[] = {
+    {OPERATION_ABORT, "2 3 11"},
+    {OPERATION_ACTIVATE, "2 8 11"},
+    {OPERATION_DEACTIVATE, "3 4"},
+    {OPERATION_DETACH, "F3 4 5 6 7 8 9 10 12 13 F16"},
+    {OPERATION_DISSOLVE, "4 6 7 8 13"},
+    {OPERATION_FAILOVER, "F3 4 F5 6 7 F9 F16"},
+    {OPERATION_FAILBACK, "10"},
+    {OPERATION_FRACTURE, "F3 4"},
+    {OPERATION_RESYNC, "5 6 7 12 13"},
+    {OPERATION_RESTORE, "6 7 13"},
+    {OPERATION_RESUME, "9"},
+    {OPERATION_RESET_TO_SYNC, "3 4 9"},
+    {OPERATION_REVERSE_ROLES, "4"},
+    {OPERATION_SPLIT, "3 4"},
+    {OPERATION_SUSPEND, "3 4"},
+    {OPERATION_UNPREPARE, "2 6 8"},
+    {OPERATION_PREPARE, "2 6 8"},
+};
+
 static const struct kind {
     const char *name;
     uint32_t sync_type;
@@ -72,7 +94,9 @@ static const struct kind {
     {"full copy of CopyType 4", SYNC_CLONE, ENGINE_COPY, 4, 3, copied_clone_of_copy_type_4,
      ARRAY_LEN(copied_clone_of_copy_type_4)},
     {"filled clone", SYNC_CLONE, ENGINE_FILL, 5, 7, filled_clone, ARRAY_LEN(filled_clone)},
-    {"mirror", SYNC_MIRROR, ENGINE_COPY, 3, 3, NULL, 0},
+    {"synchronous mirror", SYNC_MIRROR, ENGINE_MIRROR, 3, 4, mirror, ARRAY_LEN(mirror)},
+    {"asynchronous mirror", SYNC_MIRROR, ENGINE_ASYNC, 2, 8, mirror, ARRAY_LEN(mirror)},
+    {"copied mirror", SYNC_MIRROR, ENGINE_COPY, 3, 3, NULL, 0},
     {"mirror by layers", SYNC_MIRROR, ENGINE_LAYERS, 3, 6, NULL, 0},
     {"copied snapshot", SYNC_SNAPSHOT, ENGINE_COPY, 4, 3, NULL, 0},
 };
@@ -137,6 +161,8 @@ static void test_the_engine_of_a_relationship_is_its_methodology(void **state)
     assert_string_equal(replica_engine_name(ENGINE_COPY), "copy");
     assert_string_equal(replica_engine_name(ENGINE_LAYERS), "layers");
     assert_string_equal(replica_engine_name(ENGINE_FILL), "fill");
+    assert_string_equal(replica_engine_name(ENGINE_MIRROR), "mirror");
+    assert_string_equal(replica_engine_name(ENGINE_ASYNC), "async");
     for (uint32_t engine = 0; engine < ENGINES; engine++) {
         struct sync_row sync = {.copy_methodology = replica_methodology(engine)};
 
@@ -154,7 +180,9 @@ static void test_no_state_is_a_dead_end(void **state)
             bool left = false;
 
             for (uint32_t operation = 2; operation <= N_OPERATIONS; operation++) {
-                left = left || expected_verdict(&kinds[i], *s, operation) == VERDICT_LEGAL;
+                enum operation_verdict verdict = expected_verdict(&kinds[i], *s, operation);
+
+                left = left || verdict == VERDICT_LEGAL || verdict == VERDICT_NEEDS_FORCE;
             }
             assert_true(left);
         }
@@ -171,6 +199,8 @@ static void test_what_can_be_waited_for(void **state)
         assert_int_equal(replica_wait_state_allowed(SYNC_CLONE, ENGINE_LAYERS, 0, copy_state),
                          in_text("2 3 4 8", "", copy_state));
         assert_int_equal(replica_wait_state_allowed(SYNC_CLONE, ENGINE_COPY, 0, copy_state),
+                         in_text("2 3 4 8", "", copy_state));
+        assert_int_equal(replica_wait_state_allowed(SYNC_MIRROR, ENGINE_MIRROR, 0, copy_state),
                          in_text("2 3 4 8", "", copy_state));
         assert_false(replica_wait_state_allowed(SYNC_MIRROR, ENGINE_COPY, 0, copy_state));
         /* W9: clients wait for 8 after Restore, and for 15 where the association goes. */
@@ -210,15 +240,15 @@ static void test_types_that_are_made(void **state)
             assert_false(replica_type_supported(sync_type, 4, false));
         }
     }
-    assert_true(replica_engine_possible(SYNC_CLONE, false, ENGINE_COPY));
-    assert_true(replica_engine_possible(SYNC_CLONE, false, ENGINE_LAYERS));
-    assert_true(replica_engine_possible(SYNC_CLONE, true, ENGINE_COPY));
-    assert_false(replica_engine_possible(SYNC_CLONE, true, ENGINE_LAYERS));
-    assert_true(replica_engine_possible(SYNC_CLONE, true, ENGINE_FILL));
-    assert_false(replica_engine_possible(SYNC_CLONE, false, ENGINE_FILL));
-    assert_false(replica_engine_possible(SYNC_SNAPSHOT, true, ENGINE_FILL));
-    assert_false(replica_engine_possible(SYNC_SNAPSHOT, false, ENGINE_COPY));
-    assert_false(replica_engine_possible(SYNC_SNAPSHOT, true, ENGINE_LAYERS));
+    assert_true(replica_engine_possible(SYNC_CLONE, 2, false, ENGINE_COPY));
+    assert_true(replica_engine_possible(SYNC_CLONE, 2, false, ENGINE_LAYERS));
+    assert_true(replica_engine_possible(SYNC_CLONE, 2, true, ENGINE_COPY));
+    assert_false(replica_engine_possible(SYNC_CLONE, 2, true, ENGINE_LAYERS));
+    assert_true(replica_engine_possible(SYNC_CLONE, 2, true, ENGINE_FILL));
+    assert_false(replica_engine_possible(SYNC_CLONE, 2, false, ENGINE_FILL));
+    assert_false(replica_engine_possible(SYNC_SNAPSHOT, 2, true, ENGINE_FILL));
+    assert_false(replica_engine_possible(SYNC_SNAPSHOT, 2, false, ENGINE_COPY));
+    assert_false(replica_engine_possible(SYNC_SNAPSHOT, 2, true, ENGINE_LAYERS));
 }
 
 static void test_the_legacy_state(void **state)
@@ -230,6 +260,10 @@ static void test_the_legacy_state(void **state)
     for (size_t i = 0; i < ARRAY_LEN(states); i++) {
         assert_int_equal(replica_sync_state(states[i][0], PROGRESS_COMPLETED), states[i][1]);
     }
+    for (uint32_t parted = STATE_FRACTURED; parted <= STATE_SPLIT; parted++) {
+        assert_int_equal(replica_sync_state(parted, PROGRESS_COMPLETED), 13);
+    }
+    assert_int_equal(replica_sync_state(STATE_PREPARED, PROGRESS_COMPLETED), 4);
     assert_int_equal(replica_sync_state(STATE_UNSYNCHRONIZED, PROGRESS_RESYNCING), 5);
     assert_int_equal(replica_sync_state(STATE_UNSYNCHRONIZED, PROGRESS_RESTORING), 10);
 }
@@ -254,6 +288,44 @@ static void test_a_half_done_restore(void **state)
     assert_int_equal(replica_verdict_of(&sync, OPERATION_DETACH), VERDICT_ILLEGAL);
 }
 
+/* While a mirror brings its source back, only the target is whole, and both together. */
+static void test_a_mirror_that_is_restored(void **state)
+{
+    static const uint32_t parting[] = {OPERATION_FRACTURE, OPERATION_SPLIT, OPERATION_SUSPEND,
+                                       OPERATION_DEACTIVATE, OPERATION_RESET_TO_SYNC};
+    struct sync_row sync = {.sync_type = SYNC_MIRROR,
+                            .copy_type = 3,
+                            .copy_methodology = 4,
+                            .copy_state = STATE_UNSYNCHRONIZED,
+                            .source_incomplete = true};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(parting); i++) {
+        assert_int_equal(replica_verdict_of(&sync, parting[i]), VERDICT_ILLEGAL);
+    }
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_ABORT), VERDICT_LEGAL);
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_FAILOVER), VERDICT_NEEDS_FORCE);
+    sync.copy_state = STATE_SUSPENDED;
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_RESUME), VERDICT_LEGAL);
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_DETACH), VERDICT_NEEDS_FORCE);
+    sync.copy_state = STATE_BROKEN;
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_RESTORE), VERDICT_LEGAL);
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_RESYNC), VERDICT_NEEDS_FORCE);
+}
+
+static void test_who_may_write_to_a_mirror(void **state)
+{
+    (void)state;
+    for (uint32_t copy_state = 2; copy_state <= STATE_LAST; copy_state++) {
+        struct sync_row sync = {.sync_type = SYNC_MIRROR, .copy_state = copy_state};
+
+        assert_int_equal(replica_mirror_target_free(copy_state), in_text("6 7 10", "", copy_state));
+        assert_int_equal(replica_mirror_connected(&sync), in_text("3 4 16", "", copy_state));
+        sync.sync_type = SYNC_CLONE;
+        assert_false(replica_mirror_connected(&sync));
+    }
+}
+
 static void test_hosts_have_what_is_filled_from_its_first_moment_on(void **state)
 {
     (void)state;
@@ -276,8 +348,13 @@ static void test_legal_operations_as_text(void **state)
     assert_string_equal(text,
                         "Activate (4), Detach (8), Dissolve (9), Return To ResourcePool (19)");
     sync.sync_type = SYNC_MIRROR;
+    sync.copy_type = 3;
     replica_legal_text(&sync, text, sizeof(text));
     assert_string_equal(text, "none");
+    sync.copy_methodology = 4;
+    sync.copy_state = STATE_FAILEDOVER;
+    replica_legal_text(&sync, text, sizeof(text));
+    assert_string_equal(text, "Detach (8), Failback (11)");
 }
 
 int main(void)
@@ -290,6 +367,8 @@ int main(void)
         cmocka_unit_test(test_types_that_are_made),
         cmocka_unit_test(test_the_legacy_state),
         cmocka_unit_test(test_a_half_done_restore),
+        cmocka_unit_test(test_a_mirror_that_is_restored),
+        cmocka_unit_test(test_who_may_write_to_a_mirror),
         cmocka_unit_test(test_hosts_have_what_is_filled_from_its_first_moment_on),
         cmocka_unit_test(test_legal_operations_as_text),
     };

@@ -1,0 +1,363 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "service/mirror_modify.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "service/hosted.h"
+#include "service/jobs.h"
+#include "service/mirror_records.h"
+#include "service/replica.h"
+#include "service/volumes.h"
+
+/* How long hosts' writes may take to come to the target before a split is given up. */
+enum { SPLIT_TIMEOUT_MS = 10000 };
+
+static int store(struct call *call, const struct sync_row *sync)
+{
+    int r = table_update(call->db, &sync_table, sync);
+
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+struct sides {
+    struct volume_row source;
+    struct volume_row target;
+};
+
+static int sides_of(struct call *call, const struct sync_row *sync, struct sides *ret_sides)
+{
+    int r = table_get(call->db, &volume_table, sync->source_id, &ret_sides->source);
+
+    if (r == 0) {
+        r = table_get(call->db, &volume_table, sync->target_id, &ret_sides->target);
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+/* ---- shared ---- */
+
+/* What hosts did with a target of another system nobody has tracked. */
+static void anything_differs(struct sync_row *sync)
+{
+    sync->map_state = MAP_ALL;
+    sync->map_generation++;
+}
+
+static void leave_target(struct sync_row *sync, const struct sides *sides)
+{
+    if (replica_mirror_target_free(sync->copy_state) && sides->target.kind == VOLUME_REMOTE) {
+        anything_differs(sync);
+    }
+}
+
+/* It rests in that state from now on. */
+static int rest(struct call *call, struct sync_row *sync, uint32_t copy_state,
+                uint32_t progress_status, uint32_t copy_row_state)
+{
+    int r = mirror_job_end(call, sync, copy_row_state, NULL);
+
+    sync->copy_state = copy_state;
+    sync->progress_status = progress_status;
+    sync->requested_copy_state = STATE_NOT_APPLICABLE;
+    sync->revision++;
+    if (r == 0) {
+        r = store(call, sync);
+    }
+    if (r == 0) {
+        r = mirror_guard_volumes(call, sync);
+    }
+    if (r == 0) {
+        mirror_apply(call, sync);
+    }
+    return r;
+}
+
+static int flow(struct call *call, struct sync_row *sync, uint32_t progress_status,
+                bool from_target)
+{
+    int r = mirror_flows(call, sync, progress_status, from_target);
+
+    if (r == 0) {
+        r = mirror_guard_volumes(call, sync);
+    }
+    if (r == 0) {
+        mirror_apply(call, sync);
+    }
+    return r;
+}
+
+/* What the side has now is kept beside it, before the other one is copied over it. */
+static int keep(struct call *call, const struct volume_row *volume, const char *why)
+{
+    char base[NAME_SIZE + 24];
+    char name[NAME_SIZE];
+    struct volume_row kept;
+
+    if (volume->kind != VOLUME_HOSTED) {
+        return 0;
+    }
+    snprintf(base, sizeof(base), "%.220s-before-%s", volume->element_name, why);
+    int r = volume_unique_name(call, base, true, name);
+
+    return r < 0 ? r : hosted_derive(call, volume, name, false, false, &kept);
+}
+
+static int check_sides(struct call *call, const struct sync_row *sync, const struct sides *sides)
+{
+    struct volume_row target = sides->target;
+
+    target.guarded = false;
+    return replica_check_pair(call, "Synchronization", &sides->source, "Synchronization", &target,
+                              sync);
+}
+
+/* ---- data flows ---- */
+
+static int activate(struct call *call, struct sync_row *sync)
+{
+    struct sides sides;
+    int r = sides_of(call, sync, &sides);
+
+    if (r == 0) {
+        r = check_sides(call, sync, &sides);
+    }
+    sync->copied_bytes = sides.source.size_bytes;
+    return r < 0 ? r : flow(call, sync, PROGRESS_SYNCHRONIZING, false);
+}
+
+static int resync(struct call *call, struct mirror_operation *op)
+{
+    struct sync_row *sync = &op->sync;
+    struct mirror_run *run = mirror_run_find(call->control, sync->head.id);
+    struct mirror_progress progress;
+    uint64_t target_bytes = 0;
+    struct sides sides;
+    int r = sides_of(call, sync, &sides);
+
+    if (r == 0) {
+        r = check_sides(call, sync, &sides);
+    }
+    if (r == 0 && replica_mirror_target_free(sync->copy_state) &&
+        (run == NULL || !run->driver->progress(run, &progress, &target_bytes) ||
+         target_bytes > 0)) {
+        r = keep(call, &sides.target, "resync");
+    }
+    if (r < 0) {
+        return r;
+    }
+    leave_target(sync, &sides);
+    sync->copied_bytes = sides.source.size_bytes;
+    return flow(call, sync, PROGRESS_RESYNCING, false);
+}
+
+/* Restore and Failback: what the source has is given up, and kept. */
+static int give_back(struct call *call, struct mirror_operation *op)
+{
+    struct sync_row *sync = &op->sync;
+    bool failback = op->operation == OPERATION_FAILBACK;
+    struct sides sides;
+    int r = sides_of(call, sync, &sides);
+
+    if (r == 0) {
+        r = check_sides(call, sync, &sides);
+    }
+    if (r == 0 && !sync->source_incomplete) {
+        r = keep(call, &sides.source, failback ? "failback" : "restore");
+    }
+    if (r < 0) {
+        return r;
+    }
+    leave_target(sync, &sides);
+    sync->copied_bytes = sides.source.size_bytes;
+    return flow(call, sync, failback ? PROGRESS_FAILING_BACK : PROGRESS_RESTORING, true);
+}
+
+/* ---- parting ---- */
+
+/* Before an operation that needs both sides equal and at rest. */
+static int part(struct call *call, struct mirror_operation *op, bool guard, method_fn again)
+{
+    if (!op->parted) {
+        op->parted = true;
+        int r =
+            mirror_split_first(call, &op->sync, guard, SPLIT_TIMEOUT_MS, &op->parted_error, again);
+
+        if (r != CALL_PENDING) {
+            op->parted = false;
+        }
+        return r;
+    }
+    if (op->parted_error.code == ERR_NONE) {
+        return 0;
+    }
+    return call_fail(call, op->parted_error.code == ERR_TIMEOUT ? ERR_TIMEOUT : ERR_ILLEGAL_STATE,
+                     "Both sides could not be brought to one moment: %.300s",
+                     op->parted_error.detail);
+}
+
+static int part_hosts(struct call *call, struct sync_row *sync, uint32_t copy_state)
+{
+    struct sides sides;
+    int r = sides_of(call, sync, &sides);
+
+    if (r == 0) {
+        sync->target_tracked = sides.target.kind == VOLUME_HOSTED;
+        r = rest(call, sync, copy_state, PROGRESS_COMPLETED, COPY_ROW_CANCELLED);
+    }
+    return r;
+}
+
+static int failover(struct call *call, struct mirror_operation *op, method_fn again)
+{
+    struct sync_row *sync = &op->sync;
+    bool free_before = replica_mirror_target_free(sync->copy_state);
+    int r = sync->copy_state == STATE_SYNCHRONIZED ? part(call, op, true, again) : 0;
+
+    if (r != 0) {
+        return r;
+    }
+    /* What was on its way back is on the target, too. */
+    sync->source_incomplete = false;
+    return free_before ? rest(call, sync, STATE_FAILEDOVER, PROGRESS_COMPLETED, COPY_ROW_CANCELLED)
+                       : part_hosts(call, sync, STATE_FAILEDOVER);
+}
+
+/* ---- roles ---- */
+
+static int check_reverse(struct call *call, const struct sync_row *sync, const struct sides *sides)
+{
+    if (sides->target.kind != VOLUME_HOSTED) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
+                               "/volumes/%s is a LUN of another system, whose hosts write past "
+                               "smirror: it cannot be the source of a mirror. Failover (10) and "
+                               "Failback (11) can use it for a while.",
+                               sides->target.head.id);
+    }
+    struct volume_row source = sides->source;
+
+    return replica_check_pair(call, "Synchronization", &sides->target, "Synchronization", &source,
+                              sync);
+}
+
+static int reverse_roles(struct call *call, struct mirror_operation *op, method_fn again)
+{
+    struct sync_row *sync = &op->sync;
+    struct sides sides;
+    char source_id[ID_SIZE];
+    int r = sides_of(call, sync, &sides);
+
+    if (r == 0) {
+        r = check_reverse(call, sync, &sides);
+    }
+    if (r == 0) {
+        r = part(call, op, true, again);
+    }
+    if (r != 0) {
+        return r;
+    }
+    /* Nothing differs, and nothing is written to either side until the new source is served. */
+    strcpy(source_id, sync->source_id);
+    strcpy(sync->source_id, sync->target_id);
+    strcpy(sync->target_id, source_id);
+    sync->map_state = MAP_EQUAL;
+    sync->map_generation++;
+    sync->copied_bytes = sides.target.size_bytes;
+    if (values_param(call->outs, "UpdatedSynchronization") != NULL) {
+        outs_path(call->outs, "UpdatedSynchronization", "/synchronizations/%s", sync->head.id);
+    }
+    return flow(call, sync, PROGRESS_RESYNCING, false);
+}
+
+int mirror_reset(struct call *call, struct sync_row *sync, uint32_t mode)
+{
+    enum replica_engine engine = mode == MODE_ASYNCHRONOUS ? ENGINE_ASYNC : ENGINE_MIRROR;
+
+    if (sync->mode == mode) {
+        return 0;
+    }
+    if (!replica_engine_possible(SYNC_MIRROR, mode, sync->remote, engine)) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
+                               "Asynchronous mirrors are not made by this version.");
+    }
+    sync->mode = mode;
+    sync->copy_type = mode == MODE_ASYNCHRONOUS ? COPY_ASYNC : COPY_SYNC;
+    sync->copy_methodology = replica_methodology(engine);
+    sync->revision++;
+    anything_differs(sync);
+    int r = store(call, sync);
+
+    if (r == 0) {
+        mirror_apply(call, sync);
+    }
+    return r;
+}
+
+/* ---- all ---- */
+
+static int prepare(struct call *call, struct sync_row *sync)
+{
+    struct sides sides;
+    int r = sides_of(call, sync, &sides);
+
+    if (r < 0) {
+        return r;
+    }
+    leave_target(sync, &sides);
+    return rest(call, sync, STATE_PREPARED, PROGRESS_COMPLETED, COPY_ROW_CANCELLED);
+}
+
+static int split(struct call *call, struct mirror_operation *op, method_fn again)
+{
+    int r = part(call, op, false, again);
+
+    return r != 0 ? r : part_hosts(call, &op->sync, STATE_SPLIT);
+}
+
+int mirror_operate(struct call *call, struct mirror_operation *op, method_fn again)
+{
+    struct sync_row *sync = &op->sync;
+    uint64_t now = control_now_ms(call->control);
+
+    switch (op->operation) {
+    case OPERATION_ABORT:
+        return rest(call, sync, STATE_ABORTED, PROGRESS_COMPLETED, COPY_ROW_CANCELLED);
+    case OPERATION_ACTIVATE:
+        return activate(call, sync);
+    case OPERATION_DEACTIVATE:
+        sync->when_deactivated_ms = now;
+        return rest(call, sync, STATE_INACTIVE, PROGRESS_DORMANT, COPY_ROW_CANCELLED);
+    case OPERATION_DETACH:
+    case OPERATION_DISSOLVE:
+        return sync_remove(call, sync);
+    case OPERATION_FAILOVER:
+        return failover(call, op, again);
+    case OPERATION_FAILBACK:
+    case OPERATION_RESTORE:
+        return give_back(call, op);
+    case OPERATION_FRACTURE:
+        return part_hosts(call, sync, STATE_FRACTURED);
+    case OPERATION_RESYNC:
+        return resync(call, op);
+    case OPERATION_RESUME:
+        return flow(call, sync,
+                    sync->source_incomplete ? PROGRESS_RESTORING : PROGRESS_SYNCHRONIZING,
+                    sync->source_incomplete);
+    case OPERATION_RESET_TO_SYNC:
+        return mirror_reset(call, sync, MODE_SYNCHRONOUS);
+    case OPERATION_RESET_TO_ASYNC:
+        return mirror_reset(call, sync, MODE_ASYNCHRONOUS);
+    case OPERATION_REVERSE_ROLES:
+        return reverse_roles(call, op, again);
+    case OPERATION_SPLIT:
+        return split(call, op, again);
+    case OPERATION_SUSPEND:
+        sync->when_suspended_ms = now;
+        return rest(call, sync, STATE_SUSPENDED, PROGRESS_DORMANT, COPY_ROW_SUSPENDED);
+    default:
+        CHECK(op->operation == OPERATION_PREPARE || op->operation == OPERATION_UNPREPARE);
+        return prepare(call, sync);
+    }
+}
