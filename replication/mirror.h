@@ -28,6 +28,7 @@
 #include "base/error.h"
 #include "base/loop.h"
 #include "block/blockdev.h"
+#include "block/layer_io.h"
 #include "block/opener.h"
 
 enum mirror_phase {
@@ -62,7 +63,8 @@ struct mirror_spec {
     bool stop_host_io;    /* FailedCopyStopsHostIO: a write that the leg did not get fails (-EIO) */
     unsigned
         priority; /* CopyPriority of the copying: 0 not managed, 1 low, 2 same, 3 high, 4 urgent */
-    uint64_t bandwidth_limit; /* of the copying, bytes per second; 0 none */
+    uint64_t bandwidth_limit;              /* of the copying, bytes per second; 0 none */
+    const struct layer_backend *map_files; /* where the map is; NULL: the file system */
 };
 
 struct mirror_progress {

@@ -22,3 +22,8 @@ target_link_libraries(copy_cost PRIVATE replication)
 add_test(NAME copy_cost COMMAND copy_cost 64)
 set_tests_properties(copy_cost PROPERTIES TIMEOUT 120)
 set_tests_properties(copy_control PROPERTIES RUN_SERIAL TRUE) # measures shares of time
+
+# Mirrors.
+add_library(mirror_testing STATIC unit/mirror_testing.c)
+target_link_libraries(mirror_testing PUBLIC copy_testing layer_disk)
+smirror_unit_test(mirror mirror_testing)

@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * What the parts of a mirror share on its data loop: phases and the leg (mirror_core.c), host requests (mirror_dev.c),
+ * copying (mirror_copy.c). The owner's half is mirror.c.
+ *
+ * Thread:    the data loop.
+ * Ownership: the core belongs to struct mirror, and is freed when it has ended.
+ * Errors:    see mirror.h.
+ */
+#ifndef REPLICATION_MIRROR_PRIVATE_H
+#define REPLICATION_MIRROR_PRIVATE_H
+
+#include "base/list.h"
+#include "replication/change_map.h"
+#include "replication/mirror.h"
+#include "replication/throttle.h"
+#include "replication/window.h"
+#include "replication/zero_scan.h"
+
+enum { MIRROR_CHUNK_BYTES = 256 << 10, MIRROR_CHUNKS_MAX = 64, MIRROR_RUNS = 4 };
+
+/* A range that somebody writes or copies; in order of arrival. Whoever overlaps an earlier one waits for it. */
+struct mirror_lock {
+    struct list link;
+    struct list ready; /* blocked no longer, about to go on */
+    uint64_t begin, end;
+    unsigned blockers; /* earlier ones that overlap */
+    unsigned waiters;  /* later ones that count this one */
+    struct mirror_chunk *chunk;
+};
+
+/* A host request, or (req NULL) a flush of our own. */
+struct mirror_op {
+    struct mirror_lock lock;
+    struct list link; /* in queue or spare */
+    struct mirror_core *core;
+    struct block_req *req;
+    struct block_req below, leg;
+    struct change_mark mark;
+    uint64_t deadline_ns; /* of waiting for the leg; 0 none yet */
+    unsigned outstanding;
+    unsigned epoch; /* of the leg's session */
+    int below_status, leg_status;
+    bool on_leg;
+    bool token;                 /* this flush counts */
+    uint64_t gen;               /* own flush: what it covers */
+    struct mirror_fetch *fetch; /* a restore's: see mirror_fetch.c */
+};
+
+/* A range of granules on its way from one side to the other. */
+struct mirror_chunk {
+    struct mirror_lock lock;
+    struct list link; /* free */
+    struct mirror_core *core;
+    uint64_t offset, len;
+    bool stale; /* from the leg */
+    bool writing;
+    bool hard;    /* host writes wait for it from the start */
+    bool spoiled; /* a host write went by while it was read: not written */
+    bool failed;
+    unsigned epoch;
+    unsigned outstanding;
+    uint64_t started_ns;
+    uint8_t *data;
+    struct slice slices[MIRROR_RUNS];
+    struct block_req reqs[MIRROR_RUNS];
+    struct zero_run runs[MIRROR_RUNS];
+};
+
+enum leg_state { LEG_CLOSED, LEG_OPENING, LEG_OPEN, LEG_CLOSING };
+enum hold { HOLD_NONE, HOLD_SPLIT, HOLD_TURN };
+enum leaving { LEAVING_NO, LEAVING_DRAIN, LEAVING_FLUSH, LEAVING_CLOSE };
+
+/* A verb that is answered later. */
+struct mirror_verb {
+    struct list link;
+    mirror_done_fn done;
+    void *arg;
+};
+
+struct mirror_core {
+    struct loop *loop;
+    struct mirror *mirror;
+    struct mirror_spec spec;
+    unsigned phase; /* enum mirror_phase */
+    enum mirror_direction direction;
+
+    struct change_map *map;
+    bool map_opening, map_failed, map_closing;
+    struct error map_error;
+
+    /* What is wanted. */
+    bool started, goal, ending, remove_map, has_ended;
+    bool turning; /* to FROM_LEG, once no write is under way */
+    enum leaving leaving;
+    bool leave_for_split;
+    struct list disconnects;   /* verbs */
+    struct list marks_waiting; /* for the map */
+    unsigned markings;
+    bool connect_next; /* after that */
+    enum mirror_direction connect_direction;
+    bool split_wanted, split_flushing;
+    uint64_t split_at_ns; /* its deadline */
+    mirror_done_fn split_done;
+    void *split_arg;
+
+    /* The leg. */
+    enum leg_state leg_state;
+    struct block_opener *next_leg; /* takes its place when it is closed */
+    struct blockdev *leg;
+    bool leg_up; /* as its events tell */
+    bool leg_cancelled;
+    bool leg_bad;       /* to be closed before it is used again */
+    bool connected;     /* writes go there */
+    bool was_connected; /* since the last order to connect */
+    unsigned epoch;     /* counts losses */
+    unsigned leg_inflight;
+    uint64_t hold_until_ns, backoff_ns;
+    uint64_t attempts;
+    char last_error[480];
+    uint64_t last_error_ms;
+    struct error error; /* of BROKEN */
+    bool has_error;
+
+    /* The device. */
+    struct mirror_dev *dev;
+    struct blockdev *below;  /* NULL: no device */
+    bool below_closing;      /* nothing of ours goes there any more */
+    unsigned below_inflight; /* of ours: copying, own flushes */
+    struct list locks;
+    struct list queue; /* host requests that wait for the gate */
+    struct list spare;
+    unsigned n_writes; /* host writes that hold a lock */
+    enum hold hold;
+    bool below_zero_unsupported, leg_zero_unsupported;
+
+    /* Flushes of our own. */
+    struct mirror_op *flush; /* under way */
+    uint64_t need_gen, have_gen;
+    bool flush_failed;
+    bool flush_waits; /* for one of the host's to end */
+    uint64_t flush_retry_ns;
+    bool tidy_wanted; /* flush, and take marks back */
+
+    /* Copying. */
+    struct mirror_chunk *chunks;
+    uint8_t *buffers;
+    struct list chunks_free;
+    unsigned n_chunks; /* in hand */
+    uint64_t cursor;
+    uint64_t spoiled_at;
+    unsigned spoils;
+    uint64_t copy_retry_ns, copy_backoff_ns; /* after the source could not be read */
+    struct window window;
+    struct throttle throttle;
+    struct loop_timer copy_timer;
+    bool pumping;
+
+    uint64_t total_bytes, copied_bytes, zeroed_bytes, written_bytes;
+    uint64_t rated_ns, rated_bytes;
+    double rate;
+
+    struct loop_timer tick;
+    uint64_t reported_ns;
+    struct loop_task step_task;
+    bool step_queued;
+};
+
+/* ---- mirror_core.c ---- */
+
+struct mirror_core *mirror_core_new(struct loop *loop, struct mirror *mirror,
+                                    const struct mirror_spec *spec);
+void mirror_core_free(struct mirror_core *core);
+void mirror_core_start(struct mirror_core *core);
+void mirror_core_connect(struct mirror_core *core, enum mirror_direction direction);
+void mirror_core_disconnect(struct mirror_core *core, mirror_done_fn done, void *arg);
+void mirror_core_split(struct mirror_core *core, uint64_t timeout_ms, mirror_done_fn done,
+                       void *arg);
+void mirror_core_mark(struct mirror_core *core, uint64_t offset, uint64_t len, mirror_done_fn done,
+                      void *arg);
+void mirror_core_set_leg(struct mirror_core *core, struct block_opener *leg);
+void mirror_core_set_limits(struct mirror_core *core, unsigned priority, uint64_t bandwidth_limit);
+void mirror_core_end(struct mirror_core *core, bool remove_map);
+
+/* Something happened: looks what comes next, later. */
+void mirror_kick(struct mirror_core *core);
+/* A request at the leg failed, in the session epoch. */
+void mirror_leg_failed(struct mirror_core *core, unsigned epoch, const struct block_req *req);
+/* A request below failed. */
+void mirror_below_failed(struct mirror_core *core, const struct block_req *req);
+void mirror_note(struct mirror_core *core, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Reports what changed, at once. */
+void mirror_report(struct mirror_core *core);
+/* Regular work is needed. */
+void mirror_tick_soon(struct mirror_core *core);
+
+/* ---- mirror_dev.c ---- */
+
+/* What waited for the gate (the map, a hold, the leg) tries again, or ends. */
+void mirror_queue_go(struct mirror_core *core);
+/* False: it overlaps, and goes on later (mirror_chunk_locked(), or as a write). */
+bool mirror_lock_add(struct mirror_core *core, struct mirror_lock *lock);
+void mirror_lock_remove(struct mirror_core *core, struct mirror_lock *lock);
+/* The first lock that overlaps, or NULL. */
+struct mirror_lock *mirror_lock_find(struct mirror_core *core, uint64_t begin, uint64_t end);
+/* Flushes both sides, so that have_gen reaches what need_gen is now; does nothing when one is under way. */
+void mirror_flush(struct mirror_core *core);
+void mirror_flushed(struct mirror_core *core, uint64_t gen, bool flushed);
+void mirror_dev_step(struct mirror_core *core);
+void mirror_ops_free(struct mirror_core *core);
+
+/* ---- mirror_copy.c ---- */
+
+void mirror_copy_init(struct mirror_core *core);
+void mirror_copy_pump(struct mirror_core *core);
+void mirror_chunk_locked(struct mirror_chunk *chunk);
+void mirror_copy_set_limits(struct mirror_core *core);
+/* Gives the buffers back, when nothing is in hand. */
+void mirror_copy_rest(struct mirror_core *core);
+/* Nothing is marked and nothing in hand. */
+bool mirror_copy_is_done(const struct mirror_core *core);
+
+/* ---- mirror.c ---- */
+
+struct mirror_core *mirror_core_of(struct mirror *mirror);
+void mirror_tell_progress(struct mirror *mirror, const struct mirror_progress *progress,
+                          const struct error *error, bool every);
+/* All that was told has been heard. */
+bool mirror_progress_is_taken(const struct mirror *mirror);
+void mirror_tell_done(struct mirror *mirror, mirror_done_fn done, void *arg,
+                      const struct error *error);
+void mirror_tell_ended(struct mirror *mirror, const struct error *error);
+
+#endif
