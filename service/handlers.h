@@ -28,6 +28,8 @@ int method_create_group(struct call *call);
 int method_delete_group(struct call *call);
 int method_add_members(struct call *call);
 int method_remove_members(struct call *call);
+/* group_modify.c */
+int method_modify_list_synchronization(struct call *call);
 /* group_replica.c */
 int method_create_group_replica(struct call *call);
 int method_create_group_replica_from_elements(struct call *call);

@@ -14,24 +14,16 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "service/group_modify.h"
 #include "service/handlers.h"
 #include "service/hosted.h"
 #include "service/mirror_modify.h"
 #include "service/mirrors.h"
 #include "service/paths.h"
 #include "service/pools.h"
-#include "service/replica.h"
+#include "service/replica_operations.h"
 #include "service/replica_states.h"
 #include "service/volumes.h"
-
-struct modification {
-    uint32_t operation;
-    uint32_t legacy; /* the number that ModifySynchronization was given, 0: not that method */
-    bool force;
-    struct replica_terms terms;
-    struct sync_row sync;
-    struct mirror_operation mirror; /* of a mirror: what it keeps while both sides are parted */
-};
 
 static const char *operation_text(const struct modification *mod)
 {
@@ -125,12 +117,10 @@ static int check_restore(struct call *call, const struct modification *mod,
     return replica_check_pair(call, "Synchronization", target, "Synchronization", source, sync);
 }
 
-/* A job with one copy, from one side to the other. */
-static int begin_copy(struct call *call, struct modification *mod, const struct volume_row *from,
-                      const struct volume_row *to)
+/* A job for it, or that of all that the call starts. */
+static int begin_job(struct call *call, const struct modification *mod, struct job_row *ret_job)
 {
-    struct sync_row *sync = &mod->sync;
-    struct job_row job;
+    const struct sync_row *sync = &mod->sync;
     struct job_new wanted = {
         .name = call->method->name,
         .owner = call->service->name,
@@ -139,11 +129,36 @@ static int begin_copy(struct call *call, struct modification *mod, const struct 
         .bandwidth_limit = sync->bandwidth_limit,
         .wait_for_copy_state = mod->terms.wait_for_copy_state,
         .operation = mod->operation,
+        .continue_on_error = mod->terms.continue_on_error,
     };
-    int r = job_create(call, &wanted, &job);
+    int r = 0;
+
+    if (mod->batch == NULL) {
+        return job_create(call, &wanted, ret_job);
+    }
+    if (mod->batch->n++ == 0) {
+        r = job_create(call, &wanted, &mod->batch->job);
+    }
+    *ret_job = mod->batch->job;
+    return r;
+}
+
+/* The job of several starts when all of them are in it. */
+static int end_job(struct call *call, const struct modification *mod, const struct job_row *job)
+{
+    return mod->batch == NULL ? job_started(call, job) : 0;
+}
+
+/* A copy from one side to the other. */
+static int begin_copy(struct call *call, struct modification *mod, const struct volume_row *from,
+                      const struct volume_row *to)
+{
+    struct sync_row *sync = &mod->sync;
+    struct job_row job;
+    int r = begin_job(call, mod, &job);
 
     if (r == 0) {
-        r = job_add_copy(call, &job, 0, sync, from, to);
+        r = job_add_copy(call, &job, mod->batch != NULL ? mod->batch->n - 1 : 0, sync, from, to);
     }
     if (r == 0) {
         sync->requested_copy_state = mod->terms.wait_for_copy_state != 0
@@ -158,7 +173,7 @@ static int begin_copy(struct call *call, struct modification *mod, const struct 
     if (r == 0) {
         r = job_add_element(call, &job, "volumes", from->head.id, ELEMENT_EFFECT_PERFORMANCE);
     }
-    return r < 0 ? r : job_started(call, &job);
+    return r < 0 ? r : end_job(call, mod, &job);
 }
 
 /* Activate, Resync and Restore. */
@@ -444,17 +459,7 @@ static int operation_resume(struct call *call, struct modification *mod)
                                  path);
     }
     if (job_state_ended(job.state)) {
-        struct job_new wanted = {
-            .name = call->method->name,
-            .owner = call->service->name,
-            .element_name = "",
-            .copy_priority = mod->sync.copy_priority,
-            .bandwidth_limit = mod->sync.bandwidth_limit,
-            .wait_for_copy_state = mod->terms.wait_for_copy_state,
-            .operation = mod->operation,
-        };
-
-        r = job_create(call, &wanted, &job);
+        r = begin_job(call, mod, &job);
         if (r < 0) {
             return r;
         }
@@ -472,7 +477,14 @@ static int operation_resume(struct call *call, struct modification *mod)
         mod->sync.when_activated_ms = control_now_ms(call->control);
         r = store_sync(call, &mod->sync);
     }
-    return r < 0 ? r : job_started(call, &job);
+    if (r < 0) {
+        return r;
+    }
+    if (mod->batch != NULL && mod->batch->n == 0) {
+        mod->batch->job = job; /* of all of them, as it was when they were started */
+        mod->batch->n = 1;
+    }
+    return end_job(call, mod, &job);
 }
 
 /* 1: it is not filled yet. */
@@ -545,7 +557,7 @@ static int modify_mirror(struct call *call, struct modification *mod)
     mod->mirror.sync = mod->sync;
     mod->mirror.operation = mod->operation;
     mod->mirror.force = mod->force;
-    return mirror_operate(call, &mod->mirror, mirror_again);
+    return mirror_operate(call, &mod->mirror, mod->again != NULL ? mod->again : mirror_again);
 }
 
 static int modify(struct call *call, struct modification *mod)
@@ -636,22 +648,10 @@ static int set_read_only(struct call *call, struct modification *mod)
     return r < 0 ? r : store_sync(call, &mod->sync);
 }
 
-static int modify_replica_synchronization(struct call *call)
+int modification_prepare(struct call *call, struct modification *mod)
 {
-    struct modification *mod = arena_alloc(&call->arena, sizeof(*mod));
     int r;
 
-    call->step_state = mod;
-    mod->operation = (uint32_t)args_number(call->args, "Operation", 0);
-    mod->force = args_bool(call->args, "Force", false);
-    r = find_synchronization(call, mod);
-    if (r < 0) {
-        return r;
-    }
-    if (args_present(call->args, "SyncPair")) {
-        return call_fail_param(call, ERR_BAD_VALUE, "SyncPair",
-                               "SyncPair goes with AddSyncPair and RemoveSyncPair of groups only.");
-    }
     mod->terms.sync_type = mod->sync.sync_type;
     mod->terms.engine = replica_engine_of(&mod->sync);
     mod->terms.copy_priority = mod->sync.copy_priority;
@@ -683,7 +683,35 @@ static int modify_replica_synchronization(struct call *call)
         mod->sync.delta_update_blocks = mod->terms.delta_update_blocks;
         mod->sync.desired_rpo_ms = mod->terms.desired_rpo_ms;
     }
+    return 0;
+}
+
+int modification_do(struct call *call, struct modification *mod)
+{
     return modify(call, mod);
+}
+
+static int modify_replica_synchronization(struct call *call)
+{
+    struct modification *mod = arena_alloc(&call->arena, sizeof(*mod));
+    int r;
+
+    if (path_is_group_sync(args_text(call->args, "Synchronization"))) {
+        return group_modify(call);
+    }
+    call->step_state = mod;
+    mod->operation = (uint32_t)args_number(call->args, "Operation", 0);
+    mod->force = args_bool(call->args, "Force", false);
+    r = find_synchronization(call, mod);
+    if (r < 0) {
+        return r;
+    }
+    if (args_present(call->args, "SyncPair")) {
+        return call_fail_param(call, ERR_BAD_VALUE, "SyncPair",
+                               "SyncPair goes with AddSyncPair and RemoveSyncPair of groups only.");
+    }
+    r = modification_prepare(call, mod);
+    return r < 0 ? r : modify(call, mod);
 }
 
 int method_modify_replica_synchronization(struct call *call)

@@ -139,6 +139,17 @@ static const struct param modify_replica_synchronization[] = {
     P_OUT_REF("UpdatedSynchronization", "Synchronized"),
 };
 
+static const struct param modify_list_synchronization[] = {
+    P_ENUM_R("Operation", list_operation),
+    P_REFS_R("Synchronization", "Synchronized"),
+    P_INSTANCE("ReplicationSettingData", ReplicationSettingData),
+    P_OUT_JOB,
+    P_OUT_REFS("SettingsState", "SettingsDefineState"),
+    P_BOOL("Force"),
+    P_ENUM("WaitForCopyState", copy_state),
+    P_OUT_REFS("UpdatedSynchronizations", "Synchronized"),
+};
+
 static const struct param get_available_target_elements[] = {
     P_REF_R("SourceElement", "LogicalElement"),
     P_ENUM_R("SyncType", sync_type),
@@ -221,6 +232,8 @@ static const struct method methods[] = {
     METHOD("DeleteGroup", delete_group, method_delete_group, returns_k67_relationship),
     METHOD("AddMembers", add_members, method_add_members, returns_k67_group),
     METHOD("RemoveMembers", remove_members, method_remove_members, returns_k678_member),
+    METHOD("ModifyListSynchronization", modify_list_synchronization,
+           method_modify_list_synchronization, returns_u6j),
     METHOD_READ("GetAvailableTargetElements", get_available_target_elements,
                 method_get_available_target_elements, returns_u6j),
     METHOD_READ("GetPeerSystems", get_peer_systems, method_get_peer_systems, returns_u6j),
@@ -236,7 +249,6 @@ static const struct method methods[] = {
            returns_u6),
     METHOD("AddSharedSecret", add_shared_secret, method_add_shared_secret, returns_u6),
     METHOD_NOT_SUPPORTED("CreateSynchronizationAspect"),
-    METHOD_NOT_SUPPORTED("ModifyListSynchronization"),
     METHOD_NOT_SUPPORTED("ModifySettingsDefineState"),
     METHOD_NOT_SUPPORTED("ModifyListSettingsDefineState"),
     METHOD_NOT_SUPPORTED("AddToRemoteReplicationCollection"),

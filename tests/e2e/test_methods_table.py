@@ -98,6 +98,7 @@ class Table:
             "CreateElementReplica": {"SyncType": 8, "SourceElement": self.source, "TargetElement": self.target},
             "ModifyReplicaSynchronization": {"Operation": 14, "Synchronization": self.synchronization},
             "GetAvailableTargetElements": {"SyncType": 8, "SourceElement": self.source},
+            "ModifyListSynchronization": {"Operation": 14, "Synchronization": [self.synchronization]},
             "GetPeerSystems": {"Options": 2},
             "GetReplicationRelationships": {}, "GetReplicationRelationshipInstances": {},
             "GetServiceAccessPoints": {"System": self.system},

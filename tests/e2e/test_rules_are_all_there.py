@@ -15,7 +15,6 @@ SKIPPED = {
     "A10": "needs a unidirectional pipe: " + _pipes,
     **{f"P{number}": _pipes for number in range(1, 20)},
     "G26": "volumes are not cut at one moment yet",
-    "G29": "operations on groups are not there yet",
 }
 
 

@@ -1,0 +1,589 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * One operation on all pairs of a relationship of groups, or on a list of relationships (ModifyListSynchronization).
+ *
+ *     check    legal for each, or nothing is done
+ *     quiet    copies that have to rest first are stopped or suspended, one after the other: the call is pending, and what it has
+ *              written is undone each time
+ *     do       the operation on each, as if it were alone (replica_modify.c), in one transaction and with one job
+ *
+ * Besides there are the operations that only groups have: AddSyncPair, RemoveSyncPair, Activate and Deactivate Consistency.
+ */
+#include "service/group_modify.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "service/group_states.h"
+#include "service/groups.h"
+#include "service/handlers.h"
+#include "service/hosted.h"
+#include "service/paths.h"
+#include "service/replica_operations.h"
+
+struct run {
+    uint32_t operation;
+    bool force;
+    struct modification *mods;
+    bool *rested; /* by us: its copy was stopped or suspended */
+    size_t n;
+    struct group_sync_row *groups; /* of the pairs */
+    size_t n_groups;
+    struct operation_batch batch;
+};
+
+static const char *sync_path(struct call *call, const struct sync_row *sync)
+{
+    return arena_printf(&call->arena, "/synchronizations/%s", sync->head.id);
+}
+
+/* ---- check ---- */
+
+static int refuse(struct call *call, const struct run *run, const struct sync_row *sync,
+                  enum operation_verdict verdict)
+{
+    char legal[320];
+
+    if (verdict == VERDICT_NOT_SUPPORTED) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
+                               "%s (%u) is not supported for a %s with CopyType %u, such as %s.",
+                               enum_text(&map_operation, run->operation), run->operation,
+                               enum_text(&map_sync_type, sync->sync_type), sync->copy_type,
+                               sync_path(call, sync));
+    }
+    replica_legal_text(sync, legal, sizeof(legal));
+    call_fail_param(call, ERR_ILLEGAL_STATE, "Operation",
+                    "%s (%u) is not possible for all: CopyState of %s is %s (%u)%s. Legal for it "
+                    "now: %s.",
+                    enum_text(&map_operation, run->operation), run->operation,
+                    sync_path(call, sync), enum_text(&map_copy_state, sync->copy_state),
+                    sync->copy_state,
+                    verdict == VERDICT_NEEDS_FORCE ? ", unless Force is true" : "", legal);
+    snprintf(call->error.blocked_on, sizeof(call->error.blocked_on), "/synchronizations/%s",
+             sync->head.id);
+    return error_info(ERR_ILLEGAL_STATE)->err;
+}
+
+static int check(struct call *call, const struct run *run)
+{
+    for (size_t i = 0; i < run->n; i++) {
+        const struct sync_row *sync = &run->mods[i].sync;
+        enum operation_verdict verdict = replica_verdict_of(sync, run->operation);
+
+        if (verdict != VERDICT_LEGAL && !(verdict == VERDICT_NEEDS_FORCE && run->force)) {
+            return refuse(call, run, sync, verdict);
+        }
+    }
+    return 0;
+}
+
+/* ---- quiet ---- */
+
+static int run_step(struct call *call);
+
+static bool wants_rest(const struct run *run, const struct sync_row *sync)
+{
+    if (replica_is_mirror(sync)) {
+        return false;
+    }
+    switch (run->operation) {
+    case OPERATION_ABORT:
+    case OPERATION_SUSPEND:
+        return true;
+    case OPERATION_DETACH:
+        return sync->copy_state == STATE_UNSYNCHRONIZED;
+    default:
+        return false;
+    }
+}
+
+/* Both sides of a mirror are brought to one moment first: the call comes back for each that has to. */
+static bool parts_first(const struct run *run, const struct modification *mod)
+{
+    return replica_is_mirror(&mod->sync) && mod->sync.copy_state == STATE_SYNCHRONIZED &&
+           !mod->mirror.parted &&
+           (run->operation == OPERATION_FAILOVER || run->operation == OPERATION_SPLIT ||
+            run->operation == OPERATION_REVERSE_ROLES);
+}
+
+static int part(struct call *call, struct run *run)
+{
+    for (size_t i = 0; i < run->n; i++) {
+        struct modification *mod = &run->mods[i];
+
+        if (!parts_first(run, mod)) {
+            continue;
+        }
+        mod->batch = &run->batch;
+        mod->again = run_step;
+        int r = modification_prepare(call, mod);
+
+        if (r == 0) {
+            r = modification_do(call, mod);
+        }
+        if (r != 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+/* The next copy that moves. CALL_PENDING: it is being brought to rest. */
+static int quiet(struct call *call, struct run *run)
+{
+    for (size_t i = 0; i < run->n; i++) {
+        struct modification *mod = &run->mods[i];
+        struct copy_row copy;
+
+        if (run->rested[i] || !wants_rest(run, &mod->sync)) {
+            continue;
+        }
+        int r = sync_running_copy(call->db, mod->sync.head.id, &copy);
+
+        if (r < 0 || copy.state != COPY_ROW_RUNNING) {
+            if (r < 0 && r != -ENOENT) {
+                return call_fail_store(call, r);
+            }
+            continue;
+        }
+        run->rested[i] = true;
+        r = run->operation == OPERATION_SUSPEND ? sync_copy_suspend(call, &copy, run_step)
+                                                : sync_copy_stop(call, mod->sync.head.id, run_step);
+        if (r != 0) {
+            return r;
+        }
+    }
+    return 0;
+}
+
+/* ---- do ---- */
+
+/* It is what the operation makes of it: its copy came to rest by us. */
+static bool done_already(const struct run *run, size_t i)
+{
+    uint32_t state = run->mods[i].sync.copy_state;
+
+    return run->rested[i] && ((run->operation == OPERATION_ABORT && state == STATE_ABORTED) ||
+                              (run->operation == OPERATION_SUSPEND && state == STATE_SUSPENDED));
+}
+
+static int do_each(struct call *call, struct run *run)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < run->n && r == 0; i++) {
+        struct modification *mod = &run->mods[i];
+
+        /* An operation on another pair may have taken this one with it. */
+        r = table_get(call->db, &sync_table, mod->sync.head.id, &mod->sync);
+        if (r < 0) {
+            r = r == -ENOENT ? 0 : call_fail_store(call, r);
+            continue;
+        }
+        if (done_already(run, i)) {
+            continue;
+        }
+        mod->batch = &run->batch;
+        r = modification_prepare(call, mod);
+        if (r == 0) {
+            r = modification_do(call, mod);
+        }
+    }
+    return r;
+}
+
+/* A relationship of groups follows its pairs. */
+static int follow(struct call *call, const struct run *run)
+{
+    for (size_t i = 0; i < run->n_groups; i++) {
+        struct group_sync_row group_sync;
+        struct sync_row *pairs;
+        size_t n;
+        int r = table_get(call->db, &group_sync_table, run->groups[i].head.id, &group_sync);
+
+        if (r == -ENOENT) {
+            continue;
+        }
+        r = r < 0 ? call_fail_store(call, r)
+                  : group_sync_pairs(call, group_sync.head.id, &pairs, &n);
+        if (r < 0) {
+            return r;
+        }
+        if (n > 0 && pairs[0].mode != group_sync.mode) {
+            group_sync.mode = pairs[0].mode;
+            r = table_update(call->db, &group_sync_table, &group_sync);
+            if (r < 0) {
+                return call_fail_store(call, r);
+            }
+        }
+    }
+    return 0;
+}
+
+static int run_on(struct call *call, struct run *run)
+{
+    int r = quiet(call, run);
+
+    if (r == 0) {
+        r = part(call, run);
+    }
+    if (r == 0) {
+        r = do_each(call, run);
+    }
+    if (r == 0) {
+        r = follow(call, run);
+    }
+    if (r != 0 || run->batch.n == 0) {
+        return r;
+    }
+    return job_started(call, &run->batch.job);
+}
+
+/* A copy rests now. */
+static int run_step(struct call *call)
+{
+    struct run *run = call->step_state;
+
+    for (size_t i = 0; i < run->n; i++) {
+        struct modification *mod = &run->mods[i];
+        int r = table_get(call->db, &sync_table, mod->sync.head.id, &mod->sync);
+
+        if (r < 0) {
+            return r == -ENOENT ? call_fail_param(call, ERR_ILLEGAL_STATE, "Operation",
+                                                  "%s ended before the operation could be done.",
+                                                  sync_path(call, &mod->sync))
+                                : call_fail_store(call, r);
+        }
+    }
+    run->batch.n = 0;
+    return run_on(call, run);
+}
+
+static struct run *run_new(struct call *call, size_t n, size_t n_groups)
+{
+    struct run *run = arena_alloc(&call->arena, sizeof(*run));
+
+    run->operation = (uint32_t)args_number(call->args, "Operation", 0);
+    run->force = args_bool(call->args, "Force", false);
+    run->mods = arena_alloc(&call->arena, (n + 1) * sizeof(*run->mods));
+    run->rested = arena_alloc(&call->arena, (n + 1) * sizeof(*run->rested));
+    run->groups = arena_alloc(&call->arena, (n_groups + 1) * sizeof(*run->groups));
+    call->step_state = run;
+    return run;
+}
+
+static void run_add(struct run *run, const struct sync_row *sync)
+{
+    struct modification *mod = &run->mods[run->n++];
+
+    mod->operation = run->operation;
+    mod->force = run->force;
+    mod->sync = *sync;
+}
+
+static int run_begin(struct call *call, struct run *run)
+{
+    int r = check(call, run);
+
+    return r < 0 ? r : run_on(call, run);
+}
+
+/* ---- pairs of a relationship ---- */
+
+static int sync_pairs_of(struct call *call, struct sync_row **ret_pairs, size_t *ret_n)
+{
+    const struct value *value = values_get(call->args, "SyncPair");
+    struct sync_row *pairs = arena_alloc(&call->arena, (value->n_items + 1) * sizeof(*pairs));
+
+    if (value->n_items == 0) {
+        return call_fail_param(call, ERR_MISSING_PARAMETER, "SyncPair",
+                               "SyncPair names the pairs, StorageSynchronized.");
+    }
+    for (size_t i = 0; i < value->n_items; i++) {
+        char parameter[48];
+
+        snprintf(parameter, sizeof(parameter), "SyncPair[%zu]", i);
+        if (!value->items[i].present) {
+            return call_fail_param(call, ERR_MISSING_PARAMETER, parameter, "%s is null.",
+                                   parameter);
+        }
+        int r = path_synchronization(call, parameter, value->items[i].text, &pairs[i]);
+
+        for (size_t k = 0; k < i && r == 0; k++) {
+            if (strcmp(pairs[k].head.id, pairs[i].head.id) == 0) {
+                r = call_fail_param(call, ERR_BAD_VALUE, parameter, "%s is named twice.",
+                                    value->items[i].text);
+            }
+        }
+        if (r < 0) {
+            return r;
+        }
+    }
+    *ret_pairs = pairs;
+    *ret_n = value->n_items;
+    return 0;
+}
+
+static int store_pair(struct call *call, struct sync_row *pair, const char *group_sync_id)
+{
+    memcpy(pair->group_sync_id, group_sync_id, strlen(group_sync_id) + 1);
+    pair->moment = 0;
+    int r = table_update(call->db, &sync_table, pair);
+
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+static int check_added(struct call *call, const struct group_sync_row *group_sync, size_t i,
+                       const struct sync_row *pair)
+{
+    const char *source = arena_printf(&call->arena, "/volumes/%s", pair->source_id);
+    const char *parameter = arena_printf(&call->arena, "SyncPair[%zu]", i);
+
+    if (pair->group_sync_id[0] != '\0' && strcmp(pair->group_sync_id, group_sync->head.id) != 0) {
+        return call_fail_blocked(
+            call, ERR_IN_USE,
+            arena_printf(&call->arena, "/groupsynchronizations/%s", pair->group_sync_id),
+            "%s is a pair of another relationship; take it out of that first (RemoveSyncPair).",
+            sync_path(call, pair));
+    }
+    if (pair->sync_type != group_sync->sync_type || pair->mode != group_sync->mode) {
+        return call_fail_param(call, ERR_BAD_VALUE, parameter,
+                               "%s has another SyncType or Mode than the relationship.",
+                               sync_path(call, pair));
+    }
+    if (group_sync->source_group_id[0] == '\0' && strcmp(group_sync->system_element, source) != 0) {
+        return call_fail_param(call, ERR_BAD_VALUE, parameter,
+                               "The relationship has one source, %s; that of %s is %s.",
+                               group_sync->system_element, sync_path(call, pair), source);
+    }
+    return 0;
+}
+
+/* Its elements become members of the groups. */
+static int add_sync_pairs(struct call *call, const struct group_sync_row *group_sync)
+{
+    struct sync_row *added;
+    size_t n;
+    int r = sync_pairs_of(call, &added, &n);
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = check_added(call, group_sync, i, &added[i]);
+    }
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if (added[i].group_sync_id[0] != '\0') {
+            continue;
+        }
+        if (group_sync->source_group_id[0] != '\0') {
+            r = group_add(call, "SyncPair", group_sync->source_group_id, added[i].source_id);
+        }
+        if (r == 0) {
+            r = group_add(call, "SyncPair", group_sync->target_group_id, added[i].target_id);
+        }
+        if (r == 0) {
+            r = store_pair(call, &added[i], group_sync->head.id);
+        }
+    }
+    return r;
+}
+
+static int leave_group(struct call *call, const char *group_id, const char *volume_id)
+{
+    struct group_member_row member;
+    int r =
+        group_id[0] == '\0' ? -ENOENT : group_member_find(call->db, group_id, volume_id, &member);
+
+    if (r < 0) {
+        return r == -ENOENT ? 0 : call_fail_store(call, r);
+    }
+    return group_remove(call, &member, false);
+}
+
+/* The pair stays, and its elements leave the groups. */
+static int remove_sync_pairs(struct call *call, const struct group_sync_row *group_sync,
+                             size_t n_pairs)
+{
+    struct sync_row *removed;
+    size_t n;
+    int r = sync_pairs_of(call, &removed, &n);
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if (strcmp(removed[i].group_sync_id, group_sync->head.id) != 0) {
+            r = call_fail_param(call, ERR_BAD_VALUE, arena_printf(&call->arena, "SyncPair[%zu]", i),
+                                "%s is no pair of /groupsynchronizations/%s.",
+                                sync_path(call, &removed[i]), group_sync->head.id);
+        }
+    }
+    if (r == 0 && n >= n_pairs) {
+        r = call_fail_param(call, ERR_ILLEGAL_STATE, "SyncPair",
+                            "A relationship keeps one pair at least; Detach (8) ends it.");
+    }
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = store_pair(call, &removed[i], "");
+        if (r == 0) {
+            r = leave_group(call, group_sync->source_group_id, removed[i].source_id);
+        }
+        if (r == 0) {
+            r = leave_group(call, group_sync->target_group_id, removed[i].target_id);
+        }
+    }
+    return r;
+}
+
+static int set_consistency(struct call *call, struct group_sync_row *group_sync,
+                           const struct sync_row *pairs, size_t n, bool consistency)
+{
+    if (group_sync->consistency == consistency) {
+        return 0;
+    }
+    if (consistency && !group_consistency_possible(pairs, n)) {
+        return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
+                               "Not all pairs can be of one moment.");
+    }
+    group_sync->consistency = consistency;
+    int r = table_update(call->db, &group_sync_table, group_sync);
+
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+static int own_operation(struct call *call, struct group_sync_row *group_sync,
+                         const struct sync_row *pairs, size_t n, uint32_t operation)
+{
+    if (args_present(call->args, "WaitForCopyState")) {
+        return call_fail_param(call, ERR_BAD_VALUE, "WaitForCopyState",
+                               "%s is done at once; leave WaitForCopyState out.",
+                               enum_text(&map_operation, operation));
+    }
+    switch (operation) {
+    case OPERATION_ADD_SYNC_PAIR:
+        return add_sync_pairs(call, group_sync);
+    case OPERATION_REMOVE_SYNC_PAIR:
+        return remove_sync_pairs(call, group_sync, n);
+    default:
+        return set_consistency(call, group_sync, pairs, n,
+                               operation == OPERATION_ACTIVATE_CONSISTENCY);
+    }
+}
+
+/* ---- the methods ---- */
+
+int group_modify(struct call *call)
+{
+    uint32_t operation = (uint32_t)args_number(call->args, "Operation", 0);
+    bool pairs_named =
+        operation == OPERATION_ADD_SYNC_PAIR || operation == OPERATION_REMOVE_SYNC_PAIR;
+    struct group_sync_row group_sync;
+    struct sync_row *pairs;
+    size_t n;
+    int r = path_group_sync(call, "Synchronization", args_text(call->args, "Synchronization"),
+                            &group_sync);
+
+    if (r == 0) {
+        r = group_sync_pairs(call, group_sync.head.id, &pairs, &n);
+    }
+    if (r < 0) {
+        return r;
+    }
+    if (args_present(call->args, "SyncPair") && !pairs_named) {
+        return call_fail_param(call, ERR_BAD_VALUE, "SyncPair",
+                               "SyncPair goes with AddSyncPair and RemoveSyncPair only.");
+    }
+    if (group_operation_own(operation)) {
+        return own_operation(call, &group_sync, pairs, n, operation);
+    }
+    struct run *run = run_new(call, n, 1);
+
+    run->groups[run->n_groups++] = group_sync;
+    for (size_t i = 0; i < n; i++) {
+        run_add(run, &pairs[i]);
+    }
+    return run_begin(call, run);
+}
+
+/* The i-th entry: one relationship, or the pairs of one of groups. */
+static int list_entry_of(struct call *call, size_t i, bool of_groups,
+                         struct group_sync_row *ret_group, struct sync_row **ret_pairs,
+                         size_t *ret_n)
+{
+    const struct value *item = &values_get(call->args, "Synchronization")->items[i];
+    const char *parameter = arena_printf(&call->arena, "Synchronization[%zu]", i);
+
+    if (!item->present) {
+        return call_fail_param(call, ERR_MISSING_PARAMETER, parameter,
+                               "%s is null; each entry must name a relationship.", parameter);
+    }
+    if (of_groups) {
+        int r = path_group_sync(call, parameter, item->text, ret_group);
+
+        return r < 0 ? r : group_sync_pairs(call, ret_group->head.id, ret_pairs, ret_n);
+    }
+    *ret_pairs = arena_alloc(&call->arena, sizeof(**ret_pairs));
+    *ret_n = 1;
+    return path_synchronization(call, parameter, item->text, *ret_pairs);
+}
+
+static int check_entry(struct call *call, size_t i, const struct sync_row *first,
+                       const struct sync_row *pair)
+{
+    if (pair->sync_type == first->sync_type && pair->mode == first->mode) {
+        return 0;
+    }
+    return call_fail_param(
+        call, ERR_BAD_VALUE, arena_printf(&call->arena, "Synchronization[%zu]", i),
+        "All relationships of a list have the same SyncType and Mode; that of %s "
+        "differs from the first.",
+        sync_path(call, pair));
+}
+
+static int modify_list_synchronization(struct call *call)
+{
+    const struct value *list = values_get(call->args, "Synchronization");
+    bool of_groups =
+        list->n_items > 0 && list->items[0].present && path_is_group_sync(list->items[0].text);
+    struct group_sync_row *groups =
+        arena_alloc(&call->arena, (list->n_items + 1) * sizeof(*groups));
+    struct sync_row **pairs = arena_alloc(&call->arena, (list->n_items + 1) * sizeof(*pairs));
+    size_t *n_pairs = arena_alloc(&call->arena, (list->n_items + 1) * sizeof(*n_pairs));
+    size_t n = 0;
+
+    outs_array(call->outs, "SettingsState");
+    outs_array(call->outs, "UpdatedSynchronizations");
+    if (list->n_items == 0 || list->n_items > GROUP_MEMBERS_MAX) {
+        return call_fail_param(call, ERR_BAD_VALUE, "Synchronization",
+                               "Synchronization names 1 to %d relationships.", GROUP_MEMBERS_MAX);
+    }
+    for (size_t i = 0; i < list->n_items; i++) {
+        int r = list_entry_of(call, i, of_groups, &groups[i], &pairs[i], &n_pairs[i]);
+
+        for (size_t k = 0; k < i && r == 0; k++) {
+            if (strcmp(list->items[k].text, list->items[i].text) == 0) {
+                r = call_fail_param(call, ERR_BAD_VALUE,
+                                    arena_printf(&call->arena, "Synchronization[%zu]", i),
+                                    "%s is named twice.", list->items[i].text);
+            }
+        }
+        for (size_t k = 0; k < n_pairs[i] && r == 0; k++) {
+            r = check_entry(call, i, pairs[0], &pairs[i][k]);
+        }
+        if (r < 0) {
+            return r;
+        }
+        n += n_pairs[i];
+    }
+    struct run *run = run_new(call, n, list->n_items);
+
+    for (size_t i = 0; i < list->n_items; i++) {
+        if (of_groups) {
+            run->groups[run->n_groups++] = groups[i];
+        }
+        for (size_t k = 0; k < n_pairs[i]; k++) {
+            run_add(run, &pairs[i][k]);
+        }
+    }
+    return run_begin(call, run);
+}
+
+int method_modify_list_synchronization(struct call *call)
+{
+    return hosted_run(call, modify_list_synchronization);
+}
