@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * A call whose cuts are of one moment. Its rows are committed first, as with a single cut; then all volumes are held, and either all are cut or
- * none. Until that is known the commit may be taken back (call_decide()), so a group is there as a whole or not at all; what a crash in between
- * leaves is whole, too: all volumes stopped being written at the same moment.
+ * none. Until that is known the commit may be taken back (call_decide()), so a group is there as a whole or not at all. What a crash in between
+ * leaves is whole, too, and of one moment: that of the crash, with what was flushed by then.
  */
 #include <stdio.h>
 #include <string.h>
