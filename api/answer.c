@@ -33,6 +33,9 @@ int answer_problem(const struct error *error, bool of_method, struct strbuf *bod
     if (error->blocked_on[0] != '\0') {
         out_text(&json.out, "BlockedOn", error->blocked_on);
     }
+    if (error->made[0] != '\0') {
+        out_text(&json.out, "Made", error->made);
+    }
     if (error->size != 0) {
         out_number(&json.out, "Size", error->size);
     }

@@ -39,6 +39,7 @@ struct error {
     char detail[480];
     char parameter[96];  /* the parameter that was wrong, or "" */
     char blocked_on[96]; /* path of the object that is in the way, or "" */
+    char made[96];       /* path of what was made or changed all the same, or "" */
     uint64_t size;       /* with size_not_supported: the nearest one that is, or 0 */
 };
 

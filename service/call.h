@@ -80,8 +80,8 @@ void call_free(struct call *call);
 void call_resume(struct call *call, method_fn step);
 
 /* In a handler: the answer waits, after the commit, for one effect more. The effect gets the call as part of its argument and ends
- * with call_gate_open(), on control. error (or NULL) then becomes the answer: what was committed stays, so the effect's owner
- * records what became of it. A call that fails has no gates. */
+ * with call_gate_open(), on control. error (or NULL) then becomes the answer, also the one that is kept for an Idempotency-Key: what was
+ * committed stays, so the effect's owner records what became of it. A call that fails has no gates. */
 void call_gate(struct call *call);
 void call_gate_open(struct call *call, const struct error *error);
 

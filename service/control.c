@@ -683,40 +683,6 @@ void call_gate(struct call *call)
     call->gates++;
 }
 
-/* Kept for its Idempotency-Key was that all went well. */
-static int answer_wrong_event(struct call *call)
-{
-    int r = answer_forget(call->db, call->step_state);
-
-    return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
-}
-
-void call_gate_open(struct call *call, const struct error *error)
-{
-    struct control *control = call->control;
-
-    CHECK(loop_is_current(control->loop) && call->gates > 0);
-    if (error != NULL && call->error.code == ERR_NONE) {
-        call->error = *error;
-        call->result = error_info(error->code)->err;
-        if (!call->internal) {
-            strbuf_reset(&call->answer.body);
-            call->location[0] = '\0';
-            call->render(call);
-            if (call->idempotency_key[0] != '\0') {
-                control_event(control, answer_wrong_event, call->idempotency_key,
-                              strlen(call->idempotency_key) + 1);
-            }
-        }
-    }
-    call->gates--;
-    if (call->gates == 0 && call->gated) {
-        call->gated = false;
-        list_drop(&control->gated, call);
-        call_finish(control, call);
-    }
-}
-
 static void events_retry(void *arg)
 {
     held_to_queue(arg);
@@ -753,6 +719,8 @@ void call_decide(struct call *call, void (*decide)(struct call *call))
 
 struct kept_answer {
     char key[sizeof(((struct call *)0)->idempotency_key)];
+    int status;
+    char location[PATH_SIZE];
     size_t len;
     char body[];
 };
@@ -766,6 +734,8 @@ static int answer_again_event(struct call *call)
     int r = answer_get(call->db, kept->key, &answer, &old);
 
     strbuf_fini(&old);
+    answer.status = kept->status;
+    memcpy(answer.location, kept->location, sizeof(answer.location));
     if (r == 0) {
         r = answer_forget(call->db, kept->key);
     }
@@ -786,9 +756,58 @@ static void answer_again(struct control *control, struct call *call)
     struct kept_answer *kept = arena_alloc(&call->arena, sizeof(*kept) + len);
 
     memcpy(kept->key, call->idempotency_key, sizeof(kept->key));
+    kept->status = call->answer.status;
+    memcpy(kept->location, call->answer.location, sizeof(kept->location));
     kept->len = len;
     memcpy(kept->body, strbuf_str(&call->answer.body), len);
     control_event(control, answer_again_event, kept, sizeof(*kept) + len);
+}
+
+/* What the call has made or changed all the same: its first reference that came out. */
+static void name_made(const struct call *call, struct error *error)
+{
+    for (size_t i = 0; i < call->method->n_params && error->made[0] == '\0'; i++) {
+        const struct param *param = &call->method->params[i];
+        const struct value *value = call->outs != NULL ? &call->outs->values[i] : NULL;
+
+        if (param->type != PARAM_REF || (param->direction & PARAM_OUT) == 0 || value == NULL ||
+            !value->present || strcmp(param->name, "Job") == 0) {
+            continue;
+        }
+        if (param->array && value->n_items > 0 && value->items[0].present) {
+            snprintf(error->made, sizeof(error->made), "%s", value->items[0].text);
+        } else if (!param->array) {
+            snprintf(error->made, sizeof(error->made), "%s", value->text);
+        }
+    }
+}
+
+void call_gate_open(struct call *call, const struct error *error)
+{
+    struct control *control = call->control;
+
+    CHECK(loop_is_current(control->loop) && call->gates > 0);
+    if (error != NULL && call->error.code == ERR_NONE) {
+        call->error = *error;
+        call->result = error_info(error->code)->err;
+        if (!call->internal) {
+            name_made(call, &call->error);
+            call->location[0] = '\0';
+            if (error->code == ERR_SHUTTING_DOWN) {
+                /* The next start does what is missing, so what is kept is true. */
+                strbuf_reset(&call->answer.body);
+                call->render(call);
+            } else {
+                answer_again(control, call);
+            }
+        }
+    }
+    call->gates--;
+    if (call->gates == 0 && call->gated) {
+        call->gated = false;
+        list_drop(&control->gated, call);
+        call_finish(control, call);
+    }
 }
 
 static void decided(struct control *control)

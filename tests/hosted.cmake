@@ -8,3 +8,5 @@ target_link_libraries(hosted_fixture PUBLIC service_fixture PRIVATE PkgConfig::C
 smirror_unit_test(hosted hosted_fixture)
 smirror_unit_test(hosted_groups hosted_fixture)
 smirror_unit_test(hosted_model hosted_fixture)
+smirror_unit_test(late_failures service_fixture api)
+target_link_options(test_late_failures PRIVATE -Wl,--wrap=export_put)
