@@ -623,6 +623,29 @@ void array_volume_cut(struct array *array, const char *volume_id, const struct a
     op_queue(op);
 }
 
+static void tell_changes(struct op *op)
+{
+    op->fn.changes(op->arg, op_error(op), op->size_bytes);
+}
+
+void array_volume_changes(struct array *array, const char *volume_id, const char *layer_id,
+                          array_changes_fn done, void *arg)
+{
+    struct op *op = volume_op(array, volume_id, shelf_volume_changes, NULL, arg);
+
+    if (op == NULL) {
+        struct error error = {0};
+
+        error_set(&error, ERR_INTERNAL, "Volume %s is not open.", volume_id);
+        done(arg, &error, 0);
+        return;
+    }
+    id_copy(op->lower_id, layer_id);
+    op->done = tell_changes;
+    op->fn.changes = done;
+    op_queue(op);
+}
+
 /* ---- jobs ---- */
 
 /* The operation only starts the job (done is not called then, unless it could not); job_arrived() is the end. */

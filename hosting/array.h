@@ -211,6 +211,12 @@ struct array_group_member {
 void array_group_cut(struct array *array, const struct array_group_member *members, size_t n,
                      unsigned deadline_ms, array_cut_fn decided, array_done_fn done, void *arg);
 
+/* How much the volume has above that layer of its chain: what those layers occupy beyond their headers, 0: nothing was written. Zeros
+ * without data show once they were flushed. Fails with no_such_object when the layer is not below it. */
+typedef void (*array_changes_fn)(void *arg, const struct error *error, uint64_t bytes);
+void array_volume_changes(struct array *array, const char *volume_id, const char *layer_id,
+                          array_changes_fn done, void *arg);
+
 /* ---- merging ---- */
 
 /* Copies the smaller of the two neighbours into the other, in the background. The volume's stack must have lower right below upper.

@@ -140,6 +140,7 @@ struct op {
         array_done_fn plain;
         array_cut_fn cut;
         array_merge_fn merge;
+        array_changes_fn changes;
         array_barrier_fn barrier;
     } fn;
     void *arg;
@@ -334,6 +335,7 @@ void shelf_volume_close(struct op *op);
 void shelf_volume_replace(struct op *op);
 void shelf_volume_grow(struct op *op);
 void shelf_volume_cut(struct op *op);
+void shelf_volume_changes(struct op *op); /* above lower_id: size_bytes */
 void shelf_volume_read_only(struct op *op);
 void shelf_volume_watch(struct op *op);
 struct shelf_volume *shelf_volume(struct shelf *shelf, const char *id);

@@ -591,6 +591,32 @@ void shelf_volume_cut(struct op *op)
     }
 }
 
+/* ---- how much is above a layer ---- */
+
+void shelf_volume_changes(struct op *op)
+{
+    bool found = false;
+
+    op->volume = volume_of(op);
+    if (op->volume == NULL) {
+        return;
+    }
+    op->size_bytes = 0;
+    for (unsigned i = stack_layers(op->volume->stack); i-- > 0 && !found;) {
+        struct layer *layer = stack_layer(op->volume->stack, i);
+
+        found = strcmp(shelf_layer_of(op->shelf, layer)->id, op->lower_id) == 0;
+        if (!found && !layer_is_blank(layer)) {
+            op->size_bytes += layer_used_bytes(layer) - 2 * LAYER_GRANULE;
+        }
+    }
+    if (!found) {
+        op_fail(op, ERR_NO_SUCH_OBJECT, "Layer %s is not below volume %s.", op->lower_id,
+                op->volume_id);
+    }
+    op_end(op);
+}
+
 /* ---- beginning and end ---- */
 
 int shelf_new(struct array *array, unsigned index, struct shelf **ret_shelf)

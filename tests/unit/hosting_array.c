@@ -791,6 +791,28 @@ static struct blockdev *look_open(const char *id, const char *names, size_t new_
     return handle_of(id);
 }
 
+struct changes {
+    struct result result;
+    uint64_t bytes;
+};
+
+static void on_changes(void *arg, const struct error *error, uint64_t bytes)
+{
+    struct changes *changes = arg;
+
+    changes->bytes = error != NULL ? UINT64_MAX : bytes;
+    on_done(&changes->result, error);
+}
+
+static void changes_are(const char *id, const char *layer, uint64_t least, uint64_t most)
+{
+    struct changes changes = {0};
+
+    array_volume_changes(array, id, layer, on_changes, &changes);
+    await(&changes.result);
+    assert_in_range(changes.bytes, least, most);
+}
+
 /* It follows the merges below it, does not count as one who shares, and hosts go on meanwhile. */
 static void test_look_at_changes(void **state)
 {
@@ -809,6 +831,11 @@ static void test_look_at_changes(void **state)
     pages_write("v", 5, 20, 3);
     volume_cut("v", "d");
     assert_true(array_volume_usage(array, "v", &before));
+    changes_are("v", "d", 0, 0);
+    changes_are("v", "c", 0, 0);
+    changes_are("v", "b", 20 * PAGE, 30 * PAGE);
+    changes_are("v", "a", 30 * PAGE, 50 * PAGE);
+    changes_are("v", "x", UINT64_MAX, UINT64_MAX);
     struct blockdev *now = look_open("now", "a b c", 2, false);
     struct blockdev *old = look_open("old", "a b c", 2, true);
 
