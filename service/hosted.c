@@ -73,7 +73,7 @@ static int layer_above_lun(struct call *call, const struct volume_row *source,
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
-static int check_depth(struct call *call, const struct volume_row *volume)
+int hosted_check_depth(struct call *call, const struct volume_row *volume)
 {
     struct layer_row *rows;
     size_t n;
@@ -333,7 +333,7 @@ static int cut_now(struct call *call, const struct volume_row *volume,
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    r = check_depth(call, &now);
+    r = hosted_check_depth(call, &now);
     if (r == 0) {
         r = layer_for(call, fresh, now.pool_id, now.family, now.top_layer_id, now.size_bytes,
                       &layer);
@@ -504,36 +504,10 @@ int hosted_restore(struct call *call, struct volume_row *source, struct volume_r
     return r < 0 ? r : hosted_effect_open(call, ret_kept);
 }
 
-static int keep_as_volume(struct call *call, const struct volume_row *volume, const char *family,
-                          const char *top_layer_id, const char *base, struct volume_row *ret_kept)
-{
-    struct pool_row pool;
-    int r = table_get(call->db, &pool_table, volume->pool_id, &pool);
-
-    if (r < 0) {
-        return call_fail_store(call, r);
-    }
-    *ret_kept = (struct volume_row){0};
-    strcpy(ret_kept->family, family);
-    strcpy(ret_kept->top_layer_id, top_layer_id);
-    r = volume_insert(call, &pool, volume->size_bytes, NULL, base, ret_kept);
-    return r < 0 ? r : hosted_effect_open(call, ret_kept);
-}
-
 int hosted_go_back(struct call *call, struct volume_row *volume, const struct hosted_fresh *fresh,
-                   const char *layer_id, const char *kept_as, struct volume_row *ret_kept)
+                   const char *layer_id)
 {
-    char old[ID_SIZE];
-    char base[NAME_SIZE + 24];
-    int r;
-
-    strcpy(old, volume->top_layer_id);
-    r = put_onto(call, volume, volume->family, layer_id, NULL, fresh, kept_as != NULL);
-    if (r == 0 && kept_as != NULL) {
-        snprintf(base, sizeof(base), "%.200s-%s", volume->element_name, kept_as);
-        r = keep_as_volume(call, volume, volume->family, old, base, ret_kept);
-    }
-    return r;
+    return put_onto(call, volume, volume->family, layer_id, NULL, fresh, false);
 }
 
 int hosted_let_go(struct call *call, const char *layer_id)

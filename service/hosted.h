@@ -107,13 +107,22 @@ struct hosted_fresh {
 /* A cut of the volume now; what it had is in the frozen layer. */
 int hosted_cut(struct call *call, const struct volume_row *volume,
                const struct hosted_fresh *fresh, char ret_frozen_id[ID_SIZE]);
-/* The volume reads what layer_id, of its family, and those below it have. What it had is gone (kept_as NULL), or kept as a new volume
- * "{name}-{kept_as}". */
+/* The volume reads what layer_id, of its family, and those below it have. What it had is gone. */
 int hosted_go_back(struct call *call, struct volume_row *volume, const struct hosted_fresh *fresh,
-                   const char *layer_id, const char *kept_as, struct volume_row *ret_kept);
+                   const char *layer_id);
 /* A frozen layer that was counted on (store/cycle.h) and is not any more: it goes, or what is above it takes it. After the
  * row that named it was stored. "" does nothing. */
 int hosted_let_go(struct call *call, const char *layer_id);
+
+/* limit_reached when the volume has as many layers below it as one may have. */
+int hosted_check_depth(struct call *call, const struct volume_row *volume);
+/* Is the layer in the chain of top_layer_id? 1, 0 or an error. */
+int hosted_chain_has(struct db *db, const char *top_layer_id, const char *layer_id);
+/* A look at frozen layers, for copies: at what layer_id and those below it read, or (base_id not NULL) at what of that is new since base_id,
+ * with the content from before if old_content. look_id is free; array_volume_close() ends it. -ENOENT, and done is not called, when the layers are
+ * not there, or base_id is not below layer_id. */
+int hosted_look_open(struct control *control, const char *look_id, const char *layer_id,
+                     const char *base_id, bool old_content, array_done_fn done, void *arg);
 
 /* Loses its content and is not served until hosted_refresh(): Deactivate. */
 int hosted_blank(struct call *call, struct volume_row *volume);

@@ -11,6 +11,7 @@
 struct live {
     pthread_mutex_t mutex;
     struct map copies; /* id of a copy -> struct copy_progress * */
+    struct map lags;   /* id of a relationship -> struct live_lag * */
 };
 
 struct live *live_new(void)
@@ -20,6 +21,7 @@ struct live *live_new(void)
     CHECK(live != NULL);
     CHECK(pthread_mutex_init(&live->mutex, NULL) == 0);
     map_init(&live->copies);
+    map_init(&live->lags);
     return live;
 }
 
@@ -32,7 +34,12 @@ void live_free(struct live *live)
          entry = map_next(&live->copies, entry)) {
         free(entry->value);
     }
+    for (struct map_entry *entry = map_first(&live->lags); entry != NULL;
+         entry = map_next(&live->lags, entry)) {
+        free(entry->value);
+    }
     map_fini(&live->copies);
+    map_fini(&live->lags);
     pthread_mutex_destroy(&live->mutex);
     free(live);
 }
@@ -78,6 +85,37 @@ bool live_get(struct live *live, const char *copy_id, struct copy_progress *ret_
     const struct copy_progress *place = map_get(&live->copies, copy_id);
     if (place != NULL) {
         *ret_progress = *place;
+    }
+    pthread_mutex_unlock(&live->mutex);
+    return place != NULL;
+}
+
+void live_lag_put(struct live *live, const char *sync_id, const struct live_lag *lag)
+{
+    pthread_mutex_lock(&live->mutex);
+    struct live_lag *place = map_get(&live->lags, sync_id);
+    if (place == NULL) {
+        place = calloc(1, sizeof(*place));
+        CHECK(place != NULL && map_put(&live->lags, sync_id, place) == 0);
+    }
+    *place = *lag;
+    pthread_mutex_unlock(&live->mutex);
+}
+
+void live_lag_remove(struct live *live, const char *sync_id)
+{
+    pthread_mutex_lock(&live->mutex);
+    struct live_lag *place = map_remove(&live->lags, sync_id);
+    pthread_mutex_unlock(&live->mutex);
+    free(place);
+}
+
+bool live_lag_get(struct live *live, const char *sync_id, struct live_lag *ret_lag)
+{
+    pthread_mutex_lock(&live->mutex);
+    const struct live_lag *place = map_get(&live->lags, sync_id);
+    if (place != NULL) {
+        *ret_lag = *place;
     }
     pthread_mutex_unlock(&live->mutex);
     return place != NULL;

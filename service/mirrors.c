@@ -35,8 +35,12 @@ struct gate {
 
 static const struct mirror_driver *driver_of(const struct sync_row *sync)
 {
-    (void)sync;
-    return NULL; /* there is none yet */
+    switch (replica_engine_of(sync)) {
+    case ENGINE_ASYNC:
+        return &mirror_async_driver;
+    default:
+        return NULL; /* there is none yet */
+    }
 }
 
 struct mirror_run *mirror_run_find(struct control *control, const char *sync_id)

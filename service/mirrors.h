@@ -48,6 +48,7 @@ struct mirror_driver {
                      uint64_t *ret_target_bytes);
 };
 extern const struct mirror_driver mirror_sync_driver;
+extern const struct mirror_driver mirror_async_driver;
 
 struct mirror_run {
     struct list link;

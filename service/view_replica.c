@@ -8,6 +8,7 @@
 #include "service/replica_states.h"
 #include "service/view_maps.h"
 #include "service/view_parts.h"
+#include "store/cycle.h"
 #include "store/job.h"
 #include "store/replica.h"
 #include "store/system.h"
@@ -110,6 +111,59 @@ static void sync_operations(const struct sync_row *sync, struct out *out)
     view_enums(out, "LegalOperations", &map_operation, legal, n);
 }
 
+static void interval_or_null(struct out *out, const char *name, uint64_t ms)
+{
+    if (ms == 0) {
+        out_null(out, name);
+    } else {
+        out_interval(out, name, ms);
+    }
+}
+
+/* How far the target of an asynchronous mirror is behind. */
+static int sync_lag(struct view *view, const struct sync_row *sync, struct out *out)
+{
+    bool asynchronous = replica_engine_of(sync) == ENGINE_ASYNC;
+    struct cycle_row cycle = {0};
+    struct live_lag lag = {0};
+    int r = asynchronous ? cycle_find(view->db, sync->head.id, &cycle) : -ENOENT;
+
+    if (r < 0 && r != -ENOENT) {
+        return r;
+    }
+    if (!asynchronous) {
+        static const char *const names[] = {"LagBytes",       "LagSeconds", "LastConsistentPoint",
+                                            "AchievedRPO50",  "AchievedRPO99",
+                                            "UpdateInterval", "Cycles",     "CycleBytes"};
+
+        for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+            out_null(out, names[i]);
+        }
+        return 0;
+    }
+    view->moving = true;
+    bool known = view->live != NULL && live_lag_get(view->live, sync->head.id, &lag);
+
+    if (known && lag.known) {
+        out_number(out, "LagBytes", lag.lag_bytes);
+    } else {
+        out_null(out, "LagBytes");
+    }
+    if (cycle.point_ms != 0) {
+        out_number(out, "LagSeconds",
+                   view->now_ms > cycle.point_ms ? (view->now_ms - cycle.point_ms) / 1000 : 0);
+    } else {
+        out_null(out, "LagSeconds");
+    }
+    out_time(out, "LastConsistentPoint", cycle.point_ms);
+    interval_or_null(out, "AchievedRPO50", cycle_history_percentile(cycle.history, 50));
+    interval_or_null(out, "AchievedRPO99", cycle_history_percentile(cycle.history, 99));
+    interval_or_null(out, "UpdateInterval", known ? lag.interval_ms : 0);
+    out_number(out, "Cycles", cycle.cycles);
+    out_number(out, "CycleBytes", cycle.moved_bytes);
+    return 0;
+}
+
 static int sync_object(struct view *view, const void *row, struct out *out)
 {
     const struct sync_row *sync = row;
@@ -124,6 +178,10 @@ static int sync_object(struct view *view, const void *row, struct out *out)
     sync_kind(sync, out);
     sync_state(sync, percent, out);
     sync_settings(sync, out);
+    r = sync_lag(view, sync, out);
+    if (r < 0) {
+        return r;
+    }
     out_text_or_null(out, "Problem", sync->problem);
     out_ref(out, "Job", "jobs", sync->job_id);
     out_ref(out, "GroupSynchronized", "groupsynchronizations", sync->group_sync_id);

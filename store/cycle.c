@@ -2,10 +2,14 @@
 #include "store/cycle.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
+
+enum { HISTORY_SAMPLES = 64 };
 
 static const struct column cycle_columns[] = {
     COLUMN(struct cycle_row, TEXT, sync_id),    COLUMN(struct cycle_row, TEXT, base_id),
@@ -64,4 +68,51 @@ int cycle_layer_renamed(struct db *db, const char *from_id, const char *to_id)
         r = r == -ENOENT ? 0 : r;
     }
     return r;
+}
+
+void cycle_history_add(char history[CYCLE_HISTORY_SIZE], uint64_t ms)
+{
+    char sample[24];
+    size_t n = 0;
+
+    snprintf(sample, sizeof(sample), "%s%" PRIu64, history[0] == '\0' ? "" : ",", ms);
+    for (const char *at = history; *at != '\0'; at++) {
+        n += *at == ',';
+    }
+    while (n + 1 >= HISTORY_SAMPLES || strlen(history) + strlen(sample) >= CYCLE_HISTORY_SIZE) {
+        const char *second = strchr(history, ',');
+
+        memmove(history, second + 1, strlen(second + 1) + 1);
+        n--;
+    }
+    strcat(history, sample);
+}
+
+static int by_number(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+uint64_t cycle_history_percentile(const char *history, unsigned percent)
+{
+    uint64_t samples[HISTORY_SAMPLES];
+    unsigned n = 0;
+
+    for (const char *at = history; *at != '\0' && n < HISTORY_SAMPLES; at++) {
+        char *end;
+
+        samples[n++] = strtoull(at, &end, 10);
+        at = end;
+        if (*at == '\0') {
+            break;
+        }
+    }
+    if (n == 0) {
+        return 0;
+    }
+    qsort(samples, n, sizeof(samples[0]), by_number);
+    return samples[(n * percent + 99) / 100 > 0 ? (n * percent + 99) / 100 - 1 : 0];
 }

@@ -46,4 +46,8 @@ int cycle_pins(struct db *db, const char *layer_id);
 /* What was in layer from_id is in to_id from now on. */
 int cycle_layer_renamed(struct db *db, const char *from_id, const char *to_id);
 
+void cycle_history_add(char history[CYCLE_HISTORY_SIZE], uint64_t ms);
+/* Of the samples that are there (the last 64); 0 without any. */
+uint64_t cycle_history_percentile(const char *history, unsigned percent);
+
 #endif

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Inside async*.c only: an asynchronous mirror at run time, and the transactions that it goes through.
+ *
+ * Thread:    control.
+ * Ownership: a struct async_mirror is its driver's (async_mirror.c) until end() has called back. While it is busy it waits for
+ *            something that ends with async_step_done().
+ * Errors:    see each.
+ */
+#ifndef SERVICE_ASYNC_PRIVATE_H
+#define SERVICE_ASYNC_PRIVATE_H
+
+#include "replication/copy.h"
+#include "service/hosted.h"
+#include "service/mirrors.h"
+#include "store/cycle.h"
+
+enum { ASYNC_SOURCE, ASYNC_TARGET, ASYNC_SIDES };
+
+/* Layer files that a transaction is to take. */
+struct async_files {
+    struct hosted_fresh fresh[ASYNC_SIDES];
+    bool made[ASYNC_SIDES];
+};
+
+struct async_mirror {
+    struct mirror_run *run;
+    struct sync_row row; /* what is applied */
+
+    /* As they were when the step began. */
+    struct volume_row volumes[ASYNC_SIDES];
+    struct cycle_row cycle;
+    bool valid_base;  /* the base is below the source */
+    bool valid_point; /* the point is below the target */
+
+    bool busy;
+    bool flow;   /* cycles go on, or one is to end */
+    bool broken; /* until another row is applied */
+    bool equal;  /* it was told to be */
+    bool cycle_done;
+    bool ending;
+    bool forget;
+
+    /* who waits */
+    array_done_fn applied;
+    void *applied_arg;
+    loop_fn ended;
+    void *ended_arg;
+    array_done_fn parted; /* of split() */
+    void *parted_arg;
+    bool part_cut; /* the last cycle has begun */
+    bool part_guard;
+    struct loop_timer part_timer;
+
+    /* the cycle under way */
+    char look_id[ARRAY_ID_LEN + 1];
+    bool look_open;
+    struct copy *copy;
+    bool cancelling;
+    bool away; /* a side of it is */
+    struct copy_progress progress;
+    struct copy_progress told; /* what of it was counted */
+    struct async_files files;
+    unsigned files_pending;
+    struct error files_error;
+    uint64_t cycle_bytes; /* what it is to move, about */
+    bool clean;           /* no copy of ours can have left writes at the target */
+
+    /* when */
+    struct loop_timer timer; /* of the next cycle, and of looks at what has changed */
+    uint64_t begun_ns;       /* the last cycle; 0: at once */
+    bool looking;            /* the array was asked what has changed */
+    uint64_t looked_ns;
+    bool changes_known;
+    uint64_t changed_bytes; /* above the cut, or the base */
+    uint64_t tried_again_ns;
+
+    int guarded[ASYNC_SIDES]; /* what hosts see: -1 not known */
+};
+
+/* ---- async_mirror.c ---- */
+
+/* The step that it was busy with is over; error only says something. */
+void async_step_done(struct async_mirror *am, const struct error *error);
+/* Now or later, from the loop's timer. */
+void async_go_on(struct async_mirror *am);
+/* It is to be told, and rests until another row comes. */
+void async_break(struct async_mirror *am, const struct error *error);
+
+/* ---- async_cycles.c ---- */
+
+/* Each makes am busy until async_step_done(). */
+void async_cycle_begin(struct async_mirror *am, bool back);
+void async_cycle_look(struct async_mirror *am);
+void async_look_close(struct async_mirror *am);
+void async_land(struct async_mirror *am);
+void async_forget(struct async_mirror *am);
+/* The cycle under way goes the wrong way: nothing of it counts. */
+void async_abandon(struct async_mirror *am);
+/* Not busy: it ends by itself. */
+void async_copy_start(struct async_mirror *am);
+/* Not busy: how much has changed is asked, and published. */
+void async_changes_look(struct async_mirror *am);
+/* Milliseconds between the beginnings of two cycles. */
+uint64_t async_interval_ms(const struct async_mirror *am);
+void async_publish(struct async_mirror *am);
+
+/* ---- async_records.c: events; each ends with async_step_done() by an effect ---- */
+
+struct async_event {
+    struct async_mirror *am;
+    char sync_id[ID_SIZE];
+    bool back;
+    bool blank; /* nothing had changed when it was asked: only the time goes on */
+    uint64_t asked_ms;
+    struct async_files files;
+    struct copy_progress progress;
+    struct copy_progress counted;
+    uint64_t took_ms;
+};
+int async_begin_event(struct call *call);
+int async_checkpoint_event(struct call *call);
+int async_done_event(struct call *call);
+int async_land_event(struct call *call);
+int async_forget_event(struct call *call);
+int async_abandon_event(struct call *call);
+/* Of rows whose relationship is gone, after a crash. */
+int async_sweep_event(struct call *call);
+
+#endif
