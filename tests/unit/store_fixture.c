@@ -112,6 +112,8 @@ bool column_is_reference(const struct table *table, const struct column *column)
         {&export_lun_table, "export_id"},
         {&export_lun_table, "volume_id"},
         {&export_initiator_table, "export_id"},
+        {&group_member_table, "group_id"},
+        {&group_member_table, "volume_id"},
     };
     for (size_t i = 0; i < ARRAY_LEN(references); i++) {
         if (references[i].table == table && strcmp(references[i].column, column->name) == 0) {
