@@ -15,6 +15,7 @@
 #include "service/handlers.h"
 #include "service/replica.h"
 
+enum { GROUP_PERSISTENT = 2 };
 enum { LOCAL = 2, REMOTE = 3, REPLICATION_TYPE_FIRST = 2, REPLICATION_TYPE_LAST = 13 };
 enum { CONTROLLING_SOURCE_OR_TARGET = 4 };
 enum {
@@ -474,14 +475,16 @@ int method_get_default_consistency(struct call *call)
     int r = capability_kind(call, &kind);
 
     if (r == 0) {
-        outs_number(call->outs, "DefaultConsistency", 0);
+        /* A group of replicas by copies has none, whatever the kind. */
+        outs_number(call->outs, "DefaultConsistency",
+                    is_cut(&kind) ? CONSISTENCY_TYPE_SEQUENTIAL : 0);
     }
     return r;
 }
 
 int method_get_default_group_persistency(struct call *call)
 {
-    outs_number(call->outs, "DefaultGroupPersistency", 0);
+    outs_number(call->outs, "DefaultGroupPersistency", GROUP_PERSISTENT);
     return 0;
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /* ReplicationServiceCapabilities: values of ReplicationSettingData, rules for names. */
 #include <errno.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "service/capabilities_parts.h"
@@ -21,6 +22,16 @@ static const struct setting_property *find_number(const struct replication_kind 
         }
     }
     return NULL;
+}
+
+static enum param_type property_type(const char *name)
+{
+    for (size_t i = 0; i < class_ReplicationSettingData.n_params; i++) {
+        if (strcmp(class_ReplicationSettingData.params[i].name, name) == 0) {
+            return class_ReplicationSettingData.params[i].type;
+        }
+    }
+    CHECK(!"a property of the class");
 }
 
 int method_get_supported_setting_data(struct call *call)
@@ -45,6 +56,10 @@ int method_get_supported_setting_data(struct call *call)
     outs_array(call->outs, "SupportedValues");
     for (size_t i = 0; i < property->n_values; i++) {
         outs_add_number(call->outs, "SupportedValues", property->values[i]);
+    }
+    if (property->honours == SETTING_ANY && property_type(property->name) == PARAM_BOOL) {
+        outs_add_number(call->outs, "SupportedValues", 2); /* false */
+        outs_add_number(call->outs, "SupportedValues", 3); /* true */
     }
     return 0;
 }

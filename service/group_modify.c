@@ -31,6 +31,7 @@ struct run {
     struct group_sync_row *groups; /* of the pairs */
     size_t n_groups;
     struct operation_batch batch;
+    bool cut; /* all at one moment */
 };
 
 static const char *sync_path(struct call *call, const struct sync_row *sync)
@@ -193,6 +194,63 @@ static int do_each(struct call *call, struct run *run)
     return r;
 }
 
+/* ---- one moment ---- */
+
+static bool takes_moment(uint32_t operation)
+{
+    return operation == OPERATION_ACTIVATE || operation == OPERATION_RESYNC ||
+           operation == OPERATION_RESTORE;
+}
+
+/* Are all of them to be made at one moment: because the relationship is consistent, or the call says so? */
+static int cut_together(struct call *call, struct run *run)
+{
+    const struct values *setting = args_instance(call->args, "ReplicationSettingData");
+    bool wanted = setting != NULL && args_bool(setting, "ConsistentPointInTime", false);
+
+    for (size_t i = 0; i < run->n_groups; i++) {
+        wanted = wanted || run->groups[i].consistency;
+    }
+    run->cut = wanted && takes_moment(run->operation);
+    for (size_t i = 0; i < run->n && run->cut; i++) {
+        if (replica_engine_of(&run->mods[i].sync) != ENGINE_LAYERS) {
+            return call_fail_param(
+                call, ERR_NOT_SUPPORTED, "ReplicationSettingData.ConsistentPointInTime",
+                "%s does not share the data of its source, so it is of no moment "
+                "with others.",
+                sync_path(call, &run->mods[i].sync));
+        }
+    }
+    if (run->cut) {
+        hosted_cuts_together(call);
+    }
+    return 0;
+}
+
+/* Those pairs of it that were cut have a new moment in common. */
+static int note_moment(struct call *call, const struct run *run, struct group_sync_row *group_sync,
+                       struct sync_row *pairs, size_t n)
+{
+    uint64_t now = control_now_ms(call->control);
+    int r = 0;
+
+    group_sync->moments++;
+    for (size_t i = 0; i < n && r == 0; i++) {
+        uint64_t activated_ms = pairs[i].when_activated_ms;
+
+        replica_made_now(&pairs[i], now);
+        if (run->operation == OPERATION_RESTORE) {
+            pairs[i].when_activated_ms = activated_ms;
+        }
+        pairs[i].moment = group_sync->moments;
+        r = table_update(call->db, &sync_table, &pairs[i]);
+    }
+    if (r == 0) {
+        r = table_update(call->db, &group_sync_table, group_sync);
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
 /* A relationship of groups follows its pairs. */
 static int follow(struct call *call, const struct run *run)
 {
@@ -209,6 +267,12 @@ static int follow(struct call *call, const struct run *run)
                   : group_sync_pairs(call, group_sync.head.id, &pairs, &n);
         if (r < 0) {
             return r;
+        }
+        if (run->cut) {
+            r = note_moment(call, run, &group_sync, pairs, n);
+            if (r < 0) {
+                return r;
+            }
         }
         if (n > 0 && pairs[0].mode != group_sync.mode) {
             group_sync.mode = pairs[0].mode;
@@ -229,10 +293,16 @@ static int run_on(struct call *call, struct run *run)
         r = part(call, run);
     }
     if (r == 0) {
+        r = cut_together(call, run);
+    }
+    if (r == 0) {
         r = do_each(call, run);
     }
     if (r == 0) {
         r = follow(call, run);
+    }
+    if (r == 0 && run->cut) {
+        group_note_barrier(call, run->groups, run->n_groups);
     }
     if (r != 0 || run->batch.n == 0) {
         return r;
@@ -350,6 +420,12 @@ static int check_added(struct call *call, const struct group_sync_row *group_syn
     if (pair->sync_type != group_sync->sync_type || pair->mode != group_sync->mode) {
         return call_fail_param(call, ERR_BAD_VALUE, parameter,
                                "%s has another SyncType or Mode than the relationship.",
+                               sync_path(call, pair));
+    }
+    if (group_sync->consistency && replica_engine_of(pair) != ENGINE_LAYERS) {
+        return call_fail_param(call, ERR_BAD_VALUE, parameter,
+                               "%s does not share the data of its source, and the relationship is "
+                               "consistent (ConsistencyEnabled).",
                                sync_path(call, pair));
     }
     if (group_sync->source_group_id[0] == '\0' && strcmp(group_sync->system_element, source) != 0) {

@@ -20,10 +20,14 @@
 
 struct parts {
     struct replica_terms terms;
-    const char *name; /* NULL: ours */
-    bool consistent;  /* wanted */
+    const char *name;     /* NULL: ours */
+    uint32_t consistency; /* 0: not said */
+    bool consistent;      /* decided: all pairs are, and will be, of one moment */
+    bool elements;        /* groups are made of the elements */
     /* sources: a group, or one volume for all targets */
-    struct group_row source_group; /* head.id "": none */
+    bool one_source;
+    struct group_row source_group; /* head.id "": none, or to be made */
+    const char *source_group_name;
     struct volume_row *sources;
     size_t n_sources;
     const char *source_parameter;
@@ -36,11 +40,6 @@ struct parts {
     size_t n_wanted;                  /* TargetElementCount, 0: not said */
     const struct value *target_names; /* NULL: the relationship's name and a number */
 };
-
-static bool one_to_many(const struct parts *parts)
-{
-    return parts->source_group.head.id[0] == '\0';
-}
 
 /* ---- what is asked for ---- */
 
@@ -57,15 +56,10 @@ static int check_role(struct call *call, const char *parameter, const struct gro
 
 static int common_parts(struct call *call, struct parts *parts)
 {
-    const struct values *setting = args_instance(call->args, "ReplicationSettingData");
     int r = pairs_terms(call, &parts->terms);
 
     parts->name = args_text(call->args, "RelationshipName");
-    parts->consistent =
-        args_number(call->args, "Consistency", CONSISTENCY_NONE) == CONSISTENCY_SEQUENTIAL;
-    if (setting != NULL && args_bool(setting, "ConsistentPointInTime", false)) {
-        parts->target_group.consistent_point_in_time = true;
-    }
+    parts->consistency = (uint32_t)args_number(call->args, "Consistency", 0);
     return r < 0 ? r : group_check_name(call, "RelationshipName", parts->name);
 }
 
@@ -94,6 +88,7 @@ static int source_parts(struct call *call, struct parts *parts)
     }
     if (element != NULL) {
         parts->source_parameter = "SourceElement";
+        parts->one_source = true;
         parts->sources = arena_alloc(&call->arena, sizeof(*parts->sources));
         parts->n_sources = 1;
         return path_volume(call, "SourceElement", element, parts->sources);
@@ -116,10 +111,8 @@ static int source_parts(struct call *call, struct parts *parts)
 
 static int target_group_parts(struct call *call, const char *path, struct parts *parts)
 {
-    bool consistent = parts->target_group.consistent_point_in_time;
     int r = path_group(call, "TargetGroup", path, &parts->target_group);
 
-    parts->target_group.consistent_point_in_time = consistent;
     if (r == 0 && strcmp(parts->target_group.head.id, parts->source_group.head.id) == 0) {
         r = call_fail_param(call, ERR_BAD_VALUE, "TargetGroup",
                             "Source and target are the same group, %s.", path);
@@ -145,7 +138,7 @@ static int target_parts(struct call *call, struct parts *parts)
             "TargetElementCount is for a group that is made; with TargetGroup it "
             "must be left out.");
     }
-    if (counted && !one_to_many(parts)) {
+    if (counted && !parts->one_source) {
         return call_fail_param(
             call, ERR_BAD_VALUE, "TargetElementCount",
             "TargetElementCount is for one SourceElement with several targets; a "
@@ -168,7 +161,7 @@ static int count_pairs(struct call *call, const struct parts *parts, size_t *ret
     size_t n_targets = parts->n_targets;
 
     if (n_targets == 0) {
-        *ret_n = one_to_many(parts) ? (parts->n_wanted > 0 ? parts->n_wanted : 1) : n_sources;
+        *ret_n = parts->one_source ? (parts->n_wanted > 0 ? parts->n_wanted : 1) : n_sources;
         return 0;
     }
     bool larger_source =
@@ -176,7 +169,7 @@ static int count_pairs(struct call *call, const struct parts *parts, size_t *ret
     bool larger_target =
         parts->terms.unequal_groups == UNEQUAL_TARGET_LARGER && n_sources < n_targets;
 
-    if (one_to_many(parts)) {
+    if (parts->one_source) {
         *ret_n = n_targets;
     } else if (n_sources == n_targets || larger_target) {
         *ret_n = n_sources;
@@ -213,7 +206,7 @@ static struct pair *pairs_of(struct call *call, const struct parts *parts,
 
     for (size_t i = 0; i < n; i++) {
         pairs[i].group_sync_id = group_sync->head.id;
-        pairs[i].source = parts->sources[one_to_many(parts) ? 0 : i];
+        pairs[i].source = parts->sources[parts->one_source ? 0 : i];
         pairs[i].allocate = parts->n_targets == 0;
         snprintf(pairs[i].source_parameter, sizeof(pairs[i].source_parameter), "%s",
                  parts->source_parameter);
@@ -228,29 +221,27 @@ static struct pair *pairs_of(struct call *call, const struct parts *parts,
     return pairs;
 }
 
-/* What must be at one moment and cannot be: 1 Not Supported. */
-static int check_consistency(struct call *call, const struct parts *parts, const struct pair *pairs,
-                             size_t n)
+/* Of one moment, where that is wanted, or nothing is said and it can be. *ret_cut: now, not with Activate. */
+static int decide_consistency(struct call *call, struct parts *parts, const struct pair *pairs,
+                              size_t n, bool *ret_cut)
 {
-    const char *parameter =
-        parts->consistent ? "Consistency" : "ReplicationSettingData.ConsistentPointInTime";
+    bool possible = true;
+    bool asked = parts->consistency == CONSISTENCY_SEQUENTIAL;
 
-    if (!parts->consistent && !parts->target_group.consistent_point_in_time) {
-        return 0;
-    }
     for (size_t i = 0; i < n; i++) {
-        if (pairs[i].terms.engine != ENGINE_LAYERS) {
-            return call_fail_param(
-                call, ERR_NOT_SUPPORTED, parameter,
-                "/volumes/%s is copied, and hosts may write to it meanwhile; only "
-                "replicas that share the data of their sources are of one moment.",
-                pairs[i].source.head.id);
+        if (pairs[i].terms.engine == ENGINE_LAYERS) {
+            continue;
+        }
+        possible = false;
+        if (asked) {
+            return call_fail_param(call, ERR_NOT_SUPPORTED, "Consistency",
+                                   "/volumes/%s does not get a replica that shares its data, and "
+                                   "only those are of one moment with others.",
+                                   pairs[i].source.head.id);
         }
     }
-    if (n > 1) {
-        return call_fail_param(call, ERR_NOT_SUPPORTED, parameter,
-                               "Volumes are not cut at one moment in this version.");
-    }
+    parts->consistent = asked || (parts->consistency == 0 && possible);
+    *ret_cut = parts->terms.start && (parts->consistent || parts->terms.consistent_point_in_time);
     return 0;
 }
 
@@ -260,6 +251,9 @@ static int make_target_group(struct call *call, struct parts *parts, const char 
 {
     int r = 0;
 
+    if (parts->terms.consistent_point_in_time) {
+        parts->target_group.consistent_point_in_time = true;
+    }
     if (parts->target_group.head.id[0] == '\0') {
         parts->target_group.persistent = true;
         parts->target_group.delete_on_empty = true; /* nobody has asked for it by itself */
@@ -278,7 +272,7 @@ static int insert_group_sync(struct call *call, const struct parts *parts,
 {
     group_sync->consistency = parts->consistent;
     group_sync->when_established_ms = control_now_ms(call->control);
-    if (one_to_many(parts)) {
+    if (parts->one_source) {
         snprintf(group_sync->system_element, sizeof(group_sync->system_element), "/volumes/%s",
                  parts->sources[0].head.id);
     } else {
@@ -299,14 +293,57 @@ static int insert_group_sync(struct call *call, const struct parts *parts,
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
-/* Checked, made, and started. */
-static int group_make(struct call *call, struct parts *parts)
+static int fill_group(struct call *call, const char *parameter, const char *name,
+                      const struct volume_row *members, size_t n, struct group_row *group)
 {
-    struct pool_row pool_row;
-    const struct pool_row *pool = NULL;
-    struct group_sync_row group_sync = {.sync_type = parts->terms.sync_type,
-                                        .mode = parts->terms.mode};
-    size_t n = 0;
+    int r = 0;
+
+    if (group->head.id[0] == '\0') {
+        group->persistent = true;
+        group->delete_on_empty = true;
+        r = group_insert(call, name, group);
+    }
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = group_add(call, parameter, group->head.id, members[i].head.id);
+    }
+    return r;
+}
+
+/* CreateGroupReplicaFromElements: the groups are those of the elements. */
+static int groups_of_elements(struct call *call, struct parts *parts,
+                              const struct group_sync_row *group_sync)
+{
+    int r = fill_group(call, parts->source_parameter, parts->source_group_name, parts->sources,
+                       parts->n_sources, &parts->source_group);
+
+    if (r == 0 && parts->n_targets > 0) {
+        r = fill_group(call, parts->target_parameter,
+                       parts->target_group_name != NULL ? parts->target_group_name
+                                                        : group_sync->relationship_name,
+                       parts->targets, parts->n_targets, &parts->target_group);
+    }
+    return r;
+}
+
+/* All pairs were made at the first moment of the relationship. */
+static int note_moment(struct call *call, struct pair *pairs, size_t n)
+{
+    uint64_t now = control_now_ms(call->control);
+
+    for (size_t i = 0; i < n; i++) {
+        replica_made_now(&pairs[i].sync, now);
+        pairs[i].sync.moment = 1;
+        int r = table_update(call->db, &sync_table, &pairs[i].sync);
+
+        if (r < 0) {
+            return call_fail_store(call, r);
+        }
+    }
+    return 0;
+}
+
+static int check_parts(struct call *call, const struct parts *parts)
+{
     int r =
         pairs_check_supplier(call, &parts->terms, parts->n_targets > 0, parts->target_parameter);
 
@@ -316,6 +353,65 @@ static int group_make(struct call *call, struct parts *parts)
     if (r == 0 && parts->n_targets > 0) {
         r = pairs_refuse_with_targets(call, parts->target_parameter, "TargetPool");
     }
+    return r;
+}
+
+static void name_relationship(const struct parts *parts, struct group_sync_row *group_sync)
+{
+    store_new_id(group_sync->head.id);
+    if (parts->name != NULL) {
+        text_cut(parts->name, group_sync->relationship_name, sizeof(group_sync->relationship_name));
+    } else {
+        snprintf(group_sync->relationship_name, sizeof(group_sync->relationship_name),
+                 "relationship-%s", group_sync->head.id);
+    }
+}
+
+static void made_outs(struct call *call, const struct parts *parts,
+                      const struct group_sync_row *group_sync)
+{
+    outs_path(call->outs, "TargetGroup", "/groups/%s", parts->target_group.head.id);
+    outs_path(call->outs, "Synchronization", "/groupsynchronizations/%s", group_sync->head.id);
+    if (parts->elements) {
+        outs_path(call->outs, "SourceGroup", "/groups/%s", parts->source_group.head.id);
+        outs_text(call->outs, "SourceGroupName", parts->source_group.element_name);
+        outs_text(call->outs, "TargetGroupName", parts->target_group.element_name);
+    }
+}
+
+/* Rows, all in one transaction. */
+static int make_rows(struct call *call, struct parts *parts, const struct pool_row *pool,
+                     struct group_sync_row *group_sync, struct pair *pairs, size_t n)
+{
+    int r = parts->elements ? groups_of_elements(call, parts, group_sync) : 0;
+
+    if (r == 0) {
+        r = make_target_group(call, parts, group_sync->relationship_name);
+    }
+    if (r == 0) {
+        r = insert_group_sync(call, parts, group_sync);
+    }
+    if (r == 0) {
+        r = pairs_create(call, pool, pairs, n);
+    }
+    for (size_t i = 0; i < n && r == 0 && parts->n_targets == 0; i++) {
+        r = group_add(call, parts->target_parameter, parts->target_group.head.id,
+                      pairs[i].target.head.id);
+    }
+    return r;
+}
+
+/* Checked, made, and started. */
+static int group_make(struct call *call, struct parts *parts)
+{
+    struct pool_row pool_row;
+    const struct pool_row *pool = NULL;
+    struct group_sync_row group_sync = {.sync_type = parts->terms.sync_type,
+                                        .mode = parts->terms.mode};
+    bool cut = false;
+    size_t n = 0;
+    int r = check_parts(call, parts);
+
     if (r == 0) {
         r = count_pairs(call, parts, &n);
     }
@@ -325,13 +421,7 @@ static int group_make(struct call *call, struct parts *parts)
     if (r < 0) {
         return r;
     }
-    store_new_id(group_sync.head.id);
-    if (parts->name != NULL) {
-        text_cut(parts->name, group_sync.relationship_name, sizeof(group_sync.relationship_name));
-    } else {
-        snprintf(group_sync.relationship_name, sizeof(group_sync.relationship_name),
-                 "relationship-%s", group_sync.head.id);
-    }
+    name_relationship(parts, &group_sync);
     struct pair *pairs = pairs_of(call, parts, &group_sync, n);
 
     r = pairs_check_same_target_twice(call, pairs, n);
@@ -339,31 +429,23 @@ static int group_make(struct call *call, struct parts *parts)
         r = pairs_check(call, &parts->terms, pool, pairs, n);
     }
     if (r == 0) {
-        r = check_consistency(call, parts, pairs, n);
+        r = decide_consistency(call, parts, pairs, n, &cut);
+    }
+    if (r == 0 && cut) {
+        group_sync.moments = 1;
+        r = pairs_cut_together(call, "Consistency", pairs, n);
     }
     if (r == 0) {
-        r = make_target_group(call, parts, group_sync.relationship_name);
+        r = make_rows(call, parts, pool, &group_sync, pairs, n);
     }
-    if (r == 0) {
-        r = insert_group_sync(call, parts, &group_sync);
-    }
-    if (r == 0) {
-        r = pairs_create(call, pool, pairs, n);
-    }
-    for (size_t i = 0; i < n && r == 0 && parts->n_targets == 0; i++) {
-        r = group_add(call, parts->target_parameter, parts->target_group.head.id,
-                      pairs[i].target.head.id);
+    if (r == 0 && cut) {
+        r = note_moment(call, pairs, n);
+        group_note_barrier(call, &group_sync, 1);
     }
     if (r < 0) {
         return r;
     }
-    outs_path(call->outs, "TargetGroup", "/groups/%s", parts->target_group.head.id);
-    outs_path(call->outs, "Synchronization", "/groupsynchronizations/%s", group_sync.head.id);
-    if (values_param(call->outs, "SourceGroupName") != NULL) {
-        outs_path(call->outs, "SourceGroup", "/groups/%s", parts->source_group.head.id);
-        outs_text(call->outs, "SourceGroupName", parts->source_group.element_name);
-        outs_text(call->outs, "TargetGroupName", parts->target_group.element_name);
-    }
+    made_outs(call, parts, &group_sync);
     return pairs_start(call, &parts->terms, pairs, n, parts->name);
 }
 
@@ -443,10 +525,8 @@ static int group_of_elements(struct call *call, const char *parameter, const cha
                                "%s is for a group that is made; with %s it must be left out.",
                                name_parameter, parameter);
     }
-    bool consistent = group->consistent_point_in_time;
     int r = path_group(call, parameter, path, group);
 
-    group->consistent_point_in_time = consistent;
     if (r == 0) {
         r = check_role(call, parameter, group, role);
     }
@@ -459,22 +539,6 @@ static int group_of_elements(struct call *call, const char *parameter, const cha
             "%s has members; it must be empty, the elements become its members. For a "
             "group as it is there is CreateGroupReplica.",
             path);
-    }
-    return r;
-}
-
-static int fill_group(struct call *call, const char *parameter, const char *name,
-                      const struct volume_row *members, size_t n, struct group_row *group)
-{
-    int r = 0;
-
-    if (group->head.id[0] == '\0') {
-        group->persistent = true;
-        group->delete_on_empty = true;
-        r = group_insert(call, name, group);
-    }
-    for (size_t i = 0; i < n && r == 0; i++) {
-        r = group_add(call, parameter, group->head.id, members[i].head.id);
     }
     return r;
 }
@@ -543,6 +607,8 @@ static int create_group_replica_from_elements(struct call *call)
     parts->source_parameter = "SourceElements";
     parts->target_parameter = "TargetElements";
     parts->target_group_name = args_text(call->args, "TargetGroupName");
+    parts->source_group_name = args_text(call->args, "SourceGroupName");
+    parts->elements = true;
     int r = common_parts(call, parts);
 
     if (r == 0) {
@@ -572,15 +638,6 @@ static int create_group_replica_from_elements(struct call *call)
     }
     if (r == 0) {
         r = target_names(call, parts);
-    }
-    if (r == 0) {
-        r = fill_group(call, "SourceElements", args_text(call->args, "SourceGroupName"),
-                       parts->sources, parts->n_sources, &parts->source_group);
-    }
-    if (r == 0 && parts->n_targets > 0) {
-        r = fill_group(call, "TargetElements",
-                       parts->target_group_name != NULL ? parts->target_group_name : parts->name,
-                       parts->targets, parts->n_targets, &parts->target_group);
     }
     return r < 0 ? r : group_make(call, parts);
 }

@@ -85,9 +85,12 @@ struct group_state group_state_of(const struct group_sync_row *group_sync,
 
 bool group_consistency_possible(const struct sync_row *pairs, size_t n)
 {
-    /* Volumes of several loops cannot be cut together yet. */
-    (void)pairs;
-    return n <= 1;
+    for (size_t i = 0; i < n; i++) {
+        if (replica_engine_of(&pairs[i]) != ENGINE_LAYERS) {
+            return false;
+        }
+    }
+    return n > 0;
 }
 
 bool group_operation_own(uint32_t operation)

@@ -224,3 +224,49 @@ int groups_forget_unused(struct call *call)
     free(groups);
     return r;
 }
+
+/* ---- how long writes were held ---- */
+
+struct barrier {
+    char group_sync_id[ID_SIZE];
+    uint64_t microseconds;
+};
+
+static int barrier_event(struct call *call)
+{
+    const struct barrier *barrier = call->step_state;
+    struct group_sync_row group_sync;
+    int r = table_get(call->db, &group_sync_table, barrier->group_sync_id, &group_sync);
+
+    if (r == 0) {
+        group_sync.barrier_microseconds = barrier->microseconds;
+        r = table_update(call->db, &group_sync_table, &group_sync);
+    }
+    return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
+}
+
+struct barrier_wanted {
+    struct call *call; /* it lives until its gates are open, and they open after this */
+    char group_sync_id[ID_SIZE];
+};
+
+/* After the cut: its answer has the number. */
+static void barrier_effect(struct control *control, void *arg)
+{
+    const struct barrier_wanted *wanted = arg;
+    struct barrier barrier = {.microseconds =
+                                  values_get(wanted->call->outs, "BarrierMicroseconds")->number};
+
+    memcpy(barrier.group_sync_id, wanted->group_sync_id, ID_SIZE);
+    control_event(control, barrier_event, &barrier, sizeof(barrier));
+}
+
+void group_note_barrier(struct call *call, const struct group_sync_row *group_syncs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct barrier_wanted wanted = {.call = call};
+
+        memcpy(wanted.group_sync_id, group_syncs[i].head.id, ID_SIZE);
+        control_effect(call->control, barrier_effect, &wanted, sizeof(wanted));
+    }
+}

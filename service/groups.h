@@ -44,6 +44,8 @@ int group_sync_pairs(struct call *call, const char *group_sync_id, struct sync_r
 int group_pair_gone(struct call *call, const struct sync_row *sync);
 /* Before the row of a volume is deleted: it leaves its groups. */
 int group_volume_leaves(struct call *call, const char *volume_id);
+/* In a call whose cuts are together: once it is known how long writes were held, the relationships show it. */
+void group_note_barrier(struct call *call, const struct group_sync_row *group_syncs, size_t n);
 /* At start: groups with Persistent false that are in no relationship. */
 int groups_forget_unused(struct call *call);
 

@@ -187,6 +187,7 @@ int replica_terms_setting_data(struct call *call, const char *parameter,
         args_number(setting, "OnGroupOrListError", ON_ERROR_STOP) == ON_ERROR_CONTINUE;
     terms->unequal_lists = (uint32_t)args_number(setting, "UnequalListsAction", UNEQUAL_ERROR);
     terms->unequal_groups = (uint32_t)args_number(setting, "UnequalGroupsAction", UNEQUAL_ERROR);
+    terms->consistent_point_in_time = args_bool(setting, "ConsistentPointInTime", false);
     return 0;
 }
 
@@ -425,6 +426,11 @@ int replica_terms_complete(struct call *call, const struct replica_ends *ends,
             call, "ReplicationSettingData", "ReadOnly",
             "a target that is copied onto must be writable; one that shares the data of "
             "its source (DesiredCopyMethodology 6) can be read-only.");
+    }
+    if (r == 0 && terms->consistent_point_in_time && terms->engine != ENGINE_LAYERS) {
+        r = not_honoured(call, "ReplicationSettingData", "ConsistentPointInTime",
+                         "hosts may write to what is copied meanwhile; only what shares the data of its "
+                         "source (DesiredCopyMethodology 6) is of one moment.");
     }
     terms->copy_methodology = replica_methodology(terms->engine);
     return r;

@@ -40,6 +40,7 @@ struct replica_terms {
     bool continue_on_error;
     uint32_t unequal_lists;
     uint32_t unequal_groups;
+    bool consistent_point_in_time;
     bool pool_of_source;
     bool client_must_supply;
     bool must_create;

@@ -949,6 +949,8 @@ static int create_list_replica(struct call *call)
     if (r == 0 &&
         args_number(call->args, "Consistency", CONSISTENCY_NONE) == CONSISTENCY_SEQUENTIAL) {
         r = cut_together(call, "Consistency", pairs, n);
+    } else if (r == 0 && terms.consistent_point_in_time && terms.start) {
+        r = cut_together(call, "ReplicationSettingData.ConsistentPointInTime", pairs, n);
     }
     if (r == 0) {
         r = create_pairs(call, pool, pairs, n);

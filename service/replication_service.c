@@ -80,6 +80,7 @@ static const struct param create_group_replica[] = {
     P_ENUM("WaitForCopyState", copy_state),
     P_REF("ConnectivityCollection", "ConnectivityCollection"),
     P_REFS("Collections", "Collection"),
+    P_OUT_U64("BarrierMicroseconds"),
 };
 
 static const struct param create_group_replica_from_elements[] = {
@@ -105,6 +106,7 @@ static const struct param create_group_replica_from_elements[] = {
     P_ENUM("WaitForCopyState", copy_state),
     P_REF("ConnectivityCollection", "ConnectivityCollection"),
     P_REFS("Collections", "Collection"),
+    P_OUT_U64("BarrierMicroseconds"),
 };
 
 static const struct param create_list_replica[] = {
@@ -137,6 +139,7 @@ static const struct param modify_replica_synchronization[] = {
     P_BOOL("Force"),
     P_ENUM("WaitForCopyState", copy_state),
     P_OUT_REF("UpdatedSynchronization", "Synchronized"),
+    P_OUT_U64("BarrierMicroseconds"),
 };
 
 static const struct param modify_list_synchronization[] = {
@@ -148,6 +151,7 @@ static const struct param modify_list_synchronization[] = {
     P_BOOL("Force"),
     P_ENUM("WaitForCopyState", copy_state),
     P_OUT_REFS("UpdatedSynchronizations", "Synchronized"),
+    P_OUT_U64("BarrierMicroseconds"),
 };
 
 static const struct param get_available_target_elements[] = {

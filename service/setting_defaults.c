@@ -105,6 +105,12 @@ static const struct setting_property common[] = {
             WHAT("the target can be read-only for its hosts (3), the source cannot.")              \
     }
 
+/* What shares layers is of one moment, with others too. */
+#define HOSTED_MOMENT                                                                              \
+    {                                                                                              \
+        "ConsistentPointInTime", 2, DEFAULT(0), .honours = SETTING_ANY                             \
+    }
+
 /* A snapshot shares what its source has; there is no other way to make one. */
 static const struct setting_property of_snapshots[] = {
     {"DesiredCopyMethodology", 3, DEFAULT(METHODOLOGY_COPY_ON_WRITE),
@@ -113,6 +119,7 @@ static const struct setting_property of_snapshots[] = {
           "copy.")},
     HOSTED_THIN,
     HOSTED_READ_ONLY,
+    HOSTED_MOMENT,
 };
 /* Both ends hosted here: shared layers where they can be, or bytes of its own. */
 static const struct setting_property of_local_clones[] = {
@@ -122,6 +129,7 @@ static const struct setting_property of_local_clones[] = {
           "(2).")},
     HOSTED_THIN,
     HOSTED_READ_ONLY,
+    HOSTED_MOMENT,
 };
 
 /* Of a mirror: every write of the source's hosts, or what the source was at some moment, again and again. */

@@ -53,7 +53,7 @@ def test_features_that_would_be_lies_are_not_announced(shared):
     assert shared.client.method("GetSupportedListFeatures", {"ReplicationType": 12})["GroupFeatures"] == [2, 4]
     assert shared.client.method("GetSupportedListFeatures", {"ReplicationType": 10})["GroupFeatures"] == [2, 3]
     assert shared.client.method("GetDefaultConsistency", {"ReplicationType": 12})["DefaultConsistency"] == 0
-    assert shared.client.method("GetDefaultGroupPersistency", {})["DefaultGroupPersistency"] == 0
+    assert shared.client.method("GetDefaultGroupPersistency", {})["DefaultGroupPersistency"] == 2
     assert shared.client.method("GetSupportedListOperations", {"ReplicationType": 12})["SupportedListOperations"] == []
 
 

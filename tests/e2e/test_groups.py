@@ -282,6 +282,59 @@ def test_a_deleted_member_takes_its_pair_with_it_and_the_last_the_relationship(h
     assert client.get(answer["TargetGroup"])["Members"] == [second["SyncedElement"]]
 
 
+# ---- consistency
+
+
+def consistency(hosted, path):
+    shown = hosted.client.get(path)
+    return tuple(shown[name] for name in ("ConsistencyEnabled", "ConsistencyType", "ConsistencyState", "ConsistencyStatus"))
+
+
+def test_consistency_is_switched_and_made_by_the_next_cut(hosted):
+    answer = create(hosted, 2, Consistency=2)
+    path = answer["Synchronization"]
+    for _ in range(2):  # again changes nothing
+        hosted.modify(path, "Activate Consistency")
+        assert consistency(hosted, path) == (True, 2, 4, 5)  # each has a moment of its own
+    done = hosted.modify(path, 14)
+    assert done["BarrierMicroseconds"] is not None and consistency(hosted, path) == (True, 2, 3, 2)
+    assert len({pair["WhenSynced"] for pair in pairs_of(hosted, path)}) == 1
+    hosted.modify(pairs_of(hosted, path)[0]["self"], 14)
+    assert consistency(hosted, path) == (True, 2, 4, 5)
+    assert hosted.modify(path, 15)["BarrierMicroseconds"] is not None
+    assert consistency(hosted, path) == (True, 2, 3, 2)
+    for _ in range(2):
+        hosted.modify(path, 6)
+        assert consistency(hosted, path) == (False, None, 2, 4)
+    assert hosted.modify(path, 14)["BarrierMicroseconds"] is None
+    assert hosted.modify(path, 14, ReplicationSettingData={"ConsistentPointInTime": True})["BarrierMicroseconds"] is not None
+
+
+def test_a_consistent_group_that_is_activated_later_is_cut_then(hosted):
+    answer = create(hosted, 3, Consistency=3, WaitForCopyState=8)
+    path = answer["Synchronization"]
+    assert answer["BarrierMicroseconds"] is None and consistency(hosted, path) == (True, 2, 4, 3)
+    assert hosted.client.get(path)["BarrierMicroseconds"] is None
+    assert hosted.modify(path, 4)["BarrierMicroseconds"] is not None
+    assert consistency(hosted, path) == (True, 2, 3, 2)
+
+
+def test_copies_are_not_made_consistent_later(hosted):
+    client = hosted.client
+    answer = full_copies(hosted, 2)
+    client.completed(answer["Job"])
+    before = unchanged(hosted)
+    client.refused("ModifyReplicaSynchronization", {"Operation": 3, "Synchronization": answer["Synchronization"]}, 1, 501, "Operation")
+    assert unchanged(hosted) == before
+    snapshots = create(hosted, 1, 8)
+    client.refused("ModifyReplicaSynchronization", {"Operation": 5, "Synchronization": snapshots["Synchronization"],
+                                                    "SyncPair": [pairs_of(hosted, answer)[0]["self"]]}, 6, 409)
+    pair = pairs_of(hosted, answer)[0]["self"]
+    hosted.modify(answer, 13, SyncPair=[pair])
+    client.refused("ModifyReplicaSynchronization", {"Operation": 5, "Synchronization": snapshots["Synchronization"], "SyncPair": [pair]}, 5, 400,
+                   "SyncPair[0]")
+
+
 # ---- lists
 
 

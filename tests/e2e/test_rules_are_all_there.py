@@ -14,7 +14,6 @@ SKIPPED = {
     "W8": "how one vendor restricts WaitForCopyState; ours is W3: what GetSupportedWaitForCopyStates lists is taken",
     "A10": "needs a unidirectional pipe: " + _pipes,
     **{f"P{number}": _pipes for number in range(1, 20)},
-    "G26": "volumes are not cut at one moment yet",
 }
 
 

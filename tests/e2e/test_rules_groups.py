@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rules G of CreateGroupReplica, one test for each, named after it."""
 
+import threading
+
 import pytest
 
 from hosted import Hosted
-from process import SLOWNESS
+from process import SLOWNESS, until
 
 MIB = 1 << 20
 CREATE = "CreateGroupReplica"
@@ -192,8 +194,25 @@ def test_G16_consistency_is_one_of_two(groups, shared, consistency):
     refused(groups, shared, {"SyncType": 7, "SourceGroup": groups.group(), "Consistency": consistency}, 5, 400, "Consistency", wrong=True)
 
 
+@pytest.mark.parametrize("consistency,enabled", [(None, True), (2, False), (3, True)])
+def test_G16_null_is_the_default_that_is_told(groups, consistency, enabled):
+    assert groups.client.method("GetDefaultConsistency", {"ReplicationType": 6})["DefaultConsistency"] == 2
+    answer = groups.create(SourceGroup=groups.group(2), Consistency=consistency)
+    assert groups.client.get(answer["Synchronization"])["ConsistencyEnabled"] is enabled
+    assert (answer["BarrierMicroseconds"] is not None) is enabled
+
+
+def test_G16_what_is_copied_is_not_consistent(groups, shared):
+    setting = {"DesiredCopyMethodology": 3}
+    refused(groups, shared, {"SyncType": 8, "SourceGroup": groups.group(2), "Consistency": 3, "ReplicationSettingData": setting}, 1, 501,
+            "Consistency")
+    answer = groups.create(expect=202, SyncType=8, SourceGroup=groups.group(2), ReplicationSettingData=setting)
+    assert groups.client.get(answer["Synchronization"])["ConsistencyEnabled"] is False
+    groups.client.completed(answer["Job"])
+
+
 def test_G17_the_numbers_of_consistency_are_not_each_others(groups):
-    answer = groups.create(SourceGroup=groups.group(1), Consistency=3)
+    answer = groups.create(SourceGroup=groups.group(3), Consistency=3)
     shown = groups.client.get(answer["Synchronization"])
     assert (shown["ConsistencyEnabled"], shown["ConsistencyType"], shown["ConsistencyState"], shown["ConsistencyStatus"]) == (True, 2, 3, 2)
     answer = groups.create(SourceGroup=groups.group(2), Consistency=2)
@@ -283,6 +302,53 @@ def test_G25_nothing_is_made_when_one_member_cannot_be(groups, shared):
     target = groups.of([groups.volumes(1, 2 * MIB)[0], groups.volumes(1)[0]])
     refused(groups, shared, {"SyncType": 7, "SourceGroup": groups.group(2, 2 * MIB), "TargetGroup": target}, 4, 422, "TargetGroup",
             "target_too_small")
+
+
+@pytest.mark.parametrize("sync_type", [7, 8])
+def test_G26_one_point_in_time_makes_the_target_group_say_so(groups, shared, sync_type):
+    setting = {"ConsistentPointInTime": True}
+    answer = groups.create(SyncType=sync_type, SourceGroup=groups.group(2), Consistency=2, ReplicationSettingData=setting)
+    assert groups.client.get(answer["TargetGroup"])["ConsistentPointInTime"] is True
+    assert answer["BarrierMicroseconds"] is not None
+    shown = groups.client.until(answer["Synchronization"], lambda shown: shown["BarrierMicroseconds"] == answer["BarrierMicroseconds"])
+    assert shown["ConsistencyEnabled"] is False
+    assert len({pair["WhenSynced"] for pair in groups.pairs(answer)}) == 1
+    refused(groups, shared, {"SyncType": 8, "SourceGroup": groups.group(2),
+                             "ReplicationSettingData": {**setting, "DesiredCopyMethodology": 3}}, 1, 501,
+            "ReplicationSettingData.ConsistentPointInTime")
+
+
+def test_G26_a_write_that_came_after_another_is_in_no_copy_without_it(groups):
+    """Writes go to A and B in turn, each after the end of the one before; every cut has as many of A as of B, or one more."""
+    a, b = groups.volumes(2)
+    group, stop, written = groups.of([a, b]), threading.Event(), []
+
+    def write():
+        with groups.hosted.host(a) as first, groups.hosted.host(b, name="iqn.2026-11.test:other") as second:
+            while not stop.is_set():
+                block = (len(written) + 1).to_bytes(8, "big") * 512
+                first.write(0, block)
+                second.write(0, block)
+                written.append(1)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        answer = groups.create(SourceGroup=group, Consistency=3)
+        for step in range(12):
+            count = len(written)
+            until(lambda count=count: len(written) > count + 3, 20 * SLOWNESS, "writes go on")
+            if step:
+                groups.hosted.modify(answer, "Resync Replica")
+            seen = []
+            for target in groups.members(answer["TargetGroup"]):
+                with groups.hosted.host(target) as session:
+                    seen.append(int.from_bytes(session.read(0, 4096)[:8], "big"))
+            assert seen[1] <= seen[0] <= seen[1] + 1, seen
+            assert step == 0 or seen[0] > 0
+    finally:
+        stop.set()
+        writer.join()
 
 
 def test_G27_groups_that_are_not_to_last_go_with_the_relationship(groups):
