@@ -107,6 +107,7 @@ static int start_control(struct daemon *daemon, struct error *error)
         .reach_interval_ms = options->reach_interval_ms,
         .portal_allow = options->portal_allow,
         .iscsi = options->iscsi,
+        .iscsi_advertise = options->iscsi_advertise,
         .iscsi_connections = (unsigned)options->iscsi_connections,
         .iscsi_chap_algorithms = (unsigned)options->iscsi_chap,
         .own_addresses = own,

@@ -23,6 +23,13 @@ const struct option_row option_rows[OPTION_ROWS] = {
     {"iscsi", TYPE_ADDRESS, "ADDR:PORT", "127.0.0.1:3260", NULL, AT(iscsi), 0, 0,
      "Where volumes are served to initiators. Port 0: a free one. At another address than loopback "
      "a volume is served only once its target has initiators or CHAP."},
+    {"iscsi-advertise", TYPE_ADDRESS, "ADDR:PORT", "",
+     "the listening address; of every address (0.0.0.0, ::) the first of the host that others can "
+     "dial",
+     AT(iscsi_advertise), 0, 0,
+     "The address of --iscsi that clients are told in the Url of volumes, when it is another one: "
+     "behind "
+     "NAT, a name of several addresses, a container. Port 0: that of --iscsi."},
     {"iscsi-connections", TYPE_COUNT, "N", "1024", NULL, AT(iscsi_connections), 1, 65536,
      "iSCSI connections at a time."},
     {"iscsi-chap", TYPE_CHAP, "NAMES", "sha3-256,sha256,sha1,md5", NULL, AT(iscsi_chap), 0, 0,
@@ -57,7 +64,8 @@ const struct option_row option_rows[OPTION_ROWS] = {
      "metadata addresses and our own ports are always refused."},
     {"data-loops", TYPE_COUNT, "N", "0", "0: one per core, at most 4", AT(data_loops), 0, 64,
      "Threads that move data."},
-    {"pool-directories", TYPE_TEXT, "PATHS", "", "the data directory only", AT(pool_directories), 0, 0,
+    {"pool-directories", TYPE_TEXT, "PATHS", "", "the data directory only", AT(pool_directories), 0,
+     0,
      "Directories, separated by colons, below which pools of files may be made besides the data "
      "directory."},
     {"copies-at-once", TYPE_COUNT, "N", "4", NULL, AT(copies_at_once), 1, 1024,

@@ -102,7 +102,7 @@ static int set_text(const struct option_row *row, const char *text, const char *
     bool given = text[0] != '\0';
     switch (row->type) {
     case TYPE_ADDRESS:
-        if (sockaddr_parse(text, -1, &addr) != 0) {
+        if ((given || row->fallback[0] != '\0') && sockaddr_parse(text, -1, &addr) != 0) {
             return option_wrong(
                 message,
                 "%s: '%s' is not an address; ADDR:PORT is wanted, like 127.0.0.1:8080 or "

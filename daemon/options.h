@@ -24,6 +24,7 @@ struct options {
     char *data;
     char *http;
     char *iscsi;
+    char *iscsi_advertise; /* "": found out */
     uint64_t iscsi_connections;
     uint64_t iscsi_chap; /* set of TARGET_CHAP_… */
     char *ready_file;

@@ -27,6 +27,7 @@ struct control_options {
     uint64_t reach_interval_ms; /* how often peers are asked whether they are there */
     const char *portal_allow;   /* CIDR list */
     const char *iscsi;                /* ADDR:PORT of our own target; NULL or "": none */
+    const char *iscsi_advertise;      /* ADDR:PORT that clients are told; NULL or "": found out. During control_start() only */
     unsigned iscsi_connections;       /* 0: as target/target.h says */
     unsigned iscsi_chap_algorithms;   /* set of TARGET_CHAP_…; 0: as target/target.h says */
     const char *own_addresses;  /* "ADDR:PORT,…": never dialled */

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+#include "service/advertise.h"
 #include "service/exports.h"
 
 #include <errno.h>
@@ -24,6 +25,7 @@ struct served {
     struct exports *exports;
     struct map volumes; /* ids of those that may be LUNs */
     char portal[SOCKADDR_TEXT_LEN];
+    char advertised[SOCKADDR_TEXT_LEN];
     bool loopback;
 };
 
@@ -488,6 +490,11 @@ const char *exports_portal(struct control *control)
     return control_served(control) == NULL ? "" : control_served(control)->portal;
 }
 
+const char *exports_advertised(struct control *control)
+{
+    return control_served(control) == NULL ? "" : control_served(control)->advertised;
+}
+
 bool export_may_be_served(struct control *control, const struct export_row *row,
                           uint64_t n_initiators, bool chap)
 {
@@ -514,8 +521,10 @@ bool exports_numbers(struct control *control, struct exports_stats *ret_stats)
 
 /* ---- beginning and end ---- */
 
-static int portal_open(struct served *served, const char *address, struct error *error)
+static int portal_open(struct served *served, const struct control_options *options,
+                       struct error *error)
 {
+    const char *address = options->iscsi;
     struct sockaddr_storage addr;
     struct sockaddr_storage bound;
 
@@ -538,6 +547,7 @@ static int portal_open(struct served *served, const char *address, struct error 
                              : "");
     }
     sockaddr_format(&bound, served->portal);
+    advertise_address(&bound, options->iscsi_advertise, served->advertised);
     served->loopback = sockaddr_is_loopback(&bound);
     return 0;
 }
@@ -571,7 +581,7 @@ int served_new(struct control *control, struct served **ret_served, struct error
     if (r < 0) {
         error_set(error, ERR_INTERNAL, "No iSCSI target: %s.", strerror(-r));
     } else {
-        r = portal_open(served, options->iscsi, error);
+        r = portal_open(served, options, error);
     }
     if (r < 0) {
         served_free(served);

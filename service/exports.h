@@ -2,7 +2,7 @@
 /*
  * Exports: which of our volumes initiators see, behind which targets, as records and as they are.
  *
- * Thread:    control; exports_portal(), exports_sessions() and exports_numbers() any.
+ * Thread:    control; exports_portal(), exports_advertised(), exports_sessions() and exports_numbers() any.
  * Ownership: rows are values.
  * Errors:    call->error, as handlers do; array_done_fn gets a struct error or NULL, later.
  *
@@ -62,6 +62,8 @@ void export_changed(struct call *call, const char *export_id);
 
 /* Where the portal listens, "" when there is none. */
 const char *exports_portal(struct control *control);
+/* By which address clients reach it (service/advertise.h). */
+const char *exports_advertised(struct control *control);
 /* False: the portal can be reached by others than this host, and nobody has to say who he is. */
 bool export_may_be_served(struct control *control, const struct export_row *row,
                           uint64_t n_initiators, bool chap);

@@ -85,7 +85,7 @@ static int export_properties(struct view *view, const struct export_row *row, st
 {
     const struct condition of_export[] = {WHERE_TEXT("export_id", row->head.id), WHERE_END};
     const struct condition secrets[] = {WHERE_TEXT("access_point_id", row->head.id), WHERE_END};
-    struct lun_list luns = {row, exports_portal(view->control), out};
+    struct lun_list luns = {row, exports_advertised(view->control), out};
     struct initiator_list initiators = {.out = out};
     struct chap chap = {0};
 

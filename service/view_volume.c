@@ -54,7 +54,7 @@ static int portal_address(struct view *view, const char *access_point_id, const 
 static void hosted_url(struct view *view, const struct volume_row *volume, struct out *out)
 {
     char url[3 * NAME_SIZE];
-    const char *address = exports_portal(view->control);
+    const char *address = exports_advertised(view->control);
 
     if (volume->offline || address[0] == '\0') {
         out_null(out, "Url");

@@ -414,3 +414,12 @@ def test_the_portal_speaks_to_nobody_who_is_no_initiator(service):
                 pass
         except ConnectionResetError:
             pass
+
+
+def test_clients_are_told_the_address_that_is_advertised(make_service):
+    service = make_service("--iscsi-advertise", "127.0.0.9:0")
+    port = service.ready["iscsi"].rsplit(":", 1)[1]
+    path = volume(service)
+    assert url(service, path).startswith(f"iscsi://127.0.0.9:{port}/iqn.")
+    mine = own(service, path)
+    assert mine["Portal"] == f"127.0.0.9:{port}" and mine["LogicalUnits"][0]["Url"] == url(service, path)

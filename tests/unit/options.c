@@ -188,6 +188,7 @@ static void wrong_values_are_told(void **state)
         {"--http", "host.example:80", "ADDR:PORT"},
         {"--http", "127.0.0.1:65536", "ADDR:PORT"},
         {"--iscsi", "", "ADDR:PORT"},
+        {"--iscsi-advertise", "portal.example", "ADDR:PORT"},
         {"--iscsi-connections", "0", "from 1 to 65536"},
         {"--iscsi-chap", "", "at least one"},
         {"--iscsi-chap", "md4", "sha3-256, sha256, sha1, md5"},
@@ -286,7 +287,8 @@ static void the_table_is_printed_whole(void **state)
                                         "copies-at-once", "copy-bandwidth-limit",
                                         "copy-give-up",   "probe-timeout",
                                         "reach-interval", "idempotency-keep",
-                                        "job-keep",       "http-connections"};
+                                        "job-keep",       "http-connections",
+                                        "iscsi-advertise"};
     char *text[2];
     size_t len[2];
     (void)state;

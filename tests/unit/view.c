@@ -62,7 +62,7 @@ bool __wrap_array_pool_usage(struct array *array, const char *pool_id,
                              struct array_usage *ret_usage);
 bool __wrap_array_volume_usage(struct array *array, const char *volume_id,
                                struct array_volume_usage *ret_usage);
-const char *__wrap_exports_portal(struct control *control);
+const char *__wrap_exports_advertised(struct control *control);
 bool __wrap_export_may_be_served(struct control *control, const struct export_row *row,
                                  uint64_t n_initiators, bool chap);
 void __wrap_exports_sessions(struct control *control, const char *export_id, export_session_fn fn,
@@ -119,7 +119,7 @@ bool __wrap_array_volume_usage(struct array *array, const char *volume_id,
     return true;
 }
 
-const char *__wrap_exports_portal(struct control *control)
+const char *__wrap_exports_advertised(struct control *control)
 {
     (void)control;
     return "127.0.0.1:3260";
