@@ -285,7 +285,10 @@ static void region_end(struct change_map *map, struct region *region, uint64_t b
     unsigned first = (unsigned)((begin - base) / CHANGE_GRANULE_BYTES);
     unsigned last = (unsigned)((end - base + CHANGE_GRANULE_BYTES - 1) / CHANGE_GRANULE_BYTES);
     struct granules touched = granules_range(first, last);
-    if (how == CHANGE_DIFFERS || how == CHANGE_MARK) {
+    if (how == CHANGE_DIFFERS || how == CHANGE_FAILED || how == CHANGE_MARK) {
+        if (how == CHANGE_FAILED) {
+            granules_take(&touched, &region->stale);
+        }
         region_set_dirty(map, region, &touched, how == CHANGE_MARK && map->whole_stale);
         return;
     }
@@ -428,9 +431,13 @@ void change_map_flush_end(struct change_map *map, bool flushed)
     }
 }
 
-void change_map_lost(struct change_map *map)
+void change_map_lost(struct change_map *map, bool of_source)
 {
+    bool stale = of_source && map->whole_stale;
     struct list *link;
+    if (stale && map->n_dirty > 0) {
+        change_map_turn(map, true);
+    }
     while ((link = list_pop_front(&map->settling)) != NULL) {
         struct region *region = list_entry(link, struct region, settling_link);
         region_set_fresh(map, region, &region->settling);
@@ -440,7 +447,7 @@ void change_map_lost(struct change_map *map)
         struct region *region = list_entry(link, struct region, fresh_link);
         /* What is stale besides was copied only in part: the leg is right still. */
         granules_take(&region->fresh, &region->stale);
-        region_set_dirty(map, region, &region->fresh, false);
+        region_set_dirty(map, region, &region->fresh, stale);
         granules_clear(&region->fresh);
         region_place(map, region);
         region_release(map, region);
@@ -476,7 +483,7 @@ static enum kind kind_of(const struct change_map *map, uint64_t granule)
                                                : KIND_SAME;
 }
 
-static uint64_t next_marked(const struct change_map *map, uint64_t granule)
+static uint64_t next_marked(const struct change_map *map, uint64_t granule, bool dirty_only)
 {
     while (granule < map->n_granules) {
         uint64_t index = bitmap_next_set(&map->marked, granule / REGION_GRANULES);
@@ -486,12 +493,17 @@ static uint64_t next_marked(const struct change_map *map, uint64_t granule)
         uint64_t base = index * REGION_GRANULES;
         const struct region *region = map->regions[index];
         granule = granule > base ? granule : base;
+        if (!region && dirty_only && map->whole_stale) {
+            granule = base + REGION_GRANULES;
+            continue;
+        }
         if (!region) {
             return granule;
         }
         unsigned at = (unsigned)(granule - base);
         for (unsigned word = at / 64; word < REGION_WORDS; word++) {
-            uint64_t bits = region->dirty.words[word] | region->stale.words[word];
+            uint64_t bits =
+                region->dirty.words[word] | (dirty_only ? 0 : region->stale.words[word]);
             bits &= word == at / 64 ? UINT64_MAX << at % 64 : UINT64_MAX;
             if (bits) {
                 return base + word * 64 + (unsigned)__builtin_ctzll(bits);
@@ -508,10 +520,10 @@ static uint64_t end_of_granule(const struct change_map *map, uint64_t granule)
     return end < map->size_bytes ? end : map->size_bytes;
 }
 
-bool change_map_next(const struct change_map *map, uint64_t from, uint64_t max,
+bool change_map_next(const struct change_map *map, uint64_t from, uint64_t max, bool dirty_only,
                      struct change_run *ret_run)
 {
-    uint64_t granule = next_marked(map, from / CHANGE_GRANULE_BYTES);
+    uint64_t granule = next_marked(map, from / CHANGE_GRANULE_BYTES, dirty_only);
     if (granule >= map->n_granules) {
         return false;
     }

@@ -31,6 +31,7 @@ struct change_map_spec {
     uint64_t size_bytes; /* of both sides */
     bool all_differs;    /* mark everything; else what the file says (a new one: nothing) */
     bool stale;          /* what is marked is STALE, else DIRTY */
+    bool must_exist;     /* it is not made */
 };
 
 struct change_map;
@@ -42,6 +43,13 @@ int change_map_open(struct loop *loop, const struct change_map_spec *spec, chang
 /* Writes out what is pending, clearing all that may be cleared; no mark may be waiting and no range begun. remove: the file
  * goes. fn comes later. */
 void change_map_close(struct change_map *map, bool remove, loop_fn fn, void *arg);
+
+/* What a file has marked, in runs, while nobody has it open; the file stays as it is. ended is called later, on the loop: error is NULL,
+ * or says why not all was told. */
+typedef void (*change_map_run_fn)(void *arg, uint64_t offset, uint64_t len);
+void change_map_walk(struct loop *loop, const char *path, uint64_t size_bytes,
+                     change_map_run_fn each, void (*ended)(void *arg, const struct error *error),
+                     void *arg);
 
 /* ---- writes ---- */
 
@@ -62,6 +70,7 @@ enum change_end {
     CHANGE_SAME,    /* both sides have it, not flushed */
     CHANGE_DURABLE, /* both have it on stable storage */
     CHANGE_DIFFERS, /* one side has it, or may have: dirty */
+    CHANGE_FAILED,  /* the source may have it or not: dirty, or stale as before */
     CHANGE_MARK,    /* may differ for another reason: dirty, or stale after change_map_turn(true) */
     CHANGE_NOTHING, /* neither was asked to write */
 };
@@ -77,8 +86,9 @@ int change_map_mark_all(struct change_map *map, struct change_mark *mark);
 bool change_map_flush_begin(struct change_map *map);
 /* What was completed on both sides before it began is on stable storage on both, or is not. */
 void change_map_flush_end(struct change_map *map, bool flushed);
-/* One side may have lost what was not flushed. */
-void change_map_lost(struct change_map *map);
+/* One side may have lost what was not flushed: that is dirty. After change_map_turn(true) what the source may have lost is stale,
+ * what was dirty until now as well. */
+void change_map_lost(struct change_map *map, bool of_source);
 bool change_map_flush_busy(const struct change_map *map);
 /* Something was written and not flushed on both. */
 bool change_map_has_recent(const struct change_map *map);
@@ -90,7 +100,7 @@ struct change_run {
     bool stale;
 };
 /* The first marked granule at from or later, and those of its kind that follow, at most max bytes; false: none. */
-bool change_map_next(const struct change_map *map, uint64_t from, uint64_t max,
+bool change_map_next(const struct change_map *map, uint64_t from, uint64_t max, bool dirty_only,
                      struct change_run *ret_run);
 /* What was copied is the same on both, not flushed. */
 void change_map_copied(struct change_map *map, uint64_t offset, uint64_t len);

@@ -484,7 +484,7 @@ static void file_opened(void *arg, struct layer_file *file, const struct error *
         }
         return;
     }
-    if (!map->create && error->code == ERR_NO_SUCH_OBJECT) {
+    if (!map->create && !map->must_exist && error->code == ERR_NO_SUCH_OBJECT) {
         map->create = true;
         if (map->files->open(map->files, map->loop, map->path, true,
                              (HEADER_BLOCKS + map->n_blocks) * BLOCK_BYTES, file_opened,
@@ -513,6 +513,7 @@ int change_map_open(struct loop *loop, const struct change_map_spec *spec, chang
     map->n_regions = (spec->size_bytes + CHANGE_REGION_BYTES - 1) / CHANGE_REGION_BYTES;
     map->n_blocks = (map->n_regions + BLOCK_REGIONS - 1) / BLOCK_REGIONS;
     map->all_differs = spec->all_differs;
+    map->must_exist = spec->must_exist;
     map->whole_stale = spec->stale;
     map->open_fn = fn;
     map->open_arg = arg;
@@ -583,5 +584,62 @@ void change_map_close(struct change_map *map, bool remove, loop_fn fn, void *arg
         map->closing = true;
     } else {
         close_file(map);
+    }
+}
+
+/* ---- walking ---- */
+
+enum { WALK_RUN = 1 << 30 };
+
+struct walk {
+    change_map_run_fn each;
+    void (*ended)(void *arg, const struct error *error);
+    void *arg;
+    struct error error;
+    bool failed;
+    struct loop_task task;
+};
+
+static void walk_end(void *arg)
+{
+    struct walk *walk = arg;
+    walk->ended(walk->arg, walk->failed ? &walk->error : NULL);
+    free(walk);
+}
+
+static void walk_opened(void *arg, struct change_map *map, const struct error *error)
+{
+    struct walk *walk = arg;
+    struct change_run run = {0};
+    if (!map) {
+        walk->error = *error;
+        walk->failed = true;
+        walk_end(walk);
+        return;
+    }
+    while (change_map_next(map, run.offset + run.len, WALK_RUN, false, &run)) {
+        walk->each(walk->arg, run.offset, run.len);
+        if (run.offset + run.len == map->size_bytes) {
+            break;
+        }
+    }
+    layer_file_close(map->file, file_closed, map);
+    map->close_fn = walk_end;
+    map->close_arg = walk;
+}
+
+void change_map_walk(struct loop *loop, const char *path, uint64_t size_bytes,
+                     change_map_run_fn each, void (*ended)(void *arg, const struct error *error),
+                     void *arg)
+{
+    struct change_map_spec spec = {.path = path, .size_bytes = size_bytes, .must_exist = true};
+    struct walk *walk = calloc(1, sizeof(*walk));
+    CHECK(walk != NULL);
+    *walk = (struct walk){.each = each, .ended = ended, .arg = arg};
+    if (change_map_open(loop, &spec, walk_opened, walk) < 0) {
+        error_set(&walk->error, ERR_NO_MEMORY, "%s", path);
+        walk->failed = true;
+        walk->task = (struct loop_task){.fn = walk_end, .arg = walk};
+        loop_defer(loop, &walk->task);
     }
 }

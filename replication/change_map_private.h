@@ -82,7 +82,7 @@ struct change_map {
     void (*io_next)(struct change_map *map, int status);
 
     /* Opening and closing. */
-    bool all_differs, create;
+    bool all_differs, create, must_exist;
     struct change_mark open_mark;
     struct error error;
     change_map_open_fn open_fn;

@@ -52,7 +52,7 @@ enum mirror_direction {
 
 struct mirror_spec {
     char name[80];                   /* for log lines: "v1>v2" */
-    struct block_opener *leg;        /* opened when connected */
+    struct block_opener *leg;        /* opened when connected; NULL: changes are only tracked */
     uint64_t size_bytes;             /* of the source; the leg is not smaller */
     char map_path[512];              /* of the change map; made when it is not there */
     enum mirror_direction direction; /* to go on with, after a restart */

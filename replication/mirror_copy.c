@@ -104,6 +104,9 @@ static void chunk_end(struct mirror_chunk *chunk)
     core->n_chunks--;
     list_push_front(&core->chunks_free, &chunk->link);
     mirror_lock_remove(core, &chunk->lock);
+    if (core->direction == MIRROR_FROM_LEG) {
+        mirror_queue_go(core); /* flushes */
+    }
     mirror_copy_pump(core);
     if (core->n_chunks == 0) {
         mirror_kick(core);
@@ -271,13 +274,13 @@ static void chunk_start(struct mirror_core *core, const struct change_run *run, 
 /* ---- what comes next ---- */
 
 /* The next run that nobody has the lock of. */
-static bool find_run(struct mirror_core *core, struct change_run *ret_run)
+static bool find_run(struct mirror_core *core, bool urgent, struct change_run *ret_run)
 {
-    uint64_t from = core->cursor;
+    uint64_t from = urgent ? 0 : core->cursor;
     bool wrapped = from == 0;
     for (;;) {
-        if (!change_map_next(core->map, from, MIRROR_CHUNK_BYTES, ret_run) ||
-            (wrapped && core->cursor > 0 && ret_run->offset >= core->cursor)) {
+        if (!change_map_next(core->map, from, MIRROR_CHUNK_BYTES, urgent, ret_run) ||
+            (wrapped && !urgent && core->cursor > 0 && ret_run->offset >= core->cursor)) {
             if (wrapped) {
                 return false;
             }
@@ -333,8 +336,10 @@ static void pump(struct mirror_core *core)
     uint64_t now_ns = loop_now_ns(core->loop);
     while (may_start(core) && now_ns >= core->copy_retry_ns) {
         struct change_run run;
+        /* In a restore flushes wait for what the source alone has. */
+        bool urgent = core->direction == MIRROR_FROM_LEG && change_map_dirty_bytes(core->map) > 0;
         uint64_t wait_ns = throttle_wait_ns(&core->throttle, now_ns);
-        if (wait_ns > 0) {
+        if (wait_ns > 0 && !urgent) {
             if (!loop_timer_pending(&core->copy_timer)) {
                 loop_timer_start(&core->copy_timer, wait_ns);
             }
@@ -344,14 +349,16 @@ static void pump(struct mirror_core *core)
         if (!buffers_take(core)) {
             return;
         }
-        if (!find_run(core, &run)) {
+        if (!find_run(core, urgent, &run)) {
             /* Hosts write whatever is left, all the time: gets in line. */
-            if (core->n_chunks > 0 || !change_map_next(core->map, 0, HARD_BYTES, &run)) {
+            if (core->n_chunks > 0 || !change_map_next(core->map, 0, HARD_BYTES, urgent, &run)) {
                 return;
             }
             hard = true;
         }
-        throttle_take(&core->throttle, run.len, now_ns);
+        if (wait_ns == 0) {
+            throttle_take(&core->throttle, run.len, now_ns);
+        }
         chunk_start(core, &run, hard);
     }
 }

@@ -167,7 +167,7 @@ static void leg_gone(struct mirror_core *core)
     }
     core->epoch++;
     if (core->map) {
-        change_map_lost(core->map);
+        change_map_lost(core->map, false);
     }
     mirror_kick(core);
 }
@@ -243,7 +243,7 @@ void mirror_below_failed(struct mirror_core *core, const struct block_req *req)
     status_text(req, "source", text, sizeof(text));
     mirror_note(core, "%s", text);
     if ((req->status == -ENOTCONN || req->op == BLOCK_FLUSH) && core->map) {
-        change_map_lost(core->map); /* of the source: the leg may have more */
+        change_map_lost(core->map, true);
     }
     mirror_kick(core);
 }
@@ -344,10 +344,17 @@ static void leg_opened(void *arg, struct blockdev *dev, const struct error *erro
     mirror_kick(core);
 }
 
+static void opener_free(struct block_opener *opener)
+{
+    if (opener) {
+        opener->ops->free(opener);
+    }
+}
+
 static void next_leg_take(struct mirror_core *core)
 {
     if (core->next_leg && core->leg_state == LEG_CLOSED) {
-        core->spec.leg->ops->free(core->spec.leg);
+        opener_free(core->spec.leg);
         core->spec.leg = core->next_leg;
         core->next_leg = NULL;
     }
@@ -389,6 +396,11 @@ static void leg_open(struct mirror_core *core)
         return;
     }
     next_leg_take(core);
+    if (!core->spec.leg) {
+        mirror_note(core, "it has no leg");
+        leg_broken(core, ERR_NOT_SUPPORTED);
+        return;
+    }
     core->leg_state = LEG_OPENING;
     core->spec.leg->ops->open(core->spec.leg, core->loop, leg_opened, core);
 }
@@ -468,6 +480,7 @@ static void left(struct mirror_core *core)
 {
     core->leaving = LEAVING_NO;
     core->direction = MIRROR_TO_LEG;
+    core->flip_untold = false;
     change_map_turn(core->map, false);
     core->hold_until_ns = 0;
     move(core, MIRROR_TRACKING);
@@ -506,7 +519,7 @@ static void step_leaving(struct mirror_core *core)
             break;
         }
         if (core->have_gen < core->need_gen) {
-            change_map_lost(core->map);
+            change_map_lost(core->map, false);
         }
         core->leaving = LEAVING_CLOSE;
         __attribute__((fallthrough));
@@ -630,8 +643,11 @@ static void step_connected(struct mirror_core *core)
         core->backoff_ns = BACKOFF_MIN_NS;
         mirror_copy_rest(core);
         change_map_tidy(core->map, SEC_NS);
-        core->direction = MIRROR_TO_LEG;
-        change_map_turn(core->map, false);
+        if (core->direction == MIRROR_FROM_LEG) {
+            core->direction = MIRROR_TO_LEG;
+            core->flip_untold = true;
+            change_map_turn(core->map, false);
+        }
         log_info("mirror[%s] both sides are equal", core->spec.name);
         move(core, MIRROR_EQUAL);
     }
@@ -907,9 +923,7 @@ void mirror_core_mark(struct mirror_core *core, uint64_t offset, uint64_t len, m
 void mirror_core_set_leg(struct mirror_core *core, struct block_opener *leg)
 {
     /* Not under the hands of an open, or of what it gave. */
-    if (core->next_leg) {
-        core->next_leg->ops->free(core->next_leg);
-    }
+    opener_free(core->next_leg);
     core->next_leg = leg;
     next_leg_take(core);
 }
@@ -1031,9 +1045,7 @@ void mirror_core_free(struct mirror_core *core)
     loop_timer_stop(&core->copy_timer);
     mirror_copy_rest(core);
     mirror_ops_free(core);
-    core->spec.leg->ops->free(core->spec.leg);
-    if (core->next_leg) {
-        core->next_leg->ops->free(core->next_leg);
-    }
+    opener_free(core->spec.leg);
+    opener_free(core->next_leg);
     free(core);
 }

@@ -25,7 +25,7 @@
 struct mirror_dev {
     struct blockdev base;
     struct mirror_core *core;
-    bool closing, idle, flushed;
+    bool idle, flushed;
     block_close_fn close_done;
     void *close_arg;
 };
@@ -135,7 +135,7 @@ static void op_give(struct mirror_op *op)
 }
 
 /* Never inside a completion of a device: may be called in submit. */
-static void op_refuse(struct mirror_op *op, int status)
+void mirror_op_refuse(struct mirror_op *op, int status)
 {
     struct block_req *req = op->req;
     op_give(op);
@@ -199,9 +199,20 @@ static void discard_as_zero(struct block_req *child, const struct blockdev *dev)
     }
 }
 
+static void op_unlock(struct mirror_op *op);
+static void op_begin(struct mirror_op *op);
+static enum mirror_gate gate_of(const struct mirror_core *core, const struct block_req *req);
+
 static void op_send(struct mirror_op *op)
 {
     struct mirror_core *core = op->core;
+    if (gate_of(core, op->req) != MIRROR_GATE_OPEN) {
+        /* While it waited for its marks the leg was lost, or writes are held. */
+        change_map_end(core->map, op->req->offset, op->req->len, CHANGE_NOTHING);
+        op_unlock(op);
+        op_begin(op);
+        return;
+    }
     op->on_leg = core->connected;
     op->epoch = core->epoch;
     op->outstanding = 1 + op->on_leg;
@@ -230,7 +241,10 @@ static void op_unlock(struct mirror_op *op)
 static enum change_end how_it_ended(const struct mirror_op *op)
 {
     const struct block_req *req = op->req;
-    if (!op->on_leg || op->below_status || op->leg_status || op->epoch != op->core->epoch) {
+    if (op->below_status) {
+        return CHANGE_FAILED;
+    }
+    if (!op->on_leg || op->leg_status || op->epoch != op->core->epoch) {
         return CHANGE_DIFFERS;
     }
     return req->flags & BLOCK_FUA && req->op != BLOCK_DISCARD ? CHANGE_DURABLE : CHANGE_SAME;
@@ -250,12 +264,15 @@ static void op_write_end(struct mirror_op *op)
     if (status) {
         mirror_below_failed(core, &op->below);
     }
-    if (how == CHANGE_DIFFERS && core->connected) {
+    if ((how == CHANGE_DIFFERS || how == CHANGE_FAILED) && core->connected) {
         mirror_kick(core);
     }
     if (!status && missed && core->spec.stop_host_io && core->phase != MIRROR_TRACKING &&
         !core->leaving) {
         status = -EIO;
+    }
+    if (!status && missed && mirror_is_restoring(core) && req->flags & BLOCK_FUA) {
+        status = -EIO; /* a crash now would bring back what the leg has */
     }
     mirror_tick_soon(core);
     op_unlock(op);
@@ -265,29 +282,38 @@ static void op_write_end(struct mirror_op *op)
 
 /* ---- the gate ---- */
 
-enum gate { GATE_OPEN, GATE_WAIT, GATE_WAIT_LEG, GATE_FAIL };
+enum mirror_gate mirror_gate_leg(const struct mirror_core *core)
+{
+    return core->phase == MIRROR_HELD || core->phase == MIRROR_BROKEN ? MIRROR_GATE_FAIL
+                                                                      : MIRROR_GATE_LEG;
+}
 
-static enum gate gate_of(const struct mirror_core *core, const struct block_req *req)
+static enum mirror_gate gate_of(const struct mirror_core *core, const struct block_req *req)
 {
     if (core->map_failed) {
-        return GATE_FAIL;
+        return MIRROR_GATE_FAIL;
     }
     if (!core->map || core->map_closing) {
-        return core->map_closing ? GATE_FAIL : GATE_WAIT;
+        return core->map_closing ? MIRROR_GATE_FAIL : MIRROR_GATE_WAIT;
     }
-    if (!changes(req)) {
-        return GATE_OPEN;
+    if (core->hold == HOLD_TURN || (changes(req) && core->hold != HOLD_NONE)) {
+        return MIRROR_GATE_WAIT;
     }
-    if (core->hold != HOLD_NONE) {
-        return GATE_WAIT;
+    if (core->leaving || core->phase == MIRROR_TRACKING) {
+        return MIRROR_GATE_OPEN;
     }
-    if (core->connected || core->leaving || core->phase == MIRROR_TRACKING) {
-        return GATE_OPEN;
+    if (mirror_is_restoring(core)) {
+        /* Without the leg nothing can be promised; of what the source alone has, no flush. */
+        bool stuck = req->op == BLOCK_FLUSH ? change_map_dirty_bytes(core->map) > 0 : false;
+        bool stale = !changes(req) && req->op != BLOCK_FLUSH &&
+                     change_map_any_stale(core->map, req->offset, req->len);
+        bool needs = changes(req) || req->op == BLOCK_FLUSH || (stale && req->op == BLOCK_READ);
+        return (needs && !core->connected) || stuck ? mirror_gate_leg(core) : MIRROR_GATE_OPEN;
     }
-    if (core->spec.stop_host_io) {
-        return core->phase == MIRROR_OPENING ? GATE_WAIT_LEG : GATE_FAIL;
+    if (changes(req) && !core->connected && core->spec.stop_host_io) {
+        return core->phase == MIRROR_OPENING ? MIRROR_GATE_LEG : MIRROR_GATE_FAIL;
     }
-    return GATE_OPEN;
+    return MIRROR_GATE_OPEN;
 }
 
 static void marked(struct change_mark *mark, int status)
@@ -295,23 +321,37 @@ static void marked(struct change_mark *mark, int status)
     struct mirror_op *op = container_of(mark, struct mirror_op, mark);
     if (status) {
         op_unlock(op);
-        op_refuse(op, status);
+        mirror_op_refuse(op, status);
     } else {
         op_send(op);
     }
 }
 
-static void op_begin(struct mirror_op *op);
-
 /* Nothing that overlaps is before it. */
 static void op_locked(struct mirror_op *op)
 {
     struct mirror_core *core = op->core;
-    if (gate_of(core, op->req) != GATE_OPEN) {
+    if (gate_of(core, op->req) != MIRROR_GATE_OPEN) {
         op_unlock(op);
         op_begin(op);
-        return;
+    } else if (!mirror_is_restoring(core) || mirror_restore_fetch(op)) {
+        mirror_write_fetched(op);
     }
+}
+
+void mirror_write_unfetched(struct mirror_op *op, int status)
+{
+    op_unlock(op);
+    if (status) {
+        mirror_op_refuse(op, status);
+    } else {
+        op_begin(op);
+    }
+}
+
+void mirror_write_fetched(struct mirror_op *op)
+{
+    struct mirror_core *core = op->core;
     op->mark.done = marked;
     int rc = change_map_begin(core->map, &op->mark, op->req->offset, op->req->len);
     if (rc == 1) {
@@ -325,18 +365,27 @@ static void op_locked(struct mirror_op *op)
     }
     if (rc < 0) {
         op_unlock(op);
-        op_refuse(op, rc);
+        mirror_op_refuse(op, rc);
     }
+}
+
+void mirror_op_finish(struct mirror_op *op, int status)
+{
+    struct block_req *req = op->req;
+    op_give(op);
+    blockdev_complete_now(req, status);
 }
 
 static void pass_done(struct block_req *child)
 {
     struct mirror_op *op = child->arg;
-    struct block_req *req = op->req;
-    int status = child->status;
-    req->n_extents = child->n_extents;
-    op_give(op);
-    blockdev_complete_now(req, status);
+    op->req->n_extents = child->n_extents;
+    mirror_op_finish(op, child->status);
+}
+
+void mirror_op_again(struct mirror_op *op)
+{
+    op_begin(op);
 }
 
 /* Reads and map queries. */
@@ -368,24 +417,34 @@ static void op_begin(struct mirror_op *op)
 {
     struct mirror_core *core = op->core;
     struct block_req *req = op->req;
-    enum gate gate = gate_of(core, req);
-    uint64_t now_ns = gate == GATE_WAIT_LEG ? loop_now_ns(core->loop) : 0;
-    if (gate == GATE_WAIT_LEG && op->deadline_ns == 0) {
+    enum mirror_gate gate = gate_of(core, req);
+    uint64_t now_ns = gate == MIRROR_GATE_LEG ? loop_now_ns(core->loop) : 0;
+    if (gate == MIRROR_GATE_LEG && op->deadline_ns == 0) {
         op->deadline_ns = now_ns + LEG_PATIENCE_NS;
         mirror_tick_soon(core);
     }
-    if (gate == GATE_FAIL || (gate == GATE_WAIT_LEG && now_ns >= op->deadline_ns)) {
-        op_refuse(op, -EIO);
-    } else if (gate != GATE_OPEN) {
+    if (gate == MIRROR_GATE_FAIL || (gate == MIRROR_GATE_LEG && now_ns >= op->deadline_ns)) {
+        mirror_op_refuse(op, -EIO);
+    } else if (gate != MIRROR_GATE_OPEN && core->dev_closing) {
+        mirror_op_refuse(op, -ECANCELED);
+    } else if (gate != MIRROR_GATE_OPEN) {
         list_push_back(&core->queue, &op->link);
     } else if (req->op == BLOCK_FLUSH) {
         op_flush(op);
     } else if (!changes(req)) {
-        op_pass(op);
+        if (mirror_reads_stale(op)) {
+            (req->op == BLOCK_MAP ? mirror_restore_map : mirror_restore_read)(op);
+        } else {
+            op_pass(op);
+        }
     } else {
         core->n_writes++;
         op->lock.begin = req->offset;
         op->lock.end = req->offset + req->len;
+        if (core->direction == MIRROR_FROM_LEG) { /* parts of granules are fetched under it */
+            op->lock.begin -= op->lock.begin % CHANGE_GRANULE_BYTES;
+            op->lock.end += -op->lock.end % CHANGE_GRANULE_BYTES;
+        }
         if (mirror_lock_add(core, &op->lock)) {
             op_locked(op);
         }
@@ -424,7 +483,8 @@ static void op_flush_end(struct mirror_op *op)
     if (status) {
         mirror_below_failed(core, &op->below);
     }
-    if (!status && op->on_leg && op->leg_status && core->spec.stop_host_io) {
+    if (!status && req && !both && !core->leaving &&
+        ((op->on_leg && core->spec.stop_host_io) || mirror_is_restoring(core))) {
         status = -EIO;
     }
     op_give(op);
@@ -476,7 +536,7 @@ static void below_event(void *arg, struct blockdev *below, enum block_event even
     struct mirror_core *core = dev->core;
     (void)below;
     if (event == BLOCK_EVENT_DOWN && core->map) {
-        change_map_lost(core->map); /* of the source */
+        change_map_lost(core->map, true);
     }
     mirror_kick(core);
     blockdev_emit(&dev->base, event, attempts, detail);
@@ -494,12 +554,12 @@ static void mirror_close(struct blockdev *base, block_close_fn done, void *arg)
 {
     struct mirror_dev *dev = container_of(base, struct mirror_dev, base);
     struct mirror_core *core = dev->core;
-    dev->closing = true;
+    core->dev_closing = true;
     dev->close_done = done;
     dev->close_arg = arg;
     struct list *link;
     while ((link = list_pop_front(&core->queue)) != NULL) {
-        op_refuse(list_entry(link, struct mirror_op, link), -ECANCELED);
+        mirror_op_refuse(list_entry(link, struct mirror_op, link), -ECANCELED);
     }
     blockdev_when_idle(base, dev_idle, dev);
 }
@@ -568,7 +628,7 @@ int mirror_make_dev(struct mirror *mirror, struct blockdev *below, struct blockd
     below->on_event = below_event;
     below->event_arg = dev;
     core->below = below;
-    core->below_closing = false;
+    core->below_closing = core->dev_closing = false;
     core->dev = dev;
     *ret_dev = &dev->base;
     mirror_kick(core);

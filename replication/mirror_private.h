@@ -42,9 +42,9 @@ struct mirror_op {
     unsigned epoch; /* of the leg's session */
     int below_status, leg_status;
     bool on_leg;
-    bool token;                 /* this flush counts */
-    uint64_t gen;               /* own flush: what it covers */
-    struct mirror_fetch *fetch; /* a restore's: see mirror_fetch.c */
+    bool token;               /* this flush counts */
+    uint64_t gen;             /* own flush: what it covers */
+    struct mirror_part *part; /* mirror_restore.c */
 };
 
 /* A range of granules on its way from one side to the other. */
@@ -91,7 +91,8 @@ struct mirror_core {
 
     /* What is wanted. */
     bool started, goal, ending, remove_map, has_ended;
-    bool turning; /* to FROM_LEG, once no write is under way */
+    bool turning;     /* to FROM_LEG, once no write is under way */
+    bool flip_untold; /* a restore is done, and the owner may not know it yet */
     enum leaving leaving;
     bool leave_for_split;
     struct list disconnects;   /* verbs */
@@ -125,6 +126,7 @@ struct mirror_core {
     /* The device. */
     struct mirror_dev *dev;
     struct blockdev *below;  /* NULL: no device */
+    bool dev_closing;        /* nothing waits for the gate any more */
     bool below_closing;      /* nothing of ours goes there any more */
     unsigned below_inflight; /* of ours: copying, own flushes */
     struct list locks;
@@ -209,6 +211,30 @@ void mirror_flush(struct mirror_core *core);
 void mirror_flushed(struct mirror_core *core, uint64_t gen, bool flushed);
 void mirror_dev_step(struct mirror_core *core);
 void mirror_ops_free(struct mirror_core *core);
+
+enum mirror_gate { MIRROR_GATE_OPEN, MIRROR_GATE_WAIT, MIRROR_GATE_LEG, MIRROR_GATE_FAIL };
+/* A request that needs the leg for now: goes on when it is there, or fails in the end. */
+enum mirror_gate mirror_gate_leg(const struct mirror_core *core);
+/* A read or map query of stale granules, or one that failed there, begins again. */
+void mirror_op_again(struct mirror_op *op);
+/* Ends an op that holds no lock, later. */
+void mirror_op_refuse(struct mirror_op *op, int status);
+/* Ends it now. */
+void mirror_op_finish(struct mirror_op *op, int status);
+
+/* ---- mirror_restore.c ---- */
+
+/* A restore is under way: the leg is right where granules are stale, and nothing may be promised without it. */
+bool mirror_is_restoring(const struct mirror_core *core);
+bool mirror_reads_stale(const struct mirror_op *op);
+/* Reads run by run, from where it is right. */
+void mirror_restore_read(struct mirror_op *op);
+void mirror_restore_map(struct mirror_op *op);
+/* The granules that a write covers in part are brought over first: true if that is not needed (any more), else mirror_write_fetched()
+ * or mirror_write_unfetched() is called. */
+bool mirror_restore_fetch(struct mirror_op *op);
+void mirror_write_fetched(struct mirror_op *op);
+void mirror_write_unfetched(struct mirror_op *op, int status);
 
 /* ---- mirror_copy.c ---- */
 
