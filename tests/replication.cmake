@@ -26,4 +26,5 @@ set_tests_properties(copy_control PROPERTIES RUN_SERIAL TRUE) # measures shares 
 # Mirrors.
 add_library(mirror_testing STATIC unit/mirror_testing.c)
 target_link_libraries(mirror_testing PUBLIC copy_testing layer_disk)
+smirror_unit_test(change_map layer_disk replication)
 smirror_unit_test(mirror mirror_testing)
