@@ -64,6 +64,17 @@ static void account(struct layer *layer, int64_t bytes, uint64_t taken)
     }
 }
 
+void layer_adopt(struct layer *layer, const char *path, struct space *space)
+{
+    CHECK(layer->space == NULL && strlen(path) == strlen(layer->path));
+    memcpy(layer->path, path, strlen(path));
+    layer_file_renamed(layer->file, path);
+    layer->space = space;
+    if (space) {
+        space_add(space, layer->used_bytes);
+    }
+}
+
 void layer_account(struct layer *layer, int64_t bytes)
 {
     account(layer, bytes, 0);

@@ -79,6 +79,9 @@ uint64_t layer_used_bytes(const struct layer *layer);
 /* Nothing was ever written to it, as far as its file tells: a new one, or one that a restart found
  * as it was made. */
 bool layer_is_blank(const struct layer *layer);
+/* For files that were made ahead: renamed to path, which is as long as the old one, and counted from now on in space. No I/O is
+ * under way, and nobody opens it by the old name any more. */
+void layer_adopt(struct layer *layer, const char *path, struct space *space);
 /* Of this layer only, as long as the process lives; never 0. */
 uint64_t layer_number(const struct layer *layer);
 /* How many open stacks have it. */

@@ -88,6 +88,13 @@ void layer_file_close(struct layer_file *file, loop_fn fn, void *arg)
     file->ops->close(file, fn, arg);
 }
 
+void layer_file_renamed(struct layer_file *file, const char *path)
+{
+    if (file->ops->renamed) {
+        file->ops->renamed(file, path);
+    }
+}
+
 static int status_of_errno(int err)
 {
     return err == ENOSPC || err == EDQUOT || err == EFBIG ? -ENOSPC : -EIO;
@@ -492,7 +499,16 @@ static void real_close(struct layer_file *base, loop_fn fn, void *arg)
     close_start(file);
 }
 
-static const struct layer_file_ops real_ops = {.submit = real_submit, .close = real_close};
+/* A thread that closes the file because it is idle may be about to name it in the log. */
+static void real_renamed(struct layer_file *base, const char *path)
+{
+    struct real_file *file = (struct real_file *)base;
+    CHECK(strlen(path) == strlen(file->path));
+    memcpy(file->path, path, strlen(path));
+}
+
+static const struct layer_file_ops real_ops = {
+    .submit = real_submit, .close = real_close, .renamed = real_renamed};
 
 struct file_opening {
     struct loop_work work;

@@ -49,6 +49,7 @@ struct layer_io {
 struct layer_file_ops {
     int (*submit)(struct layer_file *file, struct layer_io *io);
     void (*close)(struct layer_file *file, loop_fn fn, void *arg);
+    void (*renamed)(struct layer_file *file, const char *path); /* or NULL: names do not matter */
 };
 
 struct layer_file {
@@ -60,6 +61,8 @@ struct layer_file {
 
 /* The result if it was there at once (done is not called then), or -EINPROGRESS. */
 int layer_file_submit(struct layer_file *file, struct layer_io *io);
+/* Somebody has given the file another name, as long as the old one. */
+void layer_file_renamed(struct layer_file *file, const char *path);
 /* Nothing may be under way. fn comes later. */
 void layer_file_close(struct layer_file *file, loop_fn fn, void *arg);
 

@@ -10,6 +10,7 @@
 #include "hosting/array.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@ static void id_copy(array_id ret_id, const char *id)
 
 /* ---- families ---- */
 
-static unsigned loop_with_fewest(const struct array *array)
+unsigned loop_with_fewest(const struct array *array)
 {
     unsigned best = 0;
 
@@ -46,7 +47,7 @@ static void family_volumes(struct array *array, struct family *family, int delta
     array->load[family->loop] = (unsigned)((int)array->load[family->loop] + delta);
 }
 
-static struct family *family_get(struct array *array, const char *id)
+struct family *family_get(struct array *array, const char *id, unsigned loop)
 {
     struct family *family = map_get(&array->families, id);
 
@@ -54,7 +55,7 @@ static struct family *family_get(struct array *array, const char *id)
         family = calloc(1, sizeof(*family));
         CHECK(family != NULL);
         id_copy(family->id, id);
-        family->loop = loop_with_fewest(array);
+        family->loop = loop < array->spec.n_loops ? loop : loop_with_fewest(array);
         array->load[family->loop]++;
         list_init(&family->ops);
         CHECK(map_put(&array->families, id, family) == 0);
@@ -64,7 +65,7 @@ static struct family *family_get(struct array *array, const char *id)
 
 /* Forgotten when it has no volume and nothing to do: should it come back, any loop will do, for its
  * layers are closed. */
-static void family_settle(struct array *array, struct family *family)
+void family_settle(struct array *array, struct family *family)
 {
     if (family->volumes == 0 && list_empty(&family->ops) && family->layers == 0) {
         map_remove(&array->families, family->id);
@@ -198,7 +199,7 @@ static struct op *op_new(struct array *array, struct family *family, void (*run)
     return op;
 }
 
-static void op_queue(struct op *op)
+void op_queue(struct op *op)
 {
     bool first = list_empty(&op->family->ops);
 
@@ -244,7 +245,7 @@ static void op_set_layers(struct op *op, const struct array_layer *layers, size_
 
 void array_barrier(struct array *array, const char *family, array_barrier_fn fn, void *arg)
 {
-    struct op *op = op_new(array, family_get(array, family), NULL);
+    struct op *op = op_new(array, family_get(array, family, UINT_MAX), NULL);
 
     op->fn.barrier = fn;
     op->arg = arg;
@@ -290,7 +291,7 @@ void note_post(struct note *note)
 /* ---- layers ---- */
 
 /* Those that were closed again, or for good. */
-static void layers_gone(struct op *op)
+void layers_gone(struct op *op)
 {
     for (size_t i = 0; i < op->n_layers; i++) {
         if (op->layers[i].closed) {
@@ -300,36 +301,62 @@ static void layers_gone(struct op *op)
     }
 }
 
-static void layers_made(struct op *op)
+void layers_made(struct op *op)
 {
     op->family->layers += op->n_opened;
     layers_gone(op);
 }
 
-static void layers_op(struct array *array, const char *family, const struct array_layer *layers,
-                      size_t n, void (*run)(struct op *op), void (*finish)(struct op *op),
-                      array_done_fn done, void *arg)
+struct op *layers_op(struct array *array, struct family *family, const struct array_layer *layers,
+                     size_t n, void (*run)(struct op *op), void (*finish)(struct op *op))
 {
-    struct op *op = op_new(array, family_get(array, family), run);
+    struct op *op = op_new(array, family, run);
 
     op_set_layers(op, layers, n);
     op->finish = finish;
     op->done = tell_plain;
+    return op;
+}
+
+static void layers_op_queue(struct op *op, array_done_fn done, void *arg)
+{
     op->fn.plain = done;
     op->arg = arg;
     op_queue(op);
 }
 
+static void layers_created(struct op *op)
+{
+    layers_made(op);
+    stock_fill(op->array);
+}
+
 void array_layers_create(struct array *array, const char *family, const struct array_layer *layers,
                          size_t n, array_done_fn done, void *arg)
 {
-    layers_op(array, family, layers, n, shelf_layers_create, layers_made, done, arg);
+    const struct spare *first = n > 0 ? stock_find(array, layers[0].id) : NULL;
+    struct family *of = family_get(array, family, first != NULL ? first->loop : UINT_MAX);
+    struct op *op = layers_op(array, of, layers, n, shelf_layers_create, layers_created);
+
+    for (size_t i = 0; i < n; i++) {
+        struct spare *spare = stock_find(array, layers[i].id);
+
+        if (spare != NULL && spare->loop == of->loop) {
+            op->layers[i].spare = true;
+            stock_take(array, spare);
+        } else if (spare != NULL) {
+            stock_drop(array, spare);
+        }
+    }
+    layers_op_queue(op, done, arg);
 }
 
 void array_layers_remove(struct array *array, const char *family, const struct array_layer *layers,
                          size_t n, array_done_fn done, void *arg)
 {
-    layers_op(array, family, layers, n, shelf_layers_remove, layers_gone, done, arg);
+    struct family *of = family_get(array, family, UINT_MAX);
+
+    layers_op_queue(layers_op(array, of, layers, n, shelf_layers_remove, layers_gone), done, arg);
 }
 
 /* ---- volumes ---- */
@@ -395,7 +422,7 @@ static void op_set_volume(struct op *op, const struct array_volume *volume)
 void array_volume_open(struct array *array, const struct array_volume *volume, array_done_fn done,
                        void *arg)
 {
-    struct family *family = family_get(array, volume->family);
+    struct family *family = family_get(array, volume->family, UINT_MAX);
     struct op *op = op_new(array, family, shelf_volume_open);
     struct entry *entry = calloc(1, sizeof(*entry));
     const struct entry *before = entry_find(array, volume->id);
@@ -576,7 +603,7 @@ struct blockdev *array_volume_device(struct array *array, const char *volume_id,
 
 struct loop *array_family_loop(struct array *array, const char *family)
 {
-    return array->loops[family_get(array, family)->loop];
+    return array->loops[family_get(array, family, UINT_MAX)->loop];
 }
 
 bool array_volume_usage(struct array *array, const char *volume_id,
@@ -725,13 +752,16 @@ void array_scrub(struct array *array, const char *volume_id, array_done_fn done,
 void array_merge_finish(struct array *array, const char *family,
                         const struct array_layer *superfluous, array_done_fn done, void *arg)
 {
-    layers_op(array, family, superfluous, 1, shelf_merge_finish, layers_gone, done, arg);
+    struct family *of = family_get(array, family, UINT_MAX);
+
+    layers_op_queue(layers_op(array, of, superfluous, 1, shelf_merge_finish, layers_gone), done,
+                    arg);
 }
 
 void array_bottom_drop(struct array *array, const char *family, const char *layer_id,
                        array_done_fn done, void *arg)
 {
-    struct op *op = op_new(array, family_get(array, family), shelf_bottoms_drop);
+    struct op *op = op_new(array, family_get(array, family, UINT_MAX), shelf_bottoms_drop);
 
     id_copy(op->lower_id, layer_id);
     op->done = tell_plain;
@@ -749,6 +779,7 @@ int array_new(const struct array_spec *spec, struct array **ret_array)
 
     CHECK(array != NULL && spec->n_loops > 0 && spec->n_loops <= ARRAY_LEN(array->loops));
     array->spec = *spec;
+    list_init(&array->stock.spares);
     map_init(&array->families);
     map_init(&array->pools);
     map_init(&array->entries);
@@ -808,6 +839,7 @@ void array_free(struct array *array)
     for (struct map_entry *e = map_first(&array->pools); e; e = map_next(&array->pools, e)) {
         pool_free(e->value);
     }
+    stock_free(array);
     map_fini(&array->entries);
     map_fini(&array->families);
     map_fini(&array->pools);

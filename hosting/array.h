@@ -36,6 +36,8 @@ struct array_spec {
     struct loop *const *loops;
     unsigned n_loops;
     uint64_t map_bytes; /* memory for maps, of each loop; 0: 48 MiB */
+    /* Ids for layers made ahead (array_layer_name()); NULL: none are. */
+    void (*new_layer_id)(char ret_id[ARRAY_ID_LEN + 1]);
     struct array_events events;
     void *events_arg;
 };
@@ -68,7 +70,8 @@ struct array_usage {
 };
 /* Any thread. False: no such pool. */
 bool array_pool_usage(struct array *array, const char *pool_id, struct array_usage *ret_usage);
-/* Removes files of layers that known() does not know; before any is open. Returns how many. */
+/* Removes files of layers that known() does not know, and gives those that were made ahead and are known their name, should a crash have
+ * taken it; before any is open. Returns how many were removed. */
 unsigned array_pool_sweep(struct array *array, const char *pool_id,
                           bool (*known)(void *arg, const char *layer_id), void *arg);
 
@@ -88,6 +91,15 @@ struct array_layer {
     char pool_id[ARRAY_ID_LEN + 1];
     uint64_t size_bytes;
 };
+
+/*
+ * The id that a new layer of the family should have ("": of a family of its own, which will have that id). Where several layers
+ * of a size were made before, some are made ahead: their files are on the disk already, as {id}.spare, and the id is that of one of
+ * them; array_layers_create() then has only to rename it. Whoever does not create it gives it back.
+ */
+void array_layer_name(struct array *array, const char *family, const char *pool_id,
+                      uint64_t size_bytes, char ret_id[ARRAY_ID_LEN + 1]);
+void array_layer_name_back(struct array *array, const char *layer_id);
 
 /* Makes the files of new, empty layers and keeps them open. All or none. */
 void array_layers_create(struct array *array, const char *family, const struct array_layer *layers,

@@ -14,8 +14,12 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "hosting/array_private.h"
+#include "hosting/reaper.h"
 
 static const char suffix[] = ".layer";
+static const char spare_suffix[] = ".spare";
+
+_Static_assert(sizeof(suffix) == sizeof(spare_suffix), "block/layer.h: names are as long");
 
 enum { LOW_SPACE_PERCENT = 10 };
 
@@ -167,8 +171,18 @@ void array_pool_set_capacity(struct array *array, const char *pool_id, uint64_t 
     }
 }
 
+void spare_path(char path[ARRAY_PATH_SIZE], const struct pool *pool, const char *layer_id)
+{
+    snprintf(path, ARRAY_PATH_SIZE, "%s/%s%s", pool->dir, layer_id, spare_suffix);
+}
+
 void array_pool_remove(struct array *array, const char *pool_id)
 {
+    struct pool *gone = pool_find(array, pool_id);
+
+    if (gone != NULL) {
+        stock_pool_gone(array, gone);
+    }
     pthread_rwlock_wrlock(&array->lock);
     struct pool *pool = map_remove(&array->pools, pool_id);
 
@@ -207,6 +221,27 @@ bool array_pool_usage(struct array *array, const char *pool_id, struct array_usa
     return found;
 }
 
+/* It was taken, and the power went before its new name was on the disk. */
+static void spare_name(const struct pool *pool, int dir_fd, const char *id)
+{
+    char from[ARRAY_ID_LEN + sizeof(suffix)];
+    char to[ARRAY_ID_LEN + sizeof(suffix)];
+
+    snprintf(from, sizeof(from), "%s%s", id, spare_suffix);
+    snprintf(to, sizeof(to), "%s%s", id, suffix);
+    if (renameat2(dir_fd, from, dir_fd, to, RENAME_NOREPLACE) != 0) {
+        log_warning("pool[%s] %s could not be named %s: %s", pool->id, from, to, strerror(errno));
+    }
+}
+
+static bool orphan_remove(const struct pool *pool, const char *name)
+{
+    char path[ARRAY_DIR_SIZE + 256 + 2];
+
+    snprintf(path, sizeof(path), "%s/%s", pool->dir, name);
+    return reaper_unlink(path) == 0;
+}
+
 unsigned array_pool_sweep(struct array *array, const char *pool_id,
                           bool (*known)(void *arg, const char *layer_id), void *arg)
 {
@@ -222,14 +257,22 @@ unsigned array_pool_sweep(struct array *array, const char *pool_id,
         size_t len = strlen(file->d_name);
         array_id id;
 
-        if (len <= sizeof(suffix) - 1 || len - (sizeof(suffix) - 1) > ARRAY_ID_LEN ||
-            strcmp(file->d_name + len - (sizeof(suffix) - 1), suffix) != 0) {
+        if (len <= sizeof(suffix) - 1 || len - (sizeof(suffix) - 1) > ARRAY_ID_LEN) {
             continue;
         }
         len -= sizeof(suffix) - 1;
+        bool spare = strcmp(file->d_name + len, spare_suffix) == 0;
+
+        if (!spare && strcmp(file->d_name + len, suffix) != 0) {
+            continue;
+        }
         memcpy(id, file->d_name, len);
         id[len] = '\0';
-        if (!known(arg, id) && unlinkat(dirfd(dir), file->d_name, 0) == 0) {
+        if (known(arg, id)) {
+            if (spare) {
+                spare_name(pool, dirfd(dir), id);
+            }
+        } else if (orphan_remove(pool, file->d_name) && !spare) {
             log_info("pool[%s] layer %s belongs to nothing and was removed", pool->id, id);
             n++;
         }

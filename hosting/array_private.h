@@ -66,8 +66,38 @@ struct entry {
     _Atomic unsigned n_layers;
 };
 
+/* A layer made ahead: open on its loop, in the stock's family there. */
+struct spare {
+    struct list link;
+    array_id id;
+    struct pool *pool;
+    uint64_t size_bytes;
+    unsigned loop;
+    bool named; /* somebody is going to create it */
+};
+
+/* What layers are made ahead for: the kinds asked for last. */
+struct spare_kind {
+    struct pool *pool; /* NULL: free */
+    uint64_t size_bytes;
+    unsigned loop;
+    unsigned asked;  /* times that there was none */
+    unsigned ready;  /* not named */
+    unsigned making; /* under way */
+    uint64_t used;   /* when */
+};
+
+enum { SPARE_KINDS = 16 };
+
+struct stock {
+    struct list spares;
+    struct spare_kind kinds[SPARE_KINDS];
+    uint64_t clock;
+};
+
 struct array {
     struct array_spec spec;
+    struct stock stock;
     struct loop *loops[ARRAY_LOOPS_MAX];
     struct shelf *shelves[ARRAY_LOOPS_MAX];
     unsigned load[ARRAY_LOOPS_MAX]; /* families and volumes */
@@ -83,6 +113,30 @@ struct array {
     loop_fn close_done;
     void *close_arg;
 };
+
+/* loop UINT_MAX: the one with the fewest. */
+struct family *family_get(struct array *array, const char *id, unsigned loop);
+void family_settle(struct array *array, struct family *family);
+unsigned loop_with_fewest(const struct array *array);
+/* Layers for an array_stock.c. */
+struct op *layers_op(struct array *array, struct family *family, const struct array_layer *layers,
+                     size_t n, void (*run)(struct op *op), void (*finish)(struct op *op));
+void layers_made(struct op *op);
+void layers_gone(struct op *op);
+void op_queue(struct op *op);
+
+/* The stock (array_stock.c). */
+struct spare *stock_find(struct array *array, const char *layer_id);
+/* It is a layer like others from now on. */
+void stock_take(struct array *array, struct spare *spare);
+/* Removes it. */
+void stock_drop(struct array *array, struct spare *spare);
+/* Makes more where there are few. */
+void stock_fill(struct array *array);
+void stock_pool_gone(struct array *array, struct pool *pool);
+void stock_free(struct array *array);
+/* {dir}/{id}.spare */
+void spare_path(char path[ARRAY_PATH_SIZE], const struct pool *pool, const char *layer_id);
 
 struct pool *pool_find(struct array *array, const char *pool_id);
 /* It stays as long as somebody has it, even when it was removed meanwhile. On control. NULL: there is none. */
@@ -100,6 +154,8 @@ struct op_layer {
     struct shelf_layer *open; /* the loop's */
     bool closed;              /* it was open and is not any more: its pool is free of it */
     bool in_use;              /* it was to be removed */
+    bool spare;               /* made ahead */
+    bool renamed;             /* and has its name now */
 };
 
 struct op {
@@ -150,6 +206,8 @@ struct op {
     unsigned pending;
     size_t n_opened; /* layers that were not open before */
     bool remove_all; /* files of layers that are not open, too */
+    bool ahead;      /* layers for the stock */
+    int renamed;     /* 0, or why a spare has no new name */
     void (*next)(struct op *op);
     void (*then)(struct op *op);
     struct blockdev *stack;

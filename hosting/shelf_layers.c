@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The loop's half: layers that are open, and their files. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "hosting/array_private.h"
+#include "hosting/reaper.h"
 
 struct shelf_layer *shelf_layer(struct shelf *shelf, const char *id)
 {
@@ -32,7 +33,7 @@ static struct layer_spec spec_of(struct op *op, const struct op_layer *layer)
     struct layer_spec spec = {
         .path = layer->path,
         .cache = op->shelf->cache,
-        .space = &layer->pool->space,
+        .space = op->ahead ? NULL : &layer->pool->space,
     };
 
     memcpy(spec.id, layer->id, strnlen(layer->id, LAYER_ID_BYTES));
@@ -105,20 +106,89 @@ static void layer_created(void *arg, struct layer *layer, const struct error *er
     one_created(op);
 }
 
+/* From the stock: it is open, and gets its name. Should the name not outlive a crash, array_pool_sweep() gives it again. */
+static void rename_spares(void *arg)
+{
+    struct op *op = arg;
+
+    for (size_t i = 0; i < op->n_layers && op->renamed == 0; i++) {
+        struct op_layer *layer = &op->layers[i];
+
+        if (layer->spare) {
+            layer->renamed = rename(layer->open->path, layer->path) == 0;
+            op->renamed = layer->renamed ? 0 : -errno;
+        }
+    }
+}
+
+static void spares_renamed(void *arg)
+{
+    struct op *op = arg;
+
+    if (op->renamed < 0) {
+        op_fail_errno(op, op->renamed, "A layer that was made ahead could not be named");
+    }
+    for (size_t i = 0; i < op->n_layers; i++) {
+        struct op_layer *layer = &op->layers[i];
+
+        if (layer->renamed) {
+            layer_adopt(layer->open->layer, layer->path, &layer->pool->space);
+            memcpy(layer->open->path, layer->path, sizeof(layer->path));
+        }
+        op->n_opened += layer->spare;
+    }
+    one_created(op);
+}
+
+static void spares_name(struct op *op)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < op->n_layers; i++) {
+        if (op->layers[i].spare) {
+            op->layers[i].open = shelf_layer(op->shelf, op->layers[i].id);
+            CHECK(op->layers[i].open != NULL);
+            any = true;
+        }
+    }
+    if (any) {
+        op->pending++;
+        op->work = (struct loop_work){.run = rename_spares, .done = spares_renamed, .arg = op};
+        loop_work_submit(op->shelf->loop, &op->work);
+    }
+}
+
+/* Nothing was made: what is taken away again is what came from the stock. */
+static void spares_only(struct op *op)
+{
+    for (size_t i = 0; i < op->n_layers; i++) {
+        if (op->layers[i].spare) {
+            op->n_opened++;
+        } else {
+            op->layers[i].id[0] = '\0';
+        }
+    }
+}
+
 /* All at once: the file system syncs them together. */
 void shelf_layers_create(struct op *op)
 {
     for (size_t i = 0; i < op->n_layers; i++) {
-        if (shelf_layer(op->shelf, op->layers[i].id) != NULL) {
+        if (!op->layers[i].spare && shelf_layer(op->shelf, op->layers[i].id) != NULL) {
             op_fail(op, ERR_IN_USE, "Layer %s is there already.", op->layers[i].id);
-            op_end(op);
+            spares_only(op);
+            shelf_layers_close(op, op_end);
             return;
         }
     }
     op->pending = 1;
+    spares_name(op);
     for (size_t i = 0; i < op->n_layers; i++) {
         struct layer_spec spec = spec_of(op, &op->layers[i]);
 
+        if (op->layers[i].spare) {
+            continue;
+        }
         spec.size_bytes = op->layers[i].size_bytes;
         int r = layer_create(op->shelf->loop, &spec, layer_created, op);
 
@@ -184,11 +254,14 @@ static void remove_files(void *arg)
 
     for (size_t i = 0; i < op->n_layers; i++) {
         const struct op_layer *layer = &op->layers[i];
+        int r = 0;
 
-        if (!layer->in_use && (layer->closed || op->remove_all) && unlink(layer->path) != 0 &&
-            errno != ENOENT) {
+        if (!layer->in_use && (layer->closed || op->remove_all)) {
+            r = reaper_unlink(layer->path);
+        }
+        if (r < 0 && r != -ENOENT) {
             log_warning("layer[%s] %s could not be removed: %s", layer->id, layer->path,
-                        strerror(errno));
+                        strerror(-r));
         }
     }
 }
@@ -229,6 +302,7 @@ void shelf_layers_close(struct op *op, void (*next)(struct op *op))
             op_fail(op, ERR_CONFLICT, "Layer %s is in use and stays.", open->id);
         } else if (open != NULL) {
             shelf_layer_take(op->shelf, open);
+            memcpy(op->layers[i].path, open->path, sizeof(open->path));
             op->layers[i].closed = true;
             op->pending++;
             layer_unref(open->layer, one_closed, op);

@@ -82,6 +82,8 @@ void hosted_call_end(struct call *call, bool committed)
 
         if (need->made && !(committed && need->taken)) {
             array_layers_remove(hosted->array, need->family, &need->layer, 1, NULL, NULL);
+        } else if (!need->made) {
+            array_layer_name_back(hosted->array, need->layer.id);
         }
         free(need);
     }
@@ -204,9 +206,9 @@ int hosted_layer_new(struct call *call, const char *pool_id, const char *family,
     if (need == NULL) {
         need = calloc(1, sizeof(*need));
         CHECK(need != NULL);
-        char id[ID_SIZE];
+        char id[ARRAY_ID_LEN + 1];
 
-        store_new_id(id);
+        array_layer_name(control_hosted(call->control)->array, family, pool_id, size_bytes, id);
         strcpy(need->layer.id, id);
         strcpy(need->layer.pool_id, pool_id);
         need->layer.size_bytes = size_bytes;

@@ -257,6 +257,14 @@ void hosted_stop(struct hosted *hosted,
     hosted_busy(hosted, 0);
 }
 
+static void new_layer_id(char ret_id[ARRAY_ID_LEN + 1])
+{
+    char id[ID_SIZE];
+
+    store_new_id(id);
+    strcpy(ret_id, id);
+}
+
 int hosted_new(struct control *control, struct hosted **ret_hosted)
 {
     struct hosted *hosted = calloc(1, sizeof(*hosted));
@@ -275,6 +283,7 @@ int hosted_new(struct control *control, struct hosted **ret_hosted)
         .owner = control_loop(control),
         .loops = loops,
         .n_loops = n,
+        .new_layer_id = new_layer_id,
         .events = {.volume_changed = volume_changed, .pool_low_space = pool_low_space},
         .events_arg = hosted,
     };

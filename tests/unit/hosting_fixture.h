@@ -440,12 +440,20 @@ static inline void load_end(struct load *load)
 
 /* ---- beginning and end ---- */
 
+static inline void new_layer_id(char ret_id[ARRAY_ID_LEN + 1])
+{
+    static unsigned n;
+
+    snprintf(ret_id, ARRAY_ID_LEN + 1, "made%u", n++);
+}
+
 static inline void array_start(void)
 {
     struct array_spec spec = {
         .owner = control,
         .loops = loops,
         .n_loops = N_LOOPS,
+        .new_layer_id = new_layer_id,
         .events = {.volume_changed = volume_changed, .pool_low_space = pool_low_space},
     };
     struct error error;
