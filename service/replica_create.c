@@ -16,6 +16,7 @@
 
 #include "base/check.h"
 #include "service/group_states.h"
+#include "service/groups.h"
 #include "service/handlers.h"
 #include "service/hosted.h"
 #include "service/mirror_modify.h"
@@ -615,12 +616,42 @@ int method_attach_or_modify_replica(struct call *call)
 
 /* ---- ReplicationService ---- */
 
+/* Groups that a new target becomes a member of; only CreateElementReplica takes them. */
+static int target_collections(struct call *call, struct group_row **ret_groups, size_t *ret_n)
+{
+    const struct value *paths = values_get(call->args, "Collections");
+    struct group_row *groups = arena_alloc(&call->arena, (paths->n_items + 1) * sizeof(*groups));
+    int r = 0;
+
+    for (size_t i = 0; i < paths->n_items && r == 0; i++) {
+        r = paths->items[i].present
+                ? path_group(call, "Collections", paths->items[i].text, &groups[i])
+                : call_fail_param(call, ERR_MISSING_PARAMETER, "Collections",
+                                  "Collections[%zu] is null; each entry must name a group.", i);
+    }
+    *ret_groups = groups;
+    *ret_n = paths->n_items;
+    return r;
+}
+
+static int join_collections(struct call *call, const struct group_row *groups, size_t n,
+                            const char *volume_id)
+{
+    int r = 0;
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        r = group_add(call, "Collections", groups[i].head.id, volume_id);
+    }
+    return r;
+}
+
 /* Parameters that only have one right value so far. */
 static int refuse_collections(struct call *call)
 {
     static const char *const names[] = {"ConnectivityCollection", "Collections"};
+    bool taken = strcmp(call->method->name, "CreateElementReplica") == 0;
 
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(names) - taken; i++) {
         if (args_present(call->args, names[i])) {
             return call_fail_param(call, ERR_NO_SUCH_OBJECT, names[i],
                                    "There are no collections; leave %s out.", names[i]);
@@ -734,6 +765,8 @@ static int create_element_replica(struct call *call)
     struct pool_row pool_row;
     const struct pool_row *pool = NULL;
     const char *target = args_text(call->args, "TargetElement");
+    struct group_row *groups = NULL;
+    size_t n_groups = 0;
     struct pair pair = {
         .allocate = target == NULL,
         .element_name = args_text(call->args, "ElementName"),
@@ -765,6 +798,9 @@ static int create_element_replica(struct call *call)
         r = optional_pool(call, &pool_row, &pool);
     }
     if (r == 0) {
+        r = target_collections(call, &groups, &n_groups);
+    }
+    if (r == 0) {
         r = check_pairs(call, &terms, pool, &pair, 1);
     }
     if (r == 0) {
@@ -772,6 +808,9 @@ static int create_element_replica(struct call *call)
     }
     if (r == 0) {
         r = check_taken(call, &pair, 1);
+    }
+    if (r == 0) {
+        r = join_collections(call, groups, n_groups, pair.target.head.id);
     }
     if (r < 0) {
         return r;

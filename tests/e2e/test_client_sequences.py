@@ -141,15 +141,20 @@ def test_cinder_vmax3_snapshot_with_setting_data(hosted, source):
     assert 6 in types or 7 in types
     setting = hosted.client.method("GetDefaultReplicationSettingData", {"ReplicationType": 6})["DefaultInstance"]
     setting["TargetElementSupplier"] = 2
-    answer = hosted.replica(source, 7, ElementName="snap", ReplicationSettingData=setting, WaitForCopyState=4)
+    storage_group = hosted.client.method("CreateGroup", {"GroupName": "storage group"}, expect=200)["ReplicationGroup"]
+    answer = hosted.replica(source, 7, ElementName="snap", ReplicationSettingData=setting, Collections=[storage_group], WaitForCopyState=4)
     snapshot = emc_job(hosted, answer)
+    assert hosted.client.get(storage_group)["Members"] == [snapshot]
     hosted.fill(source, 2)
     still(hosted, snapshot, {1})
     # Revert, then terminate.
     hosted.modify(answer["Synchronization"], 15, WaitForCopyState=4)
     still(hosted, source, {1})
     hosted.modify(answer["Synchronization"], 19)
-    assert gone(hosted, snapshot)
+    assert gone(hosted, snapshot) and hosted.client.get(storage_group)["Members"] == []
+    for wrong in (["/groups/000000000000"], ["/volumes/000000000000"], [storage_group, "/groups/000000000000"]):
+        hosted.client.refused(CREATE, {"SyncType": 7, "SourceElement": source, "Collections": wrong}, 5, 400, "Collections")
+    assert hosted.client.get(source)["Relationships"] == []
 
 
 def test_cinder_vmax3_clone_onto_a_volume_that_was_made_first(hosted, source):
