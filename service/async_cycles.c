@@ -14,7 +14,12 @@
 #include "service/live.h"
 #include "service/network.h"
 
-enum { CHECKPOINT_MS = 1000, INTERVAL_DEFAULT_MS = 30000, INTERVAL_LEAST_MS = 1000 };
+enum {
+    CHECKPOINT_MS = 1000,
+    TELL_MS = 1000,
+    INTERVAL_DEFAULT_MS = 30000,
+    INTERVAL_LEAST_MS = 1000
+};
 
 static struct array *array_of(const struct async_mirror *am)
 {
@@ -157,6 +162,9 @@ static bool file_wanted(const struct begin *begin, unsigned side)
     if (!hosted(am, side)) {
         return false;
     }
+    if (begin->event.adopt) {
+        return side == ASYNC_SOURCE;
+    }
     if (begin->event.back) {
         return side == ASYNC_TARGET || (am->valid_base && am->valid_point);
     }
@@ -195,6 +203,8 @@ void async_cycle_begin(struct async_mirror *am, bool back)
     begin->event.files = (struct async_files){0};
     begin->event.back = back;
     begin->event.asked_ms = control_now_ms(am->run->control);
+    begin->event.adopt = am->reversed && !back && hosted(am, ASYNC_SOURCE);
+    am->cycle_done = begin->event.adopt;
     am->busy = true;
     am->begun_ns = loop_now_ns(control_loop(am->run->control));
     if (am->valid_base && !back) {
@@ -267,6 +277,11 @@ void async_forget(struct async_mirror *am)
     send_plain(am, async_forget_event);
 }
 
+void async_undo(struct async_mirror *am)
+{
+    send_plain(am, async_undo_event);
+}
+
 void async_abandon(struct async_mirror *am)
 {
     send_plain(am, async_abandon_event);
@@ -301,7 +316,7 @@ static const char *base_of(const struct async_mirror *am)
 {
     const struct cycle_row *cycle = &am->cycle;
 
-    if (cycle->way == CYCLE_FORWARD) {
+    if (cycle->way != CYCLE_BACK) {
         return cycle->base_id[0] != '\0' ? cycle->base_id : NULL;
     }
     return cycle->base_id[0] != '\0' && cycle->point_id[0] != '\0' ? cycle->point_id : NULL;
@@ -314,8 +329,8 @@ void async_cycle_look(struct async_mirror *am)
     snprintf(am->look_id, sizeof(am->look_id), "%.20sl", am->row.head.id);
     am->busy = true;
     am->look_open = true;
-    int r = hosted_look_open(am->run->control, am->look_id, am->cycle.cut_id, base_of(am), false,
-                             look_opened, am);
+    int r = hosted_look_open(am->run->control, am->look_id, am->cycle.cut_id, base_of(am),
+                             am->cycle.way == CYCLE_UNDO, look_opened, am);
 
     if (r < 0) {
         am->look_open = false;
@@ -345,7 +360,7 @@ void async_publish(struct async_mirror *am)
     bool forward = am->copy != NULL && am->cycle.way == CYCLE_FORWARD;
     uint64_t left = forward && am->cycle_bytes > moved ? am->cycle_bytes - moved : 0;
     struct live_lag lag = {
-        .known = am->changes_known || hosted(am, ASYNC_SOURCE) == false,
+        .known = am->changes_known,
         .lag_bytes = (am->changes_known ? am->changed_bytes : 0) + left,
         .interval_ms = async_interval_ms(am),
         .cycling = am->copy != NULL,
@@ -356,7 +371,7 @@ void async_publish(struct async_mirror *am)
     live_lag_put(control_live(am->run->control), am->row.head.id, &lag);
 }
 
-static void tell(struct async_mirror *am, enum mirror_phase phase, const struct error *error)
+static struct mirror_progress progress_of(const struct async_mirror *am, enum mirror_phase phase)
 {
     struct mirror_progress progress = {
         .phase = phase,
@@ -370,7 +385,26 @@ static void tell(struct async_mirror *am, enum mirror_phase phase, const struct 
     };
 
     memcpy(progress.last_error, am->progress.last_error, sizeof(progress.last_error));
-    mirror_told(am->run, &progress, error);
+    return progress;
+}
+
+static void tell(struct async_mirror *am, enum mirror_phase phase)
+{
+    struct mirror_progress progress = progress_of(am, phase);
+
+    am->told_ns = loop_now_ns(control_loop(am->run->control));
+    mirror_told(am->run, &progress, NULL);
+}
+
+static void tell_copying(struct async_mirror *am)
+{
+    struct mirror_progress progress = progress_of(am, MIRROR_COPYING);
+
+    if (loop_now_ns(control_loop(am->run->control)) - am->told_ns >= TELL_MS * MS_NS) {
+        tell(am, MIRROR_COPYING);
+    } else {
+        mirror_numbers(am->run, &progress);
+    }
 }
 
 /* A cycle of a mirror that is Synchronized is nobody's business. */
@@ -387,20 +421,24 @@ static void copy_news(void *arg, const struct copy_progress *progress)
 
     am->progress = *progress;
     async_publish(am);
+    if (am->cycle.way == CYCLE_UNDO && away && !am->cancelling) {
+        am->cancelling = true; /* who asked is not kept waiting for a target that is away */
+        copy_cancel(am->copy);
+    }
     if (am->cancelling || !am->flow) {
         return;
     }
     if (away && !am->away) {
         am->away = true;
         am->equal = false;
-        tell(am, MIRROR_AWAY, NULL);
+        tell(am, MIRROR_AWAY);
     } else if (back) {
         am->away = false;
         am->broken = am->row.copy_recovery_mode == 3; /* until it is resumed */
-        tell(am, am->broken ? MIRROR_HELD : MIRROR_COPYING, NULL);
+        tell(am, am->broken ? MIRROR_HELD : MIRROR_COPYING);
         async_go_on(am);
     } else if (!am->away && progress->phase == COPY_COPYING && is_told(am)) {
-        tell(am, MIRROR_COPYING, NULL);
+        tell_copying(am);
     }
 }
 
@@ -477,11 +515,16 @@ static void copy_over(void *arg, const struct copy_progress *progress, const str
     am->progress = *progress;
     copy_free(am->copy);
     am->copy = NULL;
+    async_publish(am);
     am->cancelling = false;
     am->clean = progress->phase == COPY_DONE;
     log_debug("async[%s] cycle %s, %llu bytes", am->row.head.id, copy_phase_name(progress->phase),
               (unsigned long long)(progress->bytes_written + progress->bytes_zeroed));
-    if (progress->phase == COPY_DONE) {
+    if (am->cycle.way == CYCLE_UNDO) {
+        am->undone = progress->phase == COPY_DONE;
+        am->undo_failed = !am->undone;
+        async_go_on(am);
+    } else if (progress->phase == COPY_DONE) {
         cycle_finish(am);
     } else if (progress->phase == COPY_BROKEN) {
         async_break(am, &kept);
@@ -547,6 +590,7 @@ void async_copy_start(struct async_mirror *am)
         .priority = am->row.copy_priority,
         .bandwidth_limit = am->row.bandwidth_limit,
         .checkpoint_ns = CHECKPOINT_MS * MS_NS,
+        .give_up_ns = am->cycle.way == CYCLE_UNDO ? SEC_NS : 0,
     };
     struct loop *loop = control_data_loop(control, 0);
     struct error error = {0};
@@ -576,5 +620,6 @@ void async_copy_start(struct async_mirror *am)
     am->told = am->progress;
     am->away = false;
     am->cycle_bytes = base_of(am) != NULL ? am->changed_bytes : spec.bytes_total;
+    am->changed_bytes = 0; /* above the cut, but for what the next look finds */
     am->copy = copy_start(control_loop(control), loop, &spec, &copy_callbacks, am);
 }

@@ -66,6 +66,11 @@ void async_break(struct async_mirror *am, const struct error *error)
     struct mirror_progress progress = {.phase = MIRROR_BROKEN};
 
     log_warning("async[%s] %s", am->row.head.id, error->detail);
+    if (am->cycle.way == CYCLE_UNDO) {
+        am->undo_failed = true;
+        async_go_on(am);
+        return;
+    }
     memcpy(progress.last_error, error->detail,
            strnlen(error->detail, sizeof(progress.last_error) - 1));
     progress.last_error_ms = control_now_ms(am->run->control);
@@ -80,6 +85,7 @@ void async_step_done(struct async_mirror *am, const struct error *error)
     CHECK(am->busy);
     am->busy = false;
     am->files = (struct async_files){0};
+    am->cycle_done = am->cycle_done && error == NULL;
     if (error == NULL) {
         async_go_on(am);
         return;
@@ -127,6 +133,11 @@ static int rows_read(struct async_mirror *am)
                     ? hosted_chain_has(db, target->top_layer_id, am->cycle.point_id)
                     : 0;
 
+    int reversed = target->kind == VOLUME_HOSTED && base == 0 && am->row.map_state == MAP_EQUAL
+                       ? hosted_chain_has(db, target->top_layer_id, am->cycle.base_id)
+                       : 0;
+
+    am->reversed = reversed > 0;
     am->valid_base = base > 0;
     am->valid_point = point > 0;
     return base < 0 ? base : point < 0 ? point : 0;
@@ -186,13 +197,13 @@ static bool guards(struct async_mirror *am)
 
 /* ---- who waits ---- */
 
-static void applied(struct async_mirror *am)
+static void applied(struct async_mirror *am, const struct error *error)
 {
     array_done_fn done = am->applied;
 
     if (done != NULL) {
         am->applied = NULL;
-        done(am->applied_arg, NULL);
+        done(am->applied_arg, error);
     }
 }
 
@@ -257,20 +268,56 @@ static void end_go_on(struct async_mirror *am)
 /* Hosts of the target may write to it: it has to be a point, and what they change to be told from it. */
 static bool lands(const struct async_mirror *am)
 {
+    bool hosted = am->volumes[ASYNC_TARGET].kind == VOLUME_HOSTED;
+
     return replica_mirror_target_free(am->row.copy_state) &&
-           (am->cycle.way == CYCLE_FORWARD ||
-            (am->cycle.way == CYCLE_RESTS && am->volumes[ASYNC_TARGET].kind == VOLUME_HOSTED &&
-             am->cycle.cycles > 0 && !am->valid_point));
+           (am->cycle.way == CYCLE_FORWARD || am->cycle.way == CYCLE_UNDO ||
+            (am->cycle.way == CYCLE_RESTS &&
+             (hosted ? am->cycle.cycles > 0 && !am->valid_point : am->cycle.base_id[0] != '\0')));
+}
+
+/* A target of another system has what a cycle has overwritten; the source still knows what that was. */
+static bool is_to_undo(const struct async_mirror *am)
+{
+    return replica_mirror_target_free(am->row.copy_state) && am->valid_base && !am->undone &&
+           !am->undo_failed && am->volumes[ASYNC_TARGET].kind != VOLUME_HOSTED &&
+           (am->cycle.way == CYCLE_FORWARD || am->cycle.way == CYCLE_UNDO);
+}
+
+static void undo_go_on(struct async_mirror *am)
+{
+    if (am->cycle.way == CYCLE_FORWARD && am->look_open) {
+        async_look_close(am);
+    } else if (am->cycle.way == CYCLE_FORWARD) {
+        async_undo(am);
+    } else if (!am->look_open) {
+        async_cycle_look(am);
+    } else {
+        async_copy_start(am);
+    }
 }
 
 static void halt_go_on(struct async_mirror *am)
 {
-    if (am->look_open) {
+    struct error error = {0};
+
+    if (is_to_undo(am)) {
+        undo_go_on(am);
+    } else if (am->look_open) {
         async_look_close(am);
     } else if (lands(am)) {
+        am->inconsistent = am->volumes[ASYNC_TARGET].kind != VOLUME_HOSTED && !am->undone &&
+                           am->cycle.way != CYCLE_RESTS;
         async_land(am);
     } else if (!guards(am)) {
-        applied(am);
+        if (am->inconsistent) {
+            error_set(
+                &error, ERR_COPY_FAILED,
+                "The target was in the middle of a cycle, and what that had overwritten could "
+                "not be written back: it is no moment of the source.");
+        }
+        applied(am, am->inconsistent ? &error : NULL);
+        am->inconsistent = false;
     }
 }
 
@@ -322,10 +369,10 @@ static void flow_go_on(struct async_mirror *am)
     if (guards(am)) {
         return;
     }
-    applied(am);
+    applied(am, NULL);
     if (am->cycle.way == CYCLE_RESTS) {
         rest_go_on(am);
-    } else if ((am->cycle.way == CYCLE_BACK) != back) {
+    } else if (am->cycle.way == CYCLE_UNDO || (am->cycle.way == CYCLE_BACK) != back) {
         if (am->look_open) {
             async_look_close(am);
         } else {
@@ -362,8 +409,11 @@ void async_go_on(struct async_mirror *am)
         return;
     }
     if (am->copy != NULL) {
-        if ((!flows(am) || (am->cycle.way == CYCLE_BACK) != am->row.source_incomplete) &&
-            !am->cancelling) {
+        bool wanted = am->cycle.way == CYCLE_UNDO
+                          ? !am->flow && !am->ending
+                          : flows(am) && (am->cycle.way == CYCLE_BACK) == am->row.source_incomplete;
+
+        if (!wanted && !am->cancelling) {
             am->cancelling = true;
             copy_cancel(am->copy);
         } else if (!am->cancelling) {
@@ -411,9 +461,13 @@ static void async_apply(struct mirror_run *run, array_done_fn done, void *arg)
     am->applied_arg = arg;
     am->broken = false;
     am->away = false;
+    am->undone = am->undo_failed = false;
     am->part_guard = false;
     am->flow = replica_mirror_connected(&am->row);
     am->equal = am->row.copy_state == STATE_SYNCHRONIZED;
+    if (am->copy != NULL) {
+        copy_set_limits(am->copy, am->row.copy_priority, am->row.bandwidth_limit);
+    }
     async_go_on(am);
 }
 

@@ -32,12 +32,16 @@ struct async_mirror {
     struct cycle_row cycle;
     bool valid_base;  /* the base is below the source */
     bool valid_point; /* the point is below the target */
+    bool reversed;    /* the base is below the target: it was the source */
 
     bool busy;
     bool flow;   /* cycles go on, or one is to end */
     bool broken; /* until another row is applied */
     bool equal;  /* it was told to be */
     bool cycle_done;
+    bool undone;       /* the cycle under way was, at the target */
+    bool inconsistent; /* what its hosts get is no moment */
+    bool undo_failed;  /* it cannot be now */
     bool ending;
     bool forget;
 
@@ -63,6 +67,7 @@ struct async_mirror {
     struct async_files files;
     unsigned files_pending;
     struct error files_error;
+    uint64_t told_ns;
     uint64_t cycle_bytes; /* what it is to move, about */
     bool clean;           /* no copy of ours can have left writes at the target */
 
@@ -95,6 +100,8 @@ void async_cycle_look(struct async_mirror *am);
 void async_look_close(struct async_mirror *am);
 void async_land(struct async_mirror *am);
 void async_forget(struct async_mirror *am);
+/* The target, a LUN of another system, is to be its point again. */
+void async_undo(struct async_mirror *am);
 /* The cycle under way goes the wrong way: nothing of it counts. */
 void async_abandon(struct async_mirror *am);
 /* Not busy: it ends by itself. */
@@ -113,6 +120,7 @@ struct async_event {
     bool back;
     bool blank; /* nothing had changed when it was asked: only the time goes on */
     uint64_t asked_ms;
+    bool adopt; /* both sides are what the base is, which the target has: roles were reversed */
     struct async_files files;
     struct copy_progress progress;
     struct copy_progress counted;
@@ -124,6 +132,7 @@ int async_done_event(struct call *call);
 int async_land_event(struct call *call);
 int async_forget_event(struct call *call);
 int async_abandon_event(struct call *call);
+int async_undo_event(struct call *call);
 /* Of rows whose relationship is gone, after a crash. */
 int async_sweep_event(struct call *call);
 

@@ -250,6 +250,24 @@ static int begin_back(struct call *call, const struct async_event *event, struct
     return r < 0 ? r : let_go(call, &left);
 }
 
+/* The new source is cut where it is; what its target has above the base, if anything, goes with the first cycle. */
+static int adopt(struct call *call, const struct async_event *event, struct rows *rows)
+{
+    struct left left = {0};
+
+    leave(&left, rows->cycle.point_id);
+    leave(&left, rows->cycle.cut_id);
+    strcpy(rows->cycle.point_id, rows->cycle.base_id);
+    rows->cycle.way = CYCLE_RESTS;
+    int r = hosted_cut(call, &rows->volumes[ASYNC_SOURCE], &event->files.fresh[ASYNC_SOURCE],
+                       rows->cycle.base_id);
+
+    if (r == 0) {
+        r = cycle_store(call, rows);
+    }
+    return r < 0 ? r : let_go(call, &left);
+}
+
 int async_begin_event(struct call *call)
 {
     const struct async_event *event = call->step_state;
@@ -273,6 +291,8 @@ int async_begin_event(struct call *call)
     if (event->blank) {
         rows.cycle.point_ms = event->asked_ms;
         r = cycle_store(call, &rows);
+    } else if (event->adopt) {
+        r = adopt(call, event, &rows);
     } else {
         rows.cycle.checkpoint_bytes = 0;
         rows.cycle.cut_ms = control_now_ms(call->control);
@@ -391,6 +411,7 @@ static int land(struct call *call, const struct async_event *event, struct rows 
         cycle->checkpoint_bytes = 0;
     }
     if (!event->files.made[ASYNC_TARGET]) {
+        leave(left, cycle->base_id); /* nobody tells what its hosts will change */
         return 0;
     }
     if (point && interrupted) {
@@ -437,6 +458,25 @@ int async_land_event(struct call *call)
     return r;
 }
 
+/* What the cycle has overwritten is to be what it was. */
+int async_undo_event(struct call *call)
+{
+    const struct async_event *event = call->step_state;
+    struct cycle_row cycle;
+    int r = cycle_find(call->db, event->sync_id, &cycle);
+
+    if (r == 0 && cycle.way == CYCLE_FORWARD) {
+        cycle.way = CYCLE_UNDO;
+        cycle.checkpoint_bytes = 0;
+        r = table_update(call->db, &cycle_table, &cycle);
+    }
+    if (r < 0 && r != -ENOENT) {
+        return call_fail_store(call, r);
+    }
+    step_ends(call, event->am);
+    return 0;
+}
+
 int async_abandon_event(struct call *call)
 {
     const struct async_event *event = call->step_state;
@@ -446,6 +486,9 @@ int async_abandon_event(struct call *call)
 
     if (r == 0) {
         leave(&left, cycle.cut_id);
+        if (cycle.way == CYCLE_UNDO) {
+            leave(&left, cycle.base_id); /* the target is neither the one nor the other */
+        }
         cycle.way = CYCLE_RESTS;
         cycle.checkpoint_bytes = 0;
         r = table_update(call->db, &cycle_table, &cycle);
