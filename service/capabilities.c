@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "service/capabilities_parts.h"
 #include "service/group_states.h"
+#include "service/groups.h"
 #include "service/handlers.h"
 #include "service/replica.h"
 
@@ -22,6 +23,7 @@ enum {
     METHOD_CREATE_ELEMENT = 2,
     METHOD_CREATE_GROUP = 3,
     METHOD_MODIFY = 4,
+    METHOD_MODIFY_LIST = 5,
     METHOD_CREATE_LIST = 7,
     METHOD_CREATE_GROUP_FROM_ELEMENTS = 8,
 };
@@ -188,7 +190,7 @@ static bool has_state(const uint32_t *states, uint32_t copy_state)
 }
 
 /* Any of them can be in that state. */
-static bool state_possible(const struct replication_query *query, uint32_t copy_state)
+bool capability_state_possible(const struct replication_query *query, uint32_t copy_state)
 {
     for (size_t i = 0; i < query->n_engines; i++) {
         if (has_state(replica_states(query->sync_type, query->engines[i]), copy_state)) {
@@ -220,14 +222,14 @@ static bool operation_possible(const struct replication_query *query, uint32_t o
 }
 
 /* Taken from some state, and *ret_force: only with Force from every state that takes it. */
-static bool operation_taken(const struct replication_query *query, uint32_t copy_state,
+bool capability_operation_taken(const struct replication_query *query, uint32_t copy_state,
                             uint32_t operation, bool *ret_force)
 {
     bool taken = false;
 
     *ret_force = true;
     for (uint32_t state = STATE_INITIALIZED; state <= STATE_INVALID; state++) {
-        if ((copy_state != 0 && copy_state != state) || !state_possible(query, state)) {
+        if ((copy_state != 0 && copy_state != state) || !capability_state_possible(query, state)) {
             continue;
         }
         enum operation_verdict v = verdict(query, state, operation);
@@ -237,31 +239,41 @@ static bool operation_taken(const struct replication_query *query, uint32_t copy
     return taken;
 }
 
-void capability_operations(struct call *call, const struct replication_query *query,
-                           uint32_t copy_state)
+void capability_operations_begin(struct values *outs, const char *name)
 {
-    struct values *outs = call->outs;
-
-    outs_array(outs, "SupportedOperations");
+    outs_array(outs, name);
     outs_array(outs, "ServiceControlling");
     outs_array(outs, "RequiresForce");
     outs_array(outs, "UpdatesSynchronizedPath");
+}
+
+void capability_operations_add(struct values *outs, const char *name, uint32_t operation,
+                               bool force)
+{
+    outs_add_number(outs, name, operation);
+    outs_add_number(outs, "ServiceControlling", CONTROLLING_SOURCE_OR_TARGET);
+    outs_add_number(outs, "RequiresForce", force);
+    /* The elements of the relationship change places; its path stays. */
+    outs_add_number(outs, "UpdatesSynchronizedPath", false);
+}
+
+void capability_operations(struct call *call, const char *name,
+                           const struct replication_query *query, uint32_t copy_state,
+                           capability_taken_fn taken)
+{
+    capability_operations_begin(call->outs, name);
     for (uint32_t operation = 2; operation < OPERATION_COUNT; operation++) {
         bool force;
-        if (!operation_taken(query, copy_state, operation, &force)) {
-            continue;
+
+        if (taken(query, copy_state, operation, &force)) {
+            capability_operations_add(call->outs, name, operation, force);
         }
-        outs_add_number(outs, "SupportedOperations", operation);
-        outs_add_number(outs, "ServiceControlling", CONTROLLING_SOURCE_OR_TARGET);
-        outs_add_number(outs, "RequiresForce", force);
-        /* The elements of the relationship change places; its path stays. */
-        outs_add_number(outs, "UpdatesSynchronizedPath", false);
     }
 }
 
 /* The kind that is asked about, and what of it. */
-static int kind_and_query(struct call *call, struct replication_kind *ret_kind,
-                          struct replication_query *ret_query)
+int capability_kind_and_query(struct call *call, struct replication_kind *ret_kind,
+                              struct replication_query *ret_query)
 {
     int r = capability_kind(call, ret_kind);
 
@@ -272,10 +284,12 @@ int method_get_supported_operations(struct call *call)
 {
     struct replication_kind kind;
     struct replication_query query;
-    int r = kind_and_query(call, &kind, &query);
+    int r = capability_kind_and_query(call, &kind, &query);
 
     if (r == 0) {
-        capability_operations(call, &query, (uint32_t)args_number(call->args, "CopyState", 0));
+        capability_operations(call, "SupportedOperations", &query,
+                              (uint32_t)args_number(call->args, "CopyState", 0),
+                              capability_operation_taken);
     }
     return r;
 }
@@ -297,7 +311,7 @@ int method_get_supported_copy_states(struct call *call)
     struct replication_kind kind;
     struct replication_query query;
     uint32_t operation = (uint32_t)args_number(call->args, "Operation", 0);
-    int r = kind_and_query(call, &kind, &query);
+    int r = capability_kind_and_query(call, &kind, &query);
 
     if (r == 0 && operation != 0) {
         r = operation_supported(call, &query, operation);
@@ -309,8 +323,8 @@ int method_get_supported_copy_states(struct call *call)
     outs_array(call->outs, "HostAccessible");
     for (uint32_t state = STATE_INITIALIZED; state <= STATE_INVALID; state++) {
         bool force;
-        if (!state_possible(&query, state) ||
-            (operation != 0 && !operation_taken(&query, state, operation, &force))) {
+        if (!capability_state_possible(&query, state) ||
+            (operation != 0 && !capability_operation_taken(&query, state, operation, &force))) {
             continue;
         }
         outs_add_number(call->outs, "SupportedCopyStates", state);
@@ -367,7 +381,7 @@ int method_get_supported_wait_states(struct call *call)
     uint32_t operation = (uint32_t)args_number(call->args, "Operation", 0);
     uint32_t method;
     uint64_t seen = 0;
-    int r = kind_and_query(call, &kind, &query);
+    int r = capability_kind_and_query(call, &kind, &query);
 
     if (r == 0) {
         r = capability_number(call, "MethodName", &method);
@@ -376,7 +390,7 @@ int method_get_supported_wait_states(struct call *call)
         return r;
     }
     outs_array(call->outs, "SupportedCopyStates");
-    if (method == METHOD_MODIFY) {
+    if (method == METHOD_MODIFY || method == METHOD_MODIFY_LIST) {
         return wait_states_of_modify(call, &query, operation);
     }
     if (method != METHOD_CREATE_ELEMENT && method != METHOD_CREATE_LIST &&
@@ -387,8 +401,7 @@ int method_get_supported_wait_states(struct call *call)
     }
     if (operation != 0) {
         return call_fail_param(call, ERR_INVALID_PARAMETER, "Operation",
-                               "Only ModifyReplicaSynchronization has operations; leave Operation "
-                               "out.");
+                               "Only methods that modify have operations; leave Operation out.");
     }
     add_wait_states(call, &query, 0, &seen);
     return 0;
@@ -399,17 +412,20 @@ int method_get_supported_wait_states(struct call *call)
 int method_get_supported_features(struct call *call)
 {
     static const uint32_t of_snapshots[] = {
+        2,  /* groups */
         7,  /* writes of hosts wait a moment while the source is cut */
         44, /* beside the source, in its pool */
         51, /* ElementName of a create names the target that it makes */
     };
     static const uint32_t of_local_clones[] = {
+        2,
         7,
         8,  /* in any pool of files; without a TargetPool in that of the source */
         24, /* AttachOrModifyReplica with a Goal changes the priority, of a running copy too */
         51,
     };
     static const uint32_t of_remote_clones[] = {
+        2,
         8,      /* without a TargetPool a free LUN of any pool is taken */
         24, 34, /* a source and */
         35,     /* a target are LUNs of other arrays that we drive over iSCSI */
@@ -504,21 +520,6 @@ int method_get_supported_list_features(struct call *call)
     return r;
 }
 
-/* There is no ModifyListSynchronization yet, so it has no operations. */
-int method_get_supported_list_operations(struct call *call)
-{
-    struct replication_kind kind;
-    int r = capability_kind(call, &kind);
-
-    if (r == 0) {
-        outs_array(call->outs, "SupportedListOperations");
-        outs_array(call->outs, "ServiceControlling");
-        outs_array(call->outs, "RequiresForce");
-        outs_array(call->outs, "UpdatesSynchronizedPath");
-    }
-    return r;
-}
-
 int method_get_supported_maximum(struct call *call)
 {
     struct replication_kind kind;
@@ -535,6 +536,11 @@ int method_get_supported_maximum(struct call *call)
     case 5: /* targets of a source: 0 is no limit, and so on; local ones may share its layers */
         outs_number(call->outs, "MaxValue", kind.remote ? 0 : REPLICA_MAX_SHARING);
         return 0;
+    case 3: /* elements of a source group */
+    case 4: /* of a target group */
+        outs_number(call->outs, "MaxValue", GROUP_MEMBERS_MAX);
+        return 0;
+    case 2: /* groups */
     case 6: /* sources */
     case 7: /* targets */
     case 8: /* peers */
@@ -544,7 +550,7 @@ int method_get_supported_maximum(struct call *call)
                own */
         outs_number(call->outs, "MaxValue", 1);
         return 0;
-    default: /* groups and tokens: 0 would say that there may be any number */
+    default: /* tokens: 0 would say that there may be any number */
         return call_fail_param(call, ERR_NO_INFORMATION, "Component",
                                "%s: there is none of that in this version.",
                                enum_text(&map_maximum_component, component));

@@ -28,6 +28,9 @@ int method_get_operations_for_synchronization(struct call *call)
     const char *path;
     int r = required_text(call, "Synchronization", &path);
 
+    if (r == 0 && path_is_group_sync(path)) {
+        return capability_operations_of_group(call, path);
+    }
     if (r == 0) {
         r = path_synchronization(call, "Synchronization", path, &sync);
     }
@@ -39,7 +42,8 @@ int method_get_operations_for_synchronization(struct call *call)
             .copy_type = sync.copy_type,
         };
 
-        capability_operations(call, &query, sync.copy_state);
+        capability_operations(call, "SupportedOperations", &query, sync.copy_state,
+                              capability_operation_taken);
     }
     return r;
 }

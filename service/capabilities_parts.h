@@ -41,9 +41,24 @@ void capability_add(struct call *call, const char *name, const uint32_t *numbers
 /* All that a kind has, or what the ReplicationSettingData of the call leaves of it. */
 int capability_query(struct call *call, const struct replication_kind *kind,
                      struct replication_query *ret_query);
-/* The four parallel arrays of operations that relationships take; copy_state 0: any. */
-void capability_operations(struct call *call, const struct replication_query *query,
-                           uint32_t copy_state);
+int capability_kind_and_query(struct call *call, struct replication_kind *ret_kind,
+                              struct replication_query *ret_query);
+/* Can a relationship be in that state? */
+bool capability_state_possible(const struct replication_query *query, uint32_t copy_state);
+/* Is the operation taken from some state (copy_state 0), or that one? *ret_force: only with Force. */
+bool capability_operation_taken(const struct replication_query *query, uint32_t copy_state,
+                                uint32_t operation, bool *ret_force);
+typedef bool (*capability_taken_fn)(const struct replication_query *query, uint32_t copy_state,
+                                    uint32_t operation, bool *ret_force);
+/* The four parallel arrays of operations that are taken, the first one called name. */
+void capability_operations(struct call *call, const char *name,
+                           const struct replication_query *query, uint32_t copy_state,
+                           capability_taken_fn taken);
+void capability_operations_begin(struct values *outs, const char *name);
+void capability_operations_add(struct values *outs, const char *name, uint32_t operation,
+                               bool force);
+/* Those of a relationship of groups, as it is now. */
+int capability_operations_of_group(struct call *call, const char *path);
 
 /* What GET of the services shows (capabilities_services.c). */
 void capabilities_replication(struct out *out);   /* of ReplicationServiceCapabilities */

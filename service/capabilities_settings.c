@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "service/capabilities_parts.h"
 #include "service/classes.h"
+#include "service/groups.h"
 #include "service/handlers.h"
 #include "service/setting_defaults.h"
 #include "service/volumes.h"
@@ -91,7 +92,7 @@ int method_get_default_setting_data(struct call *call)
 
 int method_get_element_name_capabilities(struct call *call)
 {
-    enum { REPLICATION_ENTITY = 6, ON_CREATION = 2 };
+    enum { GROUP = 2, GROUP_RELATIONSHIP = 4, REPLICATION_ENTITY = 6, ON_CREATION = 2 };
     static const uint32_t features[] = {ON_CREATION};
     uint32_t type;
     int r = capability_number(call, "ElementType", &type);
@@ -99,13 +100,19 @@ int method_get_element_name_capabilities(struct call *call)
     if (r < 0) {
         return r;
     }
-    if (type != REPLICATION_ENTITY) {
+    if (type != REPLICATION_ENTITY && type != GROUP && type != GROUP_RELATIONSHIP) {
         return call_fail_param(call, ERR_NOT_SUPPORTED, "ElementType",
-                               "A %s has no name in this version; a ReplicationEntity (6) has.",
+                               "A %s has no name in this version; groups (2), their relationships "
+                               "(4) and a ReplicationEntity (6) have.",
                                enum_text(&map_name_element_type, type));
     }
     capability_add(call, "SupportedFeatures", features, ARRAY_LEN(features));
     /* In bytes of UTF-8, as the records have room for. */
+    if (type != REPLICATION_ENTITY) {
+        outs_number(call->outs, "MaxElementNameLen", GROUP_NAME_MAX);
+        outs_path(call->outs, "ElementNameMask", "^.{1,%d}$", GROUP_NAME_MAX);
+        return 0;
+    }
     outs_number(call->outs, "MaxElementNameLen", ELEMENT_NAME_MAX);
     outs_path(call->outs, "ElementNameMask", "^.{1,%d}$", NAME_SIZE - 1);
     return 0;

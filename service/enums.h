@@ -147,6 +147,7 @@ extern const struct enum_map map_supported_method; /* GetSynchronizationSupporte
 extern const struct enum_map map_maximum_component;
 extern const struct enum_map map_setting_property;
 extern const struct enum_map map_feature;
+extern const struct enum_map map_group_feature;
 extern const struct enum_map map_list_feature;
 extern const struct enum_map map_thin_feature;
 extern const struct enum_map map_connection_feature;

@@ -58,6 +58,24 @@ static const struct param supported_operations[] = {
     P_ENUM("CopyState", copy_state),
     OPERATION_OUTS,
 };
+static const struct param supported_group_copy_states[] = {
+    REPLICATION_TYPE,
+    P_OUT_ENUMS("SupportedCopyStates", copy_state),
+    SETTING_DATA,
+    P_ENUM("Operation", operation),
+};
+static const struct param supported_group_features[] = {
+    REPLICATION_TYPE,
+    P_OUT_ENUMS("GroupFeatures", group_feature),
+    SETTING_DATA,
+};
+static const struct param supported_group_operations[] = {
+    REPLICATION_TYPE,
+    P_OUT_ENUMS("SupportedGroupOperations", operation),
+    SETTING_DATA,
+    P_ENUM("CopyState", copy_state),
+    OPERATION_OUTS,
+};
 static const struct param supported_list_operations[] = {
     REPLICATION_TYPE,
     P_ENUM("SynchronizationType", relationship_type),
@@ -149,6 +167,12 @@ static const struct method methods[] = {
                 returns_k6),
     METHOD_READ("GetSupportedListOperations", supported_list_operations,
                 method_get_supported_list_operations, returns_k6),
+    METHOD_READ("GetSupportedGroupCopyStates", supported_group_copy_states,
+                method_get_supported_group_copy_states, returns_k6),
+    METHOD_READ("GetSupportedGroupFeatures", supported_group_features,
+                method_get_supported_group_features, returns_k6),
+    METHOD_READ("GetSupportedGroupOperations", supported_group_operations,
+                method_get_supported_group_operations, returns_k6),
     METHOD_READ("GetSupportedThinProvisioningFeatures", supported_thin_features,
                 method_get_supported_thin_features, returns_k6),
     METHOD_READ("GetSupportedMaximum", supported_maximum, method_get_supported_maximum,
@@ -173,9 +197,6 @@ static const struct method methods[] = {
                 method_get_operations_for_synchronization, returns_k6),
     METHOD_READ("GetSupportedReplicationTypesForSystem", types_for_system,
                 method_get_types_for_system, returns_k6),
-    METHOD_NOT_SUPPORTED("GetSupportedGroupCopyStates"),
-    METHOD_NOT_SUPPORTED("GetSupportedGroupFeatures"),
-    METHOD_NOT_SUPPORTED("GetSupportedGroupOperations"),
     METHOD_NOT_SUPPORTED("GetSupportedSettingsDefineStateOperations"),
     METHOD_NOT_SUPPORTED("GetSupportedStorageCompressionFeatures"),
     METHOD_NOT_SUPPORTED("GetSupportedTokenizedReplicationType"),

@@ -32,7 +32,9 @@ def test_snapshots_and_clones_are_announced_and_mirrors_are_not(shared):
 
 @pytest.mark.parametrize("method,output", [
     ("GetSupportedCopyStates", "SupportedCopyStates"), ("GetSupportedFeatures", "Features"), ("GetSupportedOperations", "SupportedOperations"),
-    ("GetSupportedConsistency", "SupportedConsistency"), ("GetSupportedListOperations", "SupportedListOperations"),
+    ("GetSupportedConsistency", "SupportedConsistency"), ("GetSupportedGroupFeatures", "GroupFeatures"),
+    ("GetSupportedGroupOperations", "SupportedGroupOperations"), ("GetSupportedGroupCopyStates", "SupportedCopyStates"),
+    ("GetSupportedListOperations", "SupportedListOperations"),
     ("GetSupportedThinProvisioningFeatures", "SupportedThinProvisioningFeatures"), ("GetSupportedListFeatures", "GroupFeatures")])
 def test_what_is_not_there_is_not_announced(shared, method, output):
     """Mirrors and remote snapshots: an empty answer, or 1 Not Supported; never a list of what does not work."""
@@ -47,14 +49,14 @@ def test_what_is_not_there_is_not_announced(shared, method, output):
 def test_features_that_would_be_lies_are_not_announced(shared):
     features = shared.client.method("GetSupportedFeatures", {"ReplicationType": 12})["Features"]
     assert 18 not in features  # no automatic detach: the association of a clone stays until Detach
-    assert 2 not in features   # no groups yet
+    groups = shared.client.method("GetSupportedGroupFeatures", {"ReplicationType": 12})["GroupFeatures"]
+    assert 2 in features and 16 not in groups
     assert shared.client.method("GetSupportedConsistency", {"ReplicationType": 12})["SupportedConsistency"] == []
     assert shared.client.method("GetSupportedConsistency", {"ReplicationType": 6})["SupportedConsistency"] == [2]
     assert shared.client.method("GetSupportedListFeatures", {"ReplicationType": 12})["GroupFeatures"] == [2, 4]
     assert shared.client.method("GetSupportedListFeatures", {"ReplicationType": 10})["GroupFeatures"] == [2, 3]
     assert shared.client.method("GetDefaultConsistency", {"ReplicationType": 12})["DefaultConsistency"] == 0
     assert shared.client.method("GetDefaultGroupPersistency", {})["DefaultGroupPersistency"] == 2
-    assert shared.client.method("GetSupportedListOperations", {"ReplicationType": 12})["SupportedListOperations"] == []
 
 
 def test_synchronization_is_supported_between_two_luns_and_told_in_parallel_arrays(shared):

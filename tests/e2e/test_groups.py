@@ -335,6 +335,23 @@ def test_copies_are_not_made_consistent_later(hosted):
                    "SyncPair[0]")
 
 
+def test_the_capabilities_tell_what_a_group_takes_now(hosted):
+    client = hosted.client
+    answer = create(hosted, 2)
+    shown = client.get(answer["Synchronization"])
+    told = client.method("GetSupportedOperationsForSynchronization", {"Synchronization": answer["Synchronization"]})
+    assert [o for o, force in zip(told["SupportedOperations"], told["RequiresForce"]) if not force] == shown["LegalOperations"]
+    announced = client.method("GetSupportedGroupOperations", {"ReplicationType": 6, "CopyState": 4})
+    assert announced["SupportedGroupOperations"] == shown["LegalOperations"]
+    actions = client.get("/services/ReplicationServiceCapabilities")
+    assert {3, 6, 20} <= set(actions["SupportedAsynchronousActions"])
+    assert {3, 6, 12, 13, 14, 15, 20} <= set(actions["SupportedSynchronousActions"])
+    assert not {12, 13, 14, 15} & set(actions["SupportedAsynchronousActions"])
+    for kind in (2, 4):
+        told = client.method("GetElementNameCapabilities", {"ElementType": kind})
+        assert told["SupportedFeatures"] == [2] and told["MaxElementNameLen"] == 250
+
+
 # ---- lists
 
 

@@ -122,6 +122,9 @@ static const struct {
 } kind_methods[] = {
     {"GetSupportedListOperations", NULL, 0},
     {"GetSupportedCopyStates", NULL, 0},
+    {"GetSupportedGroupCopyStates", NULL, 0},
+    {"GetSupportedGroupFeatures", NULL, 0},
+    {"GetSupportedGroupOperations", NULL, 0},
     {"GetSupportedWaitForCopyStates", "MethodName", 2},
     {"GetSupportedFeatures", NULL, 0},
     {"GetSupportedConsistency", NULL, 0},
@@ -566,18 +569,20 @@ static void test_states_that_can_be_waited_for(void **state)
             done();
             assert_numbers("SupportedCopyStates", kind->operations[k].wait);
         }
-        begin("GetSupportedWaitForCopyStates");
-        give_kind(kind);
-        give("MethodName", 4);
-        done();
-        assert_numbers("SupportedCopyStates", kind->modify_wait);
+        for (uint32_t modify = 4; modify <= 5; modify++) {
+            begin("GetSupportedWaitForCopyStates");
+            give_kind(kind);
+            give("MethodName", modify);
+            done();
+            assert_numbers("SupportedCopyStates", kind->modify_wait);
+        }
         begin("GetSupportedWaitForCopyStates");
         give_kind(kind);
         give("MethodName", 4);
         give("Operation", 10);
         refused(ERR_NOT_SUPPORTED, "Operation");
         for (uint32_t method = 2; method <= 11; method++) {
-            if (method != 2 && method != 3 && method != 4 && method != 7 && method != 8) {
+            if (method >= 9 || method == 6) {
                 begin("GetSupportedWaitForCopyStates");
                 give_kind(kind);
                 give("MethodName", method);
@@ -595,12 +600,12 @@ static void test_features(void **state)
         uint32_t type;
         const char *features;
         bool together;
-    } told[] = {{6, "7 44 51", true},
-                {7, "7 44 51", true},
-                {10, "7 8 24 51", true},
-                {11, "7 8 24 51", true},
-                {12, "8 24 34 35 36 37 42 50 51"},
-                {13, "8 24 34 35 36 37 42 50 51"}};
+    } told[] = {{6, "2 7 44 51", true},
+                {7, "2 7 44 51", true},
+                {10, "2 7 8 24 51", true},
+                {11, "2 7 8 24 51", true},
+                {12, "2 8 24 34 35 36 37 42 50 51"},
+                {13, "2 8 24 34 35 36 37 42 50 51"}};
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(told); i++) {
@@ -630,16 +635,65 @@ static void test_features(void **state)
     assert_int_equal(out_of("DefaultGroupPersistency"), 2);
 }
 
-static void test_there_are_no_operations_on_lists(void **state)
+/* Those of pairs, what only groups have, and 14 Mixed. */
+static void test_groups_and_lists(void **state)
 {
+    static const struct {
+        uint32_t type;
+        const char *operations;    /* of pairs, and so of lists */
+        const char *of_groups;     /* besides 3, 5, 6, 13 */
+        const char *synchronized;  /* of groups in state 4 */
+        const char *states;        /* of groups */
+        const char *activate_from; /* of groups */
+    } told[] = {
+        {6, "2 4 7 8 9 14 15 19", "2 3 4 5 6 7 8 9 13 14 15 19", "3 5 6 7 8 9 13 14 15 19",
+         "2 4 8 12 13 14", "2 8 14"},
+        {11, "2 4 8 9 14 15 16 19 22", "2 3 4 5 6 8 9 13 14 15 16 19 22",
+         "3 5 6 8 9 13 14 15 19", "2 3 4 5 8 9 12 14", "2 8 14"},
+        {12, "2 4 8 9 14 15 16 19 22", "2 4 5 8 9 13 14 15 16 19 22", "5 8 9 13 14 15 19",
+         "2 3 4 5 8 9 12 14", "2 8 14"},
+    };
+
     (void)state;
-    begin("GetSupportedListOperations");
-    give("ReplicationType", 12);
-    done();
-    assert_numbers("SupportedListOperations", "");
-    assert_numbers("ServiceControlling", "");
-    assert_numbers("RequiresForce", "");
-    assert_numbers("UpdatesSynchronizedPath", "");
+    for (size_t i = 0; i < ARRAY_LEN(told); i++) {
+        begin("GetSupportedListOperations");
+        give("ReplicationType", told[i].type);
+        done();
+        assert_numbers("SupportedListOperations", told[i].operations);
+        assert_int_equal(values_get(call->outs, "RequiresForce")->n_items,
+                         values_get(call->outs, "SupportedListOperations")->n_items);
+        for (uint32_t copy_state = 0; copy_state <= STATE_MIXED; copy_state += STATE_MIXED) {
+            begin("GetSupportedGroupOperations");
+            give("ReplicationType", told[i].type);
+            if (copy_state != 0) {
+                give("CopyState", copy_state);
+            }
+            done();
+            assert_numbers("SupportedGroupOperations", told[i].of_groups);
+        }
+        begin("GetSupportedGroupOperations");
+        give("ReplicationType", told[i].type);
+        give("CopyState", 4);
+        done();
+        assert_numbers("SupportedGroupOperations", told[i].synchronized);
+        begin("GetSupportedGroupCopyStates");
+        give("ReplicationType", told[i].type);
+        done();
+        assert_numbers("SupportedCopyStates", told[i].states);
+        begin("GetSupportedGroupCopyStates");
+        give("ReplicationType", told[i].type);
+        give("Operation", 4);
+        done();
+        assert_numbers("SupportedCopyStates", told[i].activate_from);
+        begin("GetSupportedGroupCopyStates");
+        give("ReplicationType", told[i].type);
+        give("Operation", 10);
+        refused(ERR_NOT_SUPPORTED, "Operation");
+        begin("GetSupportedGroupFeatures");
+        give("ReplicationType", told[i].type);
+        done();
+        assert_numbers("GroupFeatures", "2 3 5 13 14 15 23 24 38 56");
+    }
 }
 
 static void test_limits(void **state)
@@ -650,7 +704,10 @@ static void test_limits(void **state)
             begin("GetSupportedMaximum");
             give("ReplicationType", type);
             give("Component", component);
-            if (component >= 5 && component <= 8) {
+            if (component == 3 || component == 4) {
+                done();
+                assert_int_equal(out_of("MaxValue"), 1024);
+            } else if (component == 2 || (component >= 5 && component <= 8)) {
                 done();
                 assert_int_equal(out_of("MaxValue"), component == 5 && type < 12 ? 250 : 0);
             } else if (component == 9) {
@@ -670,13 +727,13 @@ static void test_names(void **state)
     for (uint32_t type = 2; type <= 6; type++) {
         begin("GetElementNameCapabilities");
         give("ElementType", type);
-        if (type != 6) {
+        if (type == 3 || type == 5) {
             refused(ERR_NOT_SUPPORTED, "ElementType");
             continue;
         }
         done();
         assert_numbers("SupportedFeatures", "2");
-        assert_int_equal(out_of("MaxElementNameLen"), 256);
+        assert_int_equal(out_of("MaxElementNameLen"), type == 6 ? 256 : 250);
         assert_non_null(args_text(call->outs, "ElementNameMask"));
     }
 }
@@ -1132,7 +1189,7 @@ int main(int argc, char **argv)
         TEST(test_operations_of_a_relationship_follow_its_state_and_copy_type),
         TEST(test_states_that_can_be_waited_for),
         TEST(test_features),
-        TEST(test_there_are_no_operations_on_lists),
+        TEST(test_groups_and_lists),
         TEST(test_limits),
         TEST(test_names),
         TEST(test_values_of_settings),
