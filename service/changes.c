@@ -211,19 +211,24 @@ static void row_changed(void *arg, const struct table *table, const void *before
     add_shown(changes, map, before, after);
 }
 
+size_t changes_count(const struct changes *changes)
+{
+    return changes->n;
+}
+
+void changes_truncate(struct changes *changes, size_t n)
+{
+    changes->n = n < changes->n ? n : changes->n;
+}
+
 static size_t changes_mark(void *arg)
 {
-    const struct changes *changes = arg;
-
-    return changes->n;
+    return changes_count(arg);
 }
 
 static void changes_undo(void *arg, size_t mark)
 {
-    struct changes *changes = arg;
-
-    /* A call that has ended with the transaction may have a mark behind what is left. */
-    changes->n = mark < changes->n ? mark : changes->n;
+    changes_truncate(arg, mark);
 }
 
 struct changes *changes_new(void)

@@ -39,6 +39,9 @@ const struct db_watch *changes_watch(struct changes *changes);
 /* The transaction has ended: what it has changed is told (NULL: nobody) and forgotten. */
 void changes_commit(struct changes *changes, const struct change_observer *observer);
 void changes_drop(struct changes *changes);
+/* How many there are, and back to as many: of a transaction that goes on where another one has stopped. */
+size_t changes_count(const struct changes *changes);
+void changes_truncate(struct changes *changes, size_t n);
 
 /* Is every row of the table said to belong to objects, or to none? For tests. */
 bool changes_knows(const struct table *table);

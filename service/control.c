@@ -815,6 +815,8 @@ static void decided(struct control *control)
     struct call *call = control->deciding;
 
     control->deciding = NULL;
+    /* What was taken back was never there for anybody. */
+    changes_commit(control->changes, atomic_load(&control->observer));
     undo_end(control->undo);
     call_through(control, call);
     batch_defer(control);
@@ -825,6 +827,7 @@ static void take_back(void *arg)
 {
     struct control *control = arg;
     struct call *call = control->deciding;
+    size_t before = changes_count(control->changes);
     int r = db_begin(control->db);
 
     if (r == 0) {
@@ -838,11 +841,8 @@ static void take_back(void *arg)
             db_rollback(control->db);
         }
     }
-    if (r == 0) {
-        changes_commit(control->changes, atomic_load(&control->observer));
-    }
-    changes_drop(control->changes);
     if (r < 0) {
+        changes_truncate(control->changes, before);
         log_error("control: what was not cut could not be taken back, trying again: %s",
                   strerror(-r));
         loop_timer_start(&control->undo_timer, EVENT_RETRY_MS * MS_NS);
@@ -927,10 +927,14 @@ static void control_run_batch(void *arg)
     }
     struct effect *effects = control->effects;
 
-    if (r == 0 && n_done > 0) {
+    bool undecided = r == 0 && deciding != NULL;
+
+    if (r == 0 && n_done > 0 && !undecided) {
         changes_commit(control->changes, atomic_load(&control->observer));
     }
-    changes_drop(control->changes);
+    if (!undecided) {
+        changes_drop(control->changes);
+    }
     control->effects = NULL;
     control->effects_tail = &control->effects;
     if (r < 0) {

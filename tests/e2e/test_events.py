@@ -66,6 +66,22 @@ def test_what_has_failed_is_not_told(service):
             [("created", volume), ("created", volume.replace("volumes", "exports"))]
 
 
+def test_groups_and_their_relationships_are_told(service):
+    client = service.client
+    volumes = [create(client, f"member{n}") for n in range(2)]
+    with Stream(service, "?class=ReplicationGroup,GroupSynchronized,StorageSynchronized") as stream:
+        group = client.method("CreateGroup", {"GroupName": "told"}, expect=200)["ReplicationGroup"]
+        assert stream.next().path == group
+        client.method("AddMembers", {"ReplicationGroup": group, "Members": volumes}, expect=200)
+        assert stream.next().object["Members"] == volumes
+        answer = client.method("CreateGroupReplica", {"SyncType": 7, "SourceGroup": group}, expect=200)
+        marker = client.method("CreateGroup", {"GroupName": "marker"}, expect=200)["ReplicationGroup"]
+        seen = stream.until(lambda e: e.path == marker)
+        assert [e for e in seen if e.path == group][-1].object["AsSource"] == [answer["Synchronization"]]
+        assert names(seen, answer["TargetGroup"])[0] == names(seen, answer["Synchronization"])[0] == "created"
+        assert len([e for e in seen if e.data["Class"] == "StorageSynchronized" and e.name == "created"]) == 2
+
+
 def test_a_copy_is_told_from_its_job_to_its_end(world):
     source, target = world.volume(world.lun(4 * MIB, "full")), world.volume(size=4 * MIB)
     with Stream(world.smirror, "?class=ConcreteJob,StorageSynchronized") as stream:

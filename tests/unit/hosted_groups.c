@@ -13,6 +13,7 @@
 
 #include "block/front_dev.h"
 #include "block/stack.h"
+#include "service/changes.h"
 #include "store/export.h"
 #include "tests/unit/block_io.h"
 #include "tests/unit/hosted_fixture.h"
@@ -274,15 +275,43 @@ static bool files_are(void *arg)
 
 /* ---- tests ---- */
 
+/* Volumes that are told to have come or gone. */
+static void count_told(void *arg, const struct object_change *changes, size_t n)
+{
+    unsigned *told = arg;
+
+    for (size_t i = 0; i < n; i++) {
+        *told += changes[i].collection == COLLECTION_VOLUMES && changes[i].kind != CHANGE_CHANGED;
+    }
+}
+
+static int nothing(struct call *call, void *arg)
+{
+    (void)call;
+    (void)arg;
+    return 0;
+}
+
+static void observe(const struct change_observer *observer)
+{
+    control_observe(fixture.control, observer);
+    fixture_do(&fixture, nothing, NULL, NULL); /* the one before is not called any more */
+}
+
 static void test_all_at_one_moment(void **state)
 {
     (void)state;
+    unsigned told = 0;
+    const struct change_observer observer = {count_told, &told};
     struct test_call *first = list_call("key");
     struct test_call *again = list_call("key");
     struct strbuf kept = STRBUF_INIT;
     struct answer answer;
 
+    observe(&observer);
     assert_done(first);
+    observe(NULL);
+    assert_int_equal(told, N);
     assert_int_equal(out_count(first, "Synchronizations"), N);
     assert_in_range(values_get(first->call->outs, "BarrierMicroseconds")->number, 1, 10000000);
     for (unsigned i = 0; i < N; i++) {
@@ -421,7 +450,7 @@ static void test_others_wait_for_the_verdict(void **state)
     assert_int_equal(page_read(ids[0].text, SIZE / PAGE), 5);
 }
 
-/* It is taken back when the disk takes it, and nothing else is done before. */
+/* It is taken back when the disk takes it, and nothing else is done before. Nobody is told of what was never there. */
 static void test_taken_back_when_the_disk_is_full(void **state)
 {
     (void)state;
@@ -433,7 +462,10 @@ static void test_taken_back_when_the_disk_is_full(void **state)
     struct stat status;
     struct grip grip;
     char path[128];
+    unsigned told = 0;
+    const struct change_observer observer = {count_told, &told};
 
+    observe(&observer);
     grip_begin(&grip, ids[3].text);
     test_call_submit(group);
     fixture_do(&fixture, barrier_begin, &barrier, NULL);
@@ -453,6 +485,8 @@ static void test_taken_back_when_the_disk_is_full(void **state)
     test_call_wait(group);
     assert_true(group->call->result < 0);
     assert_int_equal(rows_of(&fixture, &volume_table), n_before);
+    observe(NULL);
+    assert_int_equal(told, 0);
     grip_do(&grip, false);
     test_call_free(group);
 }
