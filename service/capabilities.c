@@ -143,11 +143,10 @@ int capability_query(struct call *call, const struct replication_kind *kind,
     uint64_t methodology = setting != NULL
                                ? args_number(setting, "DesiredCopyMethodology", METHODOLOGY_ANY)
                                : METHODOLOGY_ANY;
-    int r =
-        replica_check_setting_data(call, "ReplicationSettingData", kind->sync_type, kind->mode,
-                                   kind->remote);
+    int r = replica_check_setting_data(call, "ReplicationSettingData", kind->sync_type, kind->mode,
+                                       kind->remote);
 
-    *ret_query = (struct replication_query){.sync_type = kind->sync_type};
+    *ret_query = (struct replication_query){.sync_type = kind->sync_type, .remote = kind->remote};
     for (uint32_t engine = ENGINE_COPY; engine < ENGINES; engine++) {
         bool wanted = methodology == METHODOLOGY_ANY || methodology == replica_methodology(engine);
 
@@ -166,6 +165,9 @@ static enum operation_verdict verdict(const struct replication_query *query, uin
                                           COPY_UNSYNC_UNASSOC};
     enum operation_verdict best = VERDICT_NOT_SUPPORTED;
 
+    if (query->remote && replica_operation_local(operation)) {
+        return best;
+    }
     for (size_t i = 0; i < query->n_engines; i++) {
         for (size_t k = 0; k < ARRAY_LEN(copy_types); k++) {
             enum operation_verdict v = replica_verdict(query->sync_type, query->engines[i],
@@ -213,6 +215,9 @@ static bool host_accessible(const struct replication_query *query, uint32_t copy
 
 static bool operation_possible(const struct replication_query *query, uint32_t operation)
 {
+    if (query->remote && replica_operation_local(operation)) {
+        return false;
+    }
     for (size_t i = 0; i < query->n_engines; i++) {
         if (replica_operation_supported(query->sync_type, query->engines[i], operation)) {
             return true;
@@ -424,6 +429,14 @@ int method_get_supported_features(struct call *call)
         24, /* AttachOrModifyReplica with a Goal changes the priority, of a running copy too */
         51,
     };
+    static const uint32_t of_local_mirrors[] = {
+        7,  /* while both sides are brought to one moment (Split, Failover, Reverse Roles) */
+        8,  /* in any pool of files; without a TargetPool in that of the source */
+        24, /* with ReplicationSettingData or a Goal, also while data flows */
+        29, /* Reverse Roles: from Synchronized */
+        51,
+    };
+    static const uint32_t of_remote_mirrors[] = {7, 8, 24, 35, 36, 37, 42, 50, 51};
     static const uint32_t of_remote_clones[] = {
         2,
         8,      /* without a TargetPool a free LUN of any pool is taken */
@@ -444,7 +457,11 @@ int method_get_supported_features(struct call *call)
     if (r < 0) {
         return r;
     }
-    if (kind.sync_type == SYNC_SNAPSHOT) {
+    if (kind.sync_type == SYNC_MIRROR && kind.remote) {
+        capability_add(call, "Features", of_remote_mirrors, ARRAY_LEN(of_remote_mirrors));
+    } else if (kind.sync_type == SYNC_MIRROR) {
+        capability_add(call, "Features", of_local_mirrors, ARRAY_LEN(of_local_mirrors));
+    } else if (kind.sync_type == SYNC_SNAPSHOT) {
         capability_add(call, "Features", of_snapshots, ARRAY_LEN(of_snapshots));
     } else if (kind.remote) {
         capability_add(call, "Features", of_remote_clones, ARRAY_LEN(of_remote_clones));
@@ -511,7 +528,7 @@ int method_get_supported_list_features(struct call *call)
 
     if (r == 0) {
         const uint32_t features[] = {
-            2,                      /* CreateListReplica is there, */
+            2,                     /* CreateListReplica is there, */
             is_cut(&kind) ? 3 : 4, /* with consistency among the entries, or without */
         };
 
@@ -534,7 +551,8 @@ int method_get_supported_maximum(struct call *call)
     }
     switch (component) {
     case 5: /* targets of a source: 0 is no limit, and so on; local ones may share its layers */
-        outs_number(call->outs, "MaxValue", kind.remote ? 0 : REPLICA_MAX_SHARING);
+        outs_number(call->outs, "MaxValue",
+                    kind.remote || kind.sync_type == SYNC_MIRROR ? 0 : REPLICA_MAX_SHARING);
         return 0;
     case 3: /* elements of a source group */
     case 4: /* of a target group */

@@ -104,10 +104,14 @@ static int pair_suits(struct call *call, const char *source_parameter,
     return 0;
 }
 
-/* Of the pairs that suit: a snapshot has what its source has, in the same pool. */
+/* Of the pairs that suit: a snapshot has what its source has, in the same pool; every write of the hosts of a mirror's source
+ * comes through us. */
 static bool type_suits(uint32_t sync_type, const struct volume_row *source,
                        const struct volume_row *target)
 {
+    if (sync_type == SYNC_MIRROR) {
+        return source->kind == VOLUME_HOSTED;
+    }
     return sync_type != SYNC_SNAPSHOT ||
            (target->kind == VOLUME_HOSTED && replica_can_share(source, target->pool_id));
 }

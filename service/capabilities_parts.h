@@ -30,6 +30,7 @@ struct replication_query {
     enum replica_engine engines[ENGINES];
     size_t n_engines;
     uint32_t copy_type; /* 0: any */
+    bool remote;
 };
 
 /* The parameter, or missing_parameter. */

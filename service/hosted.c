@@ -554,6 +554,13 @@ int hosted_show(struct call *call, struct volume_row *volume)
     return volume_store(call, volume);
 }
 
+int hosted_watch(struct call *call, struct volume_row *volume)
+{
+    volume->watched = true;
+    hosted_effect_watch(call, volume->head.id, true);
+    return volume_store(call, volume);
+}
+
 int hosted_unwatch(struct call *call, struct volume_row *volume)
 {
     if (!volume->watched) {

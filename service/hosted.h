@@ -130,6 +130,8 @@ int hosted_blank(struct call *call, struct volume_row *volume);
 /* Served again, with what it has: one that was offline and is not to be a replica any more. */
 int hosted_show(struct call *call, struct volume_row *volume);
 
+/* Its next change by a host is to be told: it is not watched any more then. */
+int hosted_watch(struct call *call, struct volume_row *volume);
 /* Not a replica any more: its changes are not to be told. */
 int hosted_unwatch(struct call *call, struct volume_row *volume);
 int hosted_set_read_only(struct call *call, struct volume_row *volume, bool read_only);

@@ -46,11 +46,20 @@ static void anything_differs(struct sync_row *sync)
     sync->map_generation++;
 }
 
-static void leave_target(struct sync_row *sync, const struct sides *sides)
+static int leave_target(struct call *call, struct sync_row *sync, const struct sides *sides)
 {
-    if (replica_mirror_target_free(sync->copy_state) && sides->target.kind == VOLUME_REMOTE) {
-        anything_differs(sync);
+    struct volume_row target;
+
+    if (!replica_mirror_target_free(sync->copy_state)) {
+        return 0;
     }
+    if (sides->target.kind == VOLUME_REMOTE) {
+        anything_differs(sync);
+        return 0;
+    }
+    int r = table_get(call->db, &volume_table, sync->target_id, &target);
+
+    return r < 0 ? call_fail_store(call, r) : hosted_unwatch(call, &target);
 }
 
 /* It rests in that state from now on. */
@@ -131,24 +140,21 @@ static int activate(struct call *call, struct sync_row *sync)
 static int resync(struct call *call, struct mirror_operation *op)
 {
     struct sync_row *sync = &op->sync;
-    struct mirror_run *run = mirror_run_find(call->control, sync->head.id);
-    struct mirror_progress progress;
-    uint64_t target_bytes = 0;
     struct sides sides;
     int r = sides_of(call, sync, &sides);
 
     if (r == 0) {
         r = check_sides(call, sync, &sides);
     }
-    if (r == 0 && replica_mirror_target_free(sync->copy_state) &&
-        (run == NULL || !run->driver->progress(run, &progress, &target_bytes) ||
-         target_bytes > 0)) {
-        r = keep(call, &sides.target, "resync");
+    if (r == 0 && replica_mirror_target_free(sync->copy_state) && !sides.target.watched) {
+        r = keep(call, &sides.target, "resync"); /* its hosts have changed it */
+    }
+    if (r == 0) {
+        r = leave_target(call, sync, &sides);
     }
     if (r < 0) {
         return r;
     }
-    leave_target(sync, &sides);
     sync->copied_bytes = sides.source.size_bytes;
     return flow(call, sync, PROGRESS_RESYNCING, false);
 }
@@ -167,10 +173,12 @@ static int give_back(struct call *call, struct mirror_operation *op)
     if (r == 0 && !sync->source_incomplete) {
         r = keep(call, &sides.source, failback ? "failback" : "restore");
     }
+    if (r == 0) {
+        r = leave_target(call, sync, &sides);
+    }
     if (r < 0) {
         return r;
     }
-    leave_target(sync, &sides);
     sync->copied_bytes = sides.source.size_bytes;
     return flow(call, sync, failback ? PROGRESS_FAILING_BACK : PROGRESS_RESTORING, true);
 }
@@ -203,8 +211,11 @@ static int part_hosts(struct call *call, struct sync_row *sync, uint32_t copy_st
     struct sides sides;
     int r = sides_of(call, sync, &sides);
 
+    if (r == 0 && sides.target.kind == VOLUME_HOSTED) {
+        sync->target_tracked = true;
+        r = hosted_watch(call, &sides.target);
+    }
     if (r == 0) {
-        sync->target_tracked = sides.target.kind == VOLUME_HOSTED;
         r = rest(call, sync, copy_state, PROGRESS_COMPLETED, COPY_ROW_CANCELLED);
     }
     return r;
@@ -302,10 +313,12 @@ static int prepare(struct call *call, struct sync_row *sync)
     struct sides sides;
     int r = sides_of(call, sync, &sides);
 
+    if (r == 0) {
+        r = leave_target(call, sync, &sides);
+    }
     if (r < 0) {
         return r;
     }
-    leave_target(sync, &sides);
     return rest(call, sync, STATE_PREPARED, PROGRESS_COMPLETED, COPY_ROW_CANCELLED);
 }
 

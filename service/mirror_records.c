@@ -63,7 +63,7 @@ static void numbers_of(const struct mirror_progress *progress, uint64_t total,
         .bytes_done = total - marked,
         .checkpoint_bytes = total - marked,
         .bytes_read = progress->copied_bytes,
-        .bytes_written = progress->copied_bytes - progress->zeroed_bytes,
+        .bytes_written = progress->copied_bytes,
         .bytes_zeroed = progress->zeroed_bytes,
         .bytes_per_second = progress->bytes_per_second,
         .attempts = progress->attempts,
@@ -267,7 +267,7 @@ static int told_copying(struct call *call, const struct mirror_event *event, str
     copy.checkpoint_bytes = done > copy.checkpoint_bytes ? done : copy.checkpoint_bytes;
     copy.bytes_read = event->progress.copied_bytes;
     copy.bytes_zeroed = event->progress.zeroed_bytes;
-    copy.bytes_written = copy.bytes_read - copy.bytes_zeroed;
+    copy.bytes_written = copy.bytes_read;
     r = table_update(call->db, &copy_table, &copy);
     return r < 0 ? call_fail_store(call, r) : job_review(call, copy.job_id);
 }
@@ -464,10 +464,15 @@ int mirror_ended(struct call *call, const struct sync_row *sync)
     struct sync_row ended = *sync;
     int r = mirror_job_end(call, &ended, COPY_ROW_CANCELLED, NULL);
 
-    /* The source may be the target of another one. */
     ended.copy_state = STATE_FRACTURED;
     if (r == 0) {
         r = mirror_guard_volumes(call, &ended);
+    }
+    if (r == 0 && sync->target_tracked) {
+        struct volume_row target;
+
+        r = table_get(call->db, &volume_table, sync->target_id, &target);
+        r = r == 0 ? hosted_unwatch(call, &target) : r == -ENOENT ? 0 : call_fail_store(call, r);
     }
     mirror_remove(call, sync);
     return r;

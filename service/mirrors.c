@@ -36,10 +36,12 @@ struct gate {
 static const struct mirror_driver *driver_of(const struct sync_row *sync)
 {
     switch (replica_engine_of(sync)) {
+    case ENGINE_MIRROR:
+        return &mirror_sync_driver;
     case ENGINE_ASYNC:
         return &mirror_async_driver;
     default:
-        return NULL; /* there is none yet */
+        return NULL;
     }
 }
 
@@ -294,11 +296,34 @@ void mirror_numbers(struct mirror_run *run, const struct mirror_progress *progre
     mirror_publish(run->control, &run->want, progress);
 }
 
+/* Until this is on the disk, the mirror holds back what only the source has (replication/mirror.h); so it does not wait for a
+ * batch. */
+static void restored(struct mirror_run *run)
+{
+    struct db *db = control_db(run->control);
+    struct sync_row sync;
+    int r = table_get(db, &sync_table, run->want.head.id, &sync);
+
+    run->want.source_incomplete = false;
+    if (r == 0 && sync.source_incomplete && sync.revision == run->revision) {
+        sync.source_incomplete = false;
+        r = table_update(db, &sync_table, &sync);
+    }
+    if (r < 0 && r != -ENOENT) {
+        log_error("mirror[%s] that it was restored cannot be recorded: %s", run->want.head.id,
+                  strerror(-r));
+    }
+}
+
 void mirror_told(struct mirror_run *run, const struct mirror_progress *progress,
                  const struct error *error)
 {
     struct mirror_event event = {.revision = run->revision, .progress = *progress};
 
+    if (progress->phase == MIRROR_EQUAL && progress->direction == MIRROR_TO_LEG &&
+        run->want.source_incomplete && run->want.revision == run->revision) {
+        restored(run);
+    }
     mirror_numbers(run, progress);
     memcpy(event.sync_id, run->want.head.id, ID_SIZE);
     if (error != NULL) {

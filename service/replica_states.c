@@ -9,7 +9,7 @@
 #define BIT(state) (1u << (state))
 
 /* Whether there is something that moves the data of mirrors of each kind. */
-enum { SYNC_MIRRORS = 0, ASYNC_MIRRORS = 0 };
+enum { SYNC_MIRRORS = 1, ASYNC_MIRRORS = 0 };
 
 /* One row for each operation: the states it is legal from, those that need Force, and what may be waited for. */
 struct operation_row {
@@ -273,8 +273,8 @@ static const struct machine machines[] = {
      clone_states, clone_create_wait},
     {SYNC_CLONE, ENGINE_FILL, false, true, filled_clone_operations,
      ARRAY_LEN(filled_clone_operations), clone_states, clone_create_wait},
-    {SYNC_MIRROR, ENGINE_MIRROR, SYNC_MIRRORS, SYNC_MIRRORS, mirror_operations, ARRAY_LEN(mirror_operations),
-     mirror_states, clone_create_wait},
+    {SYNC_MIRROR, ENGINE_MIRROR, SYNC_MIRRORS, SYNC_MIRRORS, mirror_operations,
+     ARRAY_LEN(mirror_operations), mirror_states, clone_create_wait},
     {SYNC_MIRROR, ENGINE_ASYNC, ASYNC_MIRRORS, ASYNC_MIRRORS, mirror_operations,
      ARRAY_LEN(mirror_operations), mirror_states, clone_create_wait},
 };
@@ -407,6 +407,10 @@ enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t 
                                                      sync->copy_state, operation, sync->copy_type);
     bool stopped = sync->copy_state == STATE_BROKEN || sync->copy_state == STATE_ABORTED;
 
+    if (sync->remote && replica_operation_local(operation)) {
+        return VERDICT_NOT_SUPPORTED;
+    }
+
     if (sync->source_incomplete && replica_is_mirror(sync)) {
         /* Only with the target is the source whole: it is not parted from it but by Abort or with Force. */
         switch (operation) {
@@ -443,6 +447,11 @@ enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t 
 bool replica_operation_supported(uint32_t sync_type, enum replica_engine engine, uint32_t operation)
 {
     return operation_row(sync_type, engine, operation) != NULL;
+}
+
+bool replica_operation_local(uint32_t operation)
+{
+    return operation == OPERATION_REVERSE_ROLES;
 }
 
 bool replica_operation_removes(uint32_t operation)

@@ -90,6 +90,8 @@ enum operation_verdict replica_verdict(uint32_t sync_type, enum replica_engine e
 /* The same for one relationship: while its source is incomplete (a Restore that did not come to its end), Restore is legal from
  * Broken and Aborted too, and Resync, which would copy the half-restored source over the good target, needs Force. */
 enum operation_verdict replica_verdict_of(const struct sync_row *sync, uint32_t operation);
+/* Is there no such operation of a relationship with another system's LUN? (Its hosts write past us: it is never a mirror's source.) */
+bool replica_operation_local(uint32_t operation);
 /* The operations that are there for a sync type at all. */
 bool replica_operation_supported(uint32_t sync_type, enum replica_engine engine,
                                  uint32_t operation);

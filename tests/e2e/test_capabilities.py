@@ -6,8 +6,8 @@ import pytest
 from contract import contract
 from process import MIB
 
-MADE = (6, 7, 10, 11, 12, 13)  # snapshots of hosted volumes; clones of anything
-REMOTE = (12, 13)              # with a LUN of another system at one end at least
+MADE = (2, 4, 6, 7, 10, 11, 12, 13)  # synchronous mirrors and snapshots of hosted volumes; clones of anything
+REMOTE = (4, 12, 13)                 # with a LUN of another system at one end at least
 
 
 def test_the_closed_form_of_replication_types(shared):
@@ -21,7 +21,7 @@ def test_the_closed_form_of_replication_types(shared):
                 assert (back["SyncType"], back["Mode"], back["LocalOrRemote"]) == (sync_type, mode, place)
 
 
-def test_snapshots_and_clones_are_announced_and_mirrors_are_not(shared):
+def test_what_is_made_is_announced(shared):
     capabilities = shared.client.get("/services/ReplicationServiceCapabilities")
     assert set(capabilities["SupportedReplicationTypes"]) == set(MADE)
     peer = shared.client.get(shared.volume(size=MIB))["System"]
@@ -37,7 +37,7 @@ def test_snapshots_and_clones_are_announced_and_mirrors_are_not(shared):
     ("GetSupportedListOperations", "SupportedListOperations"),
     ("GetSupportedThinProvisioningFeatures", "SupportedThinProvisioningFeatures"), ("GetSupportedListFeatures", "GroupFeatures")])
 def test_what_is_not_there_is_not_announced(shared, method, output):
-    """Mirrors and remote snapshots: an empty answer, or 1 Not Supported; never a list of what does not work."""
+    """Asynchronous mirrors and remote snapshots: an empty answer, or 1 Not Supported; never a list of what does not work."""
     for number in contract().enums["ReplicationType"]:
         if int(number) in MADE:
             shared.client.method(method, {"ReplicationType": int(number)}, expect=200)

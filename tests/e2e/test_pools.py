@@ -143,4 +143,4 @@ def test_available_targets_are_large_enough_free_and_smallest_first(world):
     point = world.client.get(source)["AccessPoint"]
     assert world.client.method("GetAvailableTargetElements", {**ask, "TargetAccessPoint": point})["Candidates"] == [fits, large]
     world.client.refused("GetAvailableTargetElements", {**ask, "MaxElementCount": 0}, 5, 400, "MaxElementCount")
-    world.client.refused("GetAvailableTargetElements", {**ask, "SyncType": 6}, 1, 501, "SyncType")
+    world.client.refused("GetAvailableTargetElements", {**ask, "SyncType": 6}, 1, 501, "SourceElement")  # its hosts write past us

@@ -62,12 +62,13 @@ def test_A5_other_copy_types_are_invalid(shared, copy_type):
                                   wrong=True)
 
 
-@pytest.mark.parametrize("copy_type", [2, 3, "Async", "Sync"])
-def test_A5_mirrors_are_known_values_that_are_not_supported_yet(shared, copy_type):
+@pytest.mark.parametrize("copy_type,parameter", [(2, "CopyType"), ("Async", "CopyType"), (3, "SourceElement"), ("Sync", "SourceElement")])
+def test_A5_a_lun_of_another_system_has_no_mirror(shared, copy_type, parameter):
+    """Its hosts write past us; asynchronous mirrors are not there yet."""
     _, source, _, target = shared.pair(MIB, fill=None)
     with shared.unchanged():
         for method in BOTH:
-            shared.client.refused(method, {"SourceElement": source, "TargetElement": target, "CopyType": copy_type}, 1, 501, "CopyType")
+            shared.client.refused(method, {"SourceElement": source, "TargetElement": target, "CopyType": copy_type}, 1, 501, parameter)
 
 
 @pytest.mark.parametrize("copy_type", [4, 5])

@@ -89,11 +89,11 @@ def test_R7_other_copy_types_are_invalid(shared, pool, copy_type):
         shared.client.refused(CREATE, {"SourceElement": source, "TargetPool": pool, "CopyType": copy_type}, 5, 400, "CopyType", wrong=True)
 
 
-def test_R7_mirrors_are_known_values_that_are_not_supported_yet(shared, pool):
+@pytest.mark.parametrize("copy_type,parameter", [(2, "CopyType"), (3, "SourceElement")])
+def test_R7_a_lun_of_another_system_has_no_mirror(shared, pool, copy_type, parameter):
     source = shared.volume(size=MIB)
     with shared.unchanged():
-        for copy_type in (2, 3):
-            shared.client.refused(CREATE, {"SourceElement": source, "TargetPool": pool, "CopyType": copy_type}, 1, 501, "CopyType")
+        shared.client.refused(CREATE, {"SourceElement": source, "TargetPool": pool, "CopyType": copy_type}, 1, 501, parameter)
 
 
 def test_R8_with_a_job_the_target_and_its_association_are_there_at_once(shared, pool):

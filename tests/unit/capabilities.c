@@ -137,13 +137,13 @@ static const struct {
     {"GetSupportedListFeatures", NULL, 0},
 };
 
-/* Snapshots of hosted volumes; clones of and onto anything. */
+/* Synchronous mirrors; snapshots of hosted volumes; clones of and onto anything. */
 static bool is_made(uint32_t type)
 {
-    return type == 6 || type == 7 || (type >= 10 && type <= 13);
+    return type == 2 || type == 4 || type == 6 || type == 7 || (type >= 10 && type <= 13);
 }
 
-static void test_mirrors_and_remote_snapshots_are_not_supported(void **state)
+static void test_asynchronous_mirrors_and_remote_snapshots_are_not_supported(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(kind_methods); i++) {
@@ -275,6 +275,23 @@ static const struct operation_told remote_clone[] = {
     {16, "9", "", "3 4"},         {19, "2 3 4 5 8 9 12", "", "15"},
     {22, "3", "", "9"},
 };
+/* smis.md 4.1; 16 besides, and no 13. */
+#define MIRROR_UP_TO_REVERSE                                                                       \
+    {2, "2 3 11", "", "12"}, {4, "2 8 11", "", "3 4"}, {7, "3 4", "", "8"},                        \
+        {8, "3 4 5 6 7 8 9 10 12 16", "3 16", "15"}, {9, "4 6 7 8", "", "15"},                     \
+        {10, "3 4 5 6 7 9 16", "3 5 9 16", "10"}, {11, "10", "", "3 4"}, {12, "3 4", "3", "6"},    \
+        {14, "5 6 7 12", "", "3 4"}, {15, "6 7", "", "4 8"}, {16, "9", "", "3 4"},                 \
+    {                                                                                              \
+        17, "3 4 9", "", "3 4"                                                                     \
+    }
+#define MIRROR_FROM_SPLIT                                                                          \
+    {21, "3 4", "", "7"}, {22, "3 4", "", "9"}, {23, "2 6 8", "", "11"},                           \
+    {                                                                                              \
+        24, "2 6 8", "", "11"                                                                      \
+    }
+static const struct operation_told local_mirror[] = {
+    MIRROR_UP_TO_REVERSE, {20, "4", "", "3 4"}, MIRROR_FROM_SPLIT};
+static const struct operation_told remote_mirror[] = {MIRROR_UP_TO_REVERSE, MIRROR_FROM_SPLIT};
 static const uint32_t clone_states[] = {2, 3, 4, 5, 8, 9, 12};
 
 /* What is told of a type; methodology 0: without setting data. A local clone without it is either of the two. */
@@ -288,6 +305,10 @@ static const struct kind_told {
     const struct operation_told *operations;
     size_t n;
 } kinds_told[] = {
+    {2, 0, "2 3 4 5 6 7 8 9 10 11 12 16", "1 1 1 1 1 1 1 1 1 1 1 1", "2 3 4 8",
+     "12 3 4 8 15 10 6 7 9 11", local_mirror, ARRAY_LEN(local_mirror)},
+    {4, 4, "2 3 4 5 6 7 8 9 10 11 12 16", "1 1 1 1 1 1 1 1 1 1 1 1", "2 3 4 8",
+     "12 3 4 8 15 10 6 7 9 11", remote_mirror, ARRAY_LEN(remote_mirror)},
     {6, 0, "2 4 8 12 13", "0 1 0 0 1", "2 4 8", "12 4 8 15", snapshot, ARRAY_LEN(snapshot)},
     {7, 6, "2 4 8 12 13", "0 1 0 0 1", "2 4 8", "12 4 8 15", snapshot, ARRAY_LEN(snapshot)},
     {10, 6, "2 4 8 12", "0 1 0 0", "2 3 4 8", "12 3 4 15 8", layered_clone,
@@ -579,7 +600,7 @@ static void test_states_that_can_be_waited_for(void **state)
         begin("GetSupportedWaitForCopyStates");
         give_kind(kind);
         give("MethodName", 4);
-        give("Operation", 10);
+        give("Operation", kind->type < 6 ? 19 : 10);
         refused(ERR_NOT_SUPPORTED, "Operation");
         for (uint32_t method = 2; method <= 11; method++) {
             if (method >= 9 || method == 6) {
@@ -600,7 +621,9 @@ static void test_features(void **state)
         uint32_t type;
         const char *features;
         bool together;
-    } told[] = {{6, "2 7 44 51", true},
+    } told[] = {{2, "7 8 24 29 51"},
+                {4, "7 8 24 35 36 37 42 50 51"},
+                {6, "2 7 44 51", true},
                 {7, "2 7 44 51", true},
                 {10, "2 7 8 24 51", true},
                 {11, "2 7 8 24 51", true},
@@ -709,7 +732,8 @@ static void test_limits(void **state)
                 assert_int_equal(out_of("MaxValue"), 1024);
             } else if (component == 2 || (component >= 5 && component <= 8)) {
                 done();
-                assert_int_equal(out_of("MaxValue"), component == 5 && type < 12 ? 250 : 0);
+                assert_int_equal(out_of("MaxValue"),
+                                 component == 5 && type >= 6 && type < 12 ? 250 : 0);
             } else if (component == 9) {
                 done();
                 assert_int_equal(out_of("MaxValue"), 1);
@@ -740,42 +764,45 @@ static void test_names(void **state)
 
 /* ---- setting data ---- */
 
-/* Snapshot, local clone, remote clone; NULL: 7 Property Is Not Supported */
+/* Snapshot, local clone, remote clone, synchronous mirror; NULL: 7 Property Is Not Supported */
 static const struct {
     uint32_t number;
-    const char *values[3];
+    const char *values[4];
 } setting_values[] = {
-    {2, {"2 3", "2 3", NULL}},
-    {3, {"2 6", "2 3 6", "2 3 7"}},
-    {4, {"1", "1", "1"}},
-    {5, {"2 3", "2 3", "2 3"}},
-    {6, {"2 3 4", "2 3 4", "2 3 4"}},
-    {7, {"1 2 3 4 5", "1 2 3 4 5", "1 2 3 4 5"}},
-    {8, {"2 5 6 7", "2 5 6 7", "6 7"}},
-    {9, {"2 3", "2 3", "2 3"}},
-    {10, {NULL}},
-    {11, {"2 4", "2 4", "2 4"}},
-    {12, {"2 3 4", "2 3 4", "2 3 4"}},
-    {13, {NULL}},
-    {14, {NULL}},
-    {15, {"3", "3", NULL}},
-    {16, {"6 7", "6 7", "6 7"}},
-    {17, {"2 3", "2 3", "2 3"}},
-    {18, {"2", "2", "2"}},
-    {19, {NULL}},
-    {20, {NULL}},
-    {21, {NULL}},
-    {23, {NULL}},
-    {24, {NULL}},
-    {25, {NULL}},
-    {26, {NULL}},
-    {27, {NULL}},
+    {2, {"2 3", "2 3", NULL, NULL}},
+    {3, {"2 6", "2 3 6", "2 3 7", "2 4"}},
+    {4, {"1", "1", "1", "1"}},
+    {5, {"2 3", "2 3", "2 3", "2 3"}},
+    {6, {"2 3 4", "2 3 4", "2 3 4", "2 3 4"}},
+    {7, {"1 2 3 4 5", "1 2 3 4 5", "1 2 3 4 5", "1 2 3 4 5"}},
+    {8, {"2 5 6 7", "2 5 6 7", "6 7", "5 6 7"}},
+    {9, {"2 3", "2 3", "2 3", "2 3"}},
+    {10, {NULL, NULL, NULL, "2 3"}},
+    {11, {"2 4", "2 4", "2 4", "2 3 4"}},
+    {12, {"2 3 4", "2 3 4", "2 3 4", "2 3 4"}},
+    {13, {NULL, NULL, NULL, NULL}},
+    {14, {NULL, NULL, NULL, NULL}},
+    {15, {"3", "3", NULL, NULL}},
+    {16, {"6 7", "6 7", "6 7", "6 7"}},
+    {17, {"2 3", "2 3", "2 3", "2 3"}},
+    {18, {"2", "2", "2", "2"}},
+    {19, {NULL, NULL, NULL, NULL}},
+    {20, {NULL, NULL, NULL, NULL}},
+    {21, {NULL, NULL, NULL, NULL}},
+    {23, {NULL, NULL, NULL, NULL}},
+    {24, {NULL, NULL, NULL, NULL}},
+    {25, {NULL, NULL, NULL, NULL}},
+    {26, {NULL, NULL, NULL, NULL}},
+    {27, {NULL, NULL, NULL, NULL}},
 };
 static const struct {
     uint32_t type;
     uint32_t sync_type;
     bool remote;
-} setting_types[] = {{6, SYNC_SNAPSHOT, false}, {10, SYNC_CLONE, false}, {12, SYNC_CLONE, true}};
+} setting_types[] = {{6, SYNC_SNAPSHOT, false},
+                     {10, SYNC_CLONE, false},
+                     {12, SYNC_CLONE, true},
+                     {2, SYNC_MIRROR, false}};
 
 static void test_values_of_settings(void **state)
 {
@@ -801,22 +828,22 @@ static void test_default_settings(void **state)
 {
     static const struct {
         const char *name;
-        uint64_t values[3];
+        uint64_t values[4];
     } wanted[] = {
-        {"Pairing", {3, 3, 3}},
-        {"UnequalGroupsAction", {2, 2, 2}},
-        {"UnequalListsAction", {2, 2, 2}},
-        {"CopyPriority", {0, 0, 0}},
-        {"DesiredCopyMethodology", {6, 2, 3}},
-        {"TargetElementSupplier", {4, 4, 4}},
-        {"CopyRecoveryMode", {2, 2, 2}},
-        {"ThinProvisioningPolicy", {7, 7, 7}},
-        {"OnGroupOrListError", {3, 3, 3}},
-        {"Multihop", {1, 1, 1}},
-        {"ConsistentPointInTime", {0, 0, 0}},
-        {"FailedCopyStopsHostIO", {0, 0, 0}},
-        {"BandwidthLimit", {0, 0, 0}},
-        {"Verify", {0, 0, 0}},
+        {"Pairing", {3, 3, 3, 3}},
+        {"UnequalGroupsAction", {2, 2, 2, 2}},
+        {"UnequalListsAction", {2, 2, 2, 2}},
+        {"CopyPriority", {0, 0, 0, 0}},
+        {"DesiredCopyMethodology", {6, 2, 3, 4}},
+        {"TargetElementSupplier", {4, 4, 4, 4}},
+        {"CopyRecoveryMode", {2, 2, 2, 2}},
+        {"ThinProvisioningPolicy", {7, 7, 7, 7}},
+        {"OnGroupOrListError", {3, 3, 3, 3}},
+        {"Multihop", {1, 1, 1, 1}},
+        {"ConsistentPointInTime", {0, 0, 0, 0}},
+        {"FailedCopyStopsHostIO", {0, 0, 0, 0}},
+        {"BandwidthLimit", {0, 0, 0, 0}},
+        {"Verify", {0, 0, 0, 0}},
     };
 
     (void)state;
@@ -872,7 +899,8 @@ static void test_every_property_of_the_class_is_in_the_table_of_settings(void **
     assert_true(setting_property_honours(moment, 0, false));
     assert_false(
         setting_property_honours(setting_property(SYNC_CLONE, 2, true, "DesiredRPO"), 0, true));
-    assert_true(setting_property_honours(setting_property(SYNC_CLONE, 2, true, "Verify"), 1, false));
+    assert_true(
+        setting_property_honours(setting_property(SYNC_CLONE, 2, true, "Verify"), 1, false));
 }
 
 /* ---- what there is ---- */
@@ -930,16 +958,19 @@ static void test_which_pairs_can_be_synchronized(void **state)
     assert_synchronization("/volumes/small", "/volumes/target", "8 8", "2 3", "3 3");
     assert_synchronization("/volumes/small", "/volumes/source", "8 8", "2 3", "3 3");
 
-    /* Hosted volumes: a snapshot only beside its source. */
+    /* Hosted volumes: a snapshot only beside its source; a mirror only of them. */
     add_hosted("here", "p1", 512);
     add_hosted("beside", "p1", 512);
     add_hosted("larger", "p1", 1024);
     add_hosted("elsewhere", "p2", 512);
-    assert_synchronization("/volumes/here", "/volumes/beside", "7 7 8 8 7 7 8 8", "2 3 2 3 2 3 2 3",
-                           "2 2 2 2 3 3 3 3");
-    assert_synchronization("/volumes/here", "/volumes/larger", "7 7 8 8", "2 3 2 3", "2 2 2 2");
-    assert_synchronization("/volumes/here", "/volumes/elsewhere", "8 8 8 8", "2 3 2 3", "2 2 3 3");
-    assert_synchronization("/volumes/here", "/volumes/small", "8 8 8 8", "2 3 2 3", "2 2 3 3");
+    assert_synchronization("/volumes/here", "/volumes/beside", "6 7 7 8 8 6 7 7 8 8",
+                           "2 2 3 2 3 2 2 3 2 3", "2 2 2 2 2 3 3 3 3 3");
+    assert_synchronization("/volumes/here", "/volumes/larger", "6 7 7 8 8", "2 2 3 2 3",
+                           "2 2 2 2 2");
+    assert_synchronization("/volumes/here", "/volumes/elsewhere", "6 8 8 6 8 8", "2 2 3 2 2 3",
+                           "2 2 2 3 3 3");
+    assert_synchronization("/volumes/here", "/volumes/small", "6 8 8 8 8", "2 2 3 2 3",
+                           "2 2 2 3 3");
 
     begin("GetSynchronizationSupported");
     give_path("LocalElement", "/volumes/small");
@@ -977,11 +1008,11 @@ static void test_systems_and_portals(void **state)
     begin("GetSupportedReplicationTypesForSystem");
     give_path("System", "/systems/peer");
     done();
-    assert_numbers("SupportedReplicationTypes", "12 13");
+    assert_numbers("SupportedReplicationTypes", "4 12 13");
     begin("GetSupportedReplicationTypesForSystem");
     give_path("System", "/systems/local");
     done();
-    assert_numbers("SupportedReplicationTypes", "6 7 10 11 12 13");
+    assert_numbers("SupportedReplicationTypes", "2 4 6 7 10 11 12 13");
     begin("GetSupportedReplicationTypesForSystem");
     give_path("System", "/systems/nobody");
     refused(ERR_NO_SUCH_OBJECT, "System");
@@ -1063,9 +1094,10 @@ static void test_a_create_refuses_what_is_not_told(void **state)
     (void)state;
     for (size_t t = 0; t < ARRAY_LEN(setting_types); t++) {
         for (size_t i = 0; i < ARRAY_LEN(booleans); i++) {
-            bool moment = i == 0 && !setting_types[t].remote;
+            bool mirror = setting_types[t].sync_type == SYNC_MIRROR;
+            bool taken = (i == 0 && !setting_types[t].remote && !mirror) || (i == 1 && mirror);
 
-            assert_int_equal(create_takes(t, booleans[i], 1, NULL), moment);
+            assert_int_equal(create_takes(t, booleans[i], 1, NULL), taken);
         }
         for (size_t i = 0; i < ARRAY_LEN(intervals); i++) {
             assert_false(create_takes(t, intervals[i], 0, "PT30S"));
@@ -1085,8 +1117,9 @@ static void test_a_create_refuses_what_is_not_told(void **state)
         }
         assert_false(create_takes(t, "ReadOnly", 2, NULL));
         assert_false(create_takes(t, "Multihop", 2, NULL));
-        assert_false(create_takes(t, "CopyRecoveryMode", 3, NULL));
-        assert_false(create_takes(t, "DesiredCopyMethodology", 4, NULL));
+        assert_int_equal(create_takes(t, "CopyRecoveryMode", 3, NULL),
+                         setting_types[t].sync_type == SYNC_MIRROR);
+        assert_false(create_takes(t, "DesiredCopyMethodology", 5, NULL));
     }
 }
 
@@ -1179,7 +1212,7 @@ static void dump(void)
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
-        TEST(test_mirrors_and_remote_snapshots_are_not_supported),
+        TEST(test_asynchronous_mirrors_and_remote_snapshots_are_not_supported),
         TEST(test_a_kind_must_be_named),
         TEST(test_other_parameters_that_must_be_there),
         TEST(test_kinds_are_converted_both_ways),

@@ -233,12 +233,18 @@ static void test_types_that_are_made(void **state)
     (void)state;
     for (uint32_t sync_type = SYNC_MIRROR; sync_type <= SYNC_CLONE; sync_type++) {
         for (uint32_t mode = MODE_SYNCHRONOUS; mode <= MODE_ASYNCHRONOUS; mode++) {
-            assert_int_equal(replica_type_supported(sync_type, mode, false),
-                             sync_type != SYNC_MIRROR);
+            bool made = sync_type != SYNC_MIRROR || mode == MODE_SYNCHRONOUS;
+
+            assert_int_equal(replica_type_supported(sync_type, mode, false), made);
             assert_int_equal(replica_type_supported(sync_type, mode, true),
-                             sync_type == SYNC_CLONE);
+                             made && sync_type != SYNC_SNAPSHOT);
             assert_false(replica_type_supported(sync_type, 4, false));
         }
+    }
+    for (uint32_t remote = 0; remote <= 1; remote++) {
+        assert_true(replica_engine_possible(SYNC_MIRROR, 2, remote, ENGINE_MIRROR));
+        assert_false(replica_engine_possible(SYNC_MIRROR, 3, remote, ENGINE_MIRROR));
+        assert_false(replica_engine_possible(SYNC_MIRROR, 2, remote, ENGINE_ASYNC));
     }
     assert_true(replica_engine_possible(SYNC_CLONE, 2, false, ENGINE_COPY));
     assert_true(replica_engine_possible(SYNC_CLONE, 2, false, ENGINE_LAYERS));
@@ -286,6 +292,22 @@ static void test_a_half_done_restore(void **state)
     assert_int_equal(replica_verdict_of(&sync, OPERATION_DETACH), VERDICT_LEGAL);
     sync.source_incomplete = false;
     assert_int_equal(replica_verdict_of(&sync, OPERATION_DETACH), VERDICT_ILLEGAL);
+}
+
+/* Hosts of another system's LUN write past us: it is no source of a mirror. */
+static void test_only_hosted_volumes_change_roles(void **state)
+{
+    struct sync_row sync = {.sync_type = SYNC_MIRROR,
+                            .copy_type = 3,
+                            .copy_methodology = 4,
+                            .copy_state = STATE_SYNCHRONIZED};
+
+    (void)state;
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_REVERSE_ROLES), VERDICT_LEGAL);
+    sync.remote = true;
+    assert_int_equal(replica_verdict_of(&sync, OPERATION_REVERSE_ROLES), VERDICT_NOT_SUPPORTED);
+    assert_true(replica_operation_local(OPERATION_REVERSE_ROLES));
+    assert_false(replica_operation_local(OPERATION_FAILOVER));
 }
 
 /* While a mirror brings its source back, only the target is whole, and both together. */
@@ -367,6 +389,7 @@ int main(void)
         cmocka_unit_test(test_types_that_are_made),
         cmocka_unit_test(test_the_legacy_state),
         cmocka_unit_test(test_a_half_done_restore),
+        cmocka_unit_test(test_only_hosted_volumes_change_roles),
         cmocka_unit_test(test_a_mirror_that_is_restored),
         cmocka_unit_test(test_who_may_write_to_a_mirror),
         cmocka_unit_test(test_hosts_have_what_is_filled_from_its_first_moment_on),

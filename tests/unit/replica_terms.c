@@ -239,21 +239,49 @@ static void test_only_what_shares_layers_can_be_read_only(void **state)
     assert_string_equal(call->error.parameter, "ReplicationSettingData.ReadOnly");
 }
 
-static void test_mirrors_are_refused(void **state)
+static void test_mirrors_of_hosted_volumes(void **state)
+{
+    static const enum element ends[] = {BESIDE, ELSEWHERE, LUN};
+    struct replica_terms terms;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        struct replica_ends of_hosted = ends_of(true, ends[i], NOBODY);
+        struct replica_ends of_lun = ends_of(false, ends[i], NOBODY);
+
+        begin(&storage_configuration_service, "AttachReplica");
+        assert_int_equal(replica_terms_of_copy_type(call, COPY_SYNC, &terms), 0);
+        assert_int_equal(replica_terms_complete(call, &of_hosted, &terms), 0);
+        assert_int_equal(terms.sync_type, SYNC_MIRROR);
+        assert_int_equal(terms.mode, MODE_SYNCHRONOUS);
+        assert_int_equal(terms.engine, ENGINE_MIRROR);
+        assert_int_equal(terms.copy_methodology, METHODOLOGY_INCREMENTAL_COPY);
+        assert_int_equal(terms.replica_type, REPLICA_FULL_COPY);
+        assert_int_equal(terms.remote, ends[i] == LUN);
+        assert_false(terms.temporary);
+        /* Its hosts write past us. */
+        begin(&replication_service, "CreateElementReplica");
+        assert_int_equal(replica_terms_of_sync_type(call, SYNC_MIRROR, 0, &terms), 0);
+        assert_int_equal(terms.copy_type, COPY_SYNC);
+        assert_int_equal(replica_terms_complete(call, &of_lun, &terms),
+                         error_info(ERR_NOT_SUPPORTED)->err);
+        assert_string_equal(call->error.parameter, "SourceElement");
+    }
+}
+
+static void test_asynchronous_mirrors_are_refused(void **state)
 {
     struct replica_terms terms;
 
     (void)state;
     begin(&replication_service, "CreateElementReplica");
-    assert_int_equal(replica_terms_of_sync_type(call, SYNC_MIRROR, 0, &terms),
+    assert_int_equal(replica_terms_of_sync_type(call, SYNC_MIRROR, MODE_ASYNCHRONOUS, &terms),
                      error_info(ERR_NOT_SUPPORTED)->err);
-    assert_string_equal(call->error.parameter, "SyncType");
-    for (uint32_t copy_type = 2; copy_type <= 3; copy_type++) {
-        begin(&storage_configuration_service, "CreateReplica");
-        assert_int_equal(replica_terms_of_copy_type(call, copy_type, &terms),
-                         error_info(ERR_NOT_SUPPORTED)->err);
-        assert_string_equal(call->error.parameter, "CopyType");
-    }
+    assert_string_equal(call->error.parameter, "Mode");
+    begin(&storage_configuration_service, "CreateReplica");
+    assert_int_equal(replica_terms_of_copy_type(call, COPY_ASYNC, &terms),
+                     error_info(ERR_NOT_SUPPORTED)->err);
+    assert_string_equal(call->error.parameter, "CopyType");
 }
 
 /* ---- who may be replaced ---- */
@@ -400,7 +428,8 @@ int main(void)
         TEST(test_what_a_copy_type_becomes),
         TEST(test_what_a_sync_type_becomes),
         TEST(test_only_what_shares_layers_can_be_read_only),
-        TEST(test_mirrors_are_refused),
+        TEST(test_mirrors_of_hosted_volumes),
+        TEST(test_asynchronous_mirrors_are_refused),
         TEST(test_the_first_change_makes_a_snapshot_skewed),
         TEST(test_a_volume_is_replaced_only_while_no_copy_uses_it),
         TEST(test_a_replica_without_content_is_no_source),
