@@ -511,25 +511,26 @@ static void copy_over(void *arg, const struct copy_progress *progress, const str
 {
     struct async_mirror *am = arg;
     struct error kept = error != NULL ? *error : (struct error){0};
+    struct copy_progress last = *progress; /* both are the copy's */
 
-    am->progress = *progress;
+    am->progress = last;
     copy_free(am->copy);
     am->copy = NULL;
     async_publish(am);
     am->cancelling = false;
-    am->clean = progress->phase == COPY_DONE;
-    log_debug("async[%s] cycle %s, %llu bytes", am->row.head.id, copy_phase_name(progress->phase),
-              (unsigned long long)(progress->bytes_written + progress->bytes_zeroed));
+    am->clean = last.phase == COPY_DONE;
+    log_debug("async[%s] cycle %s, %llu bytes", am->row.head.id, copy_phase_name(last.phase),
+              (unsigned long long)(last.bytes_written + last.bytes_zeroed));
     if (am->cycle.way == CYCLE_UNDO) {
-        am->undone = progress->phase == COPY_DONE;
+        am->undone = last.phase == COPY_DONE;
         am->undo_failed = !am->undone;
         async_go_on(am);
-    } else if (progress->phase == COPY_DONE) {
+    } else if (last.phase == COPY_DONE) {
         cycle_finish(am);
-    } else if (progress->phase == COPY_BROKEN) {
+    } else if (last.phase == COPY_BROKEN) {
         async_break(am, &kept);
     } else {
-        copy_checkpoint(am, progress);
+        copy_checkpoint(am, &last);
         async_go_on(am);
     }
 }
