@@ -61,6 +61,7 @@ struct call {
     char made_pool_id[ID_SIZE]; /* the array has it already: it goes when the call is not committed */
     void (*decide)(struct call *call); /* NULL: it holds when it is committed */
     struct hosted_cuts *cuts;          /* of hosted_cuts_together() */
+    struct job_batch *batch;  /* of job_batch_begin() */
     unsigned gates;           /* effects that its answer waits for */
     bool undo;                /* with CALL_PENDING: the effects it asked for are dropped */
     bool gated;

@@ -464,6 +464,7 @@ static void call_set_up(struct control *control, struct call *call)
     call->gates = 0;
     call->decide = NULL;
     call->cuts = NULL;
+    call->batch = NULL;
     call->undo = false;
     call->location[0] = '\0';
     if (!call->internal) {

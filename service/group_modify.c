@@ -30,7 +30,6 @@ struct run {
     size_t n;
     struct group_sync_row *groups; /* of the pairs */
     size_t n_groups;
-    struct operation_batch batch;
     bool cut; /* all at one moment */
 };
 
@@ -116,7 +115,6 @@ static int part(struct call *call, struct run *run)
         if (!parts_first(run, mod)) {
             continue;
         }
-        mod->batch = &run->batch;
         mod->again = run_step;
         int r = modification_prepare(call, mod);
 
@@ -185,7 +183,6 @@ static int do_each(struct call *call, struct run *run)
         if (done_already(run, i)) {
             continue;
         }
-        mod->batch = &run->batch;
         r = modification_prepare(call, mod);
         if (r == 0) {
             r = modification_do(call, mod);
@@ -287,7 +284,10 @@ static int follow(struct call *call, const struct run *run)
 
 static int run_on(struct call *call, struct run *run)
 {
-    int r = quiet(call, run);
+    int r;
+
+    job_batch_begin(call);
+    r = quiet(call, run);
 
     if (r == 0) {
         r = part(call, run);
@@ -304,10 +304,7 @@ static int run_on(struct call *call, struct run *run)
     if (r == 0 && run->cut) {
         group_note_barrier(call, run->groups, run->n_groups);
     }
-    if (r != 0 || run->batch.n == 0) {
-        return r;
-    }
-    return job_started(call, &run->batch.job);
+    return r != 0 ? r : job_batch_end(call);
 }
 
 /* A copy rests now. */
@@ -326,7 +323,6 @@ static int run_step(struct call *call)
                                 : call_fail_store(call, r);
         }
     }
-    run->batch.n = 0;
     return run_on(call, run);
 }
 

@@ -205,8 +205,12 @@ int job_review(struct call *call, const char *job_id)
     size_t n = 0;
     struct job_sum sum;
     struct condition where[] = {WHERE_TEXT("job_id", job_id), WHERE_END};
-    int r = table_get(call->db, &job_table, job_id, &job);
+    int r;
 
+    if (job_batch_has(call, job_id)) {
+        return 0;
+    }
+    r = table_get(call->db, &job_table, job_id, &job);
     if (r == -ENOENT || (r == 0 && job_state_ended(job.state))) {
         return 0;
     }

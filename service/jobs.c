@@ -37,8 +37,48 @@ uint32_t job_urgency(uint32_t copy_priority)
     return copy_priority == 0 ? 2 : copy_priority;
 }
 
+struct job_batch {
+    struct job_row job;
+    bool there;
+    bool started;
+    uint32_t n_copies;
+};
+
+void job_batch_begin(struct call *call)
+{
+    call->batch = arena_alloc(&call->arena, sizeof(*call->batch));
+}
+
+bool job_batch_has(const struct call *call, const char *job_id)
+{
+    return call->batch != NULL && call->batch->there &&
+           strcmp(call->batch->job.head.id, job_id) == 0;
+}
+
+int job_batch_end(struct call *call)
+{
+    struct job_batch *batch = call->batch;
+    int r;
+
+    call->batch = NULL;
+    if (!batch->there) {
+        return 0;
+    }
+    r = job_review(call, batch->job.head.id);
+    if (r == 0) {
+        r = table_get(call->db, &job_table, batch->job.head.id, &batch->job);
+        r = r < 0 ? call_fail_store(call, r) : 0;
+    }
+    return r < 0 || !batch->started ? r : job_started(call, &batch->job);
+}
+
 int job_create(struct call *call, const struct job_new *wanted, struct job_row *ret_job)
 {
+    if (call->batch != NULL && call->batch->there) {
+        *ret_job = call->batch->job;
+        return 0;
+    }
+
     uint64_t now = control_now_ms(call->control);
     struct job_row job = {
         .state = JOB_NEW,
@@ -61,6 +101,10 @@ int job_create(struct call *call, const struct job_new *wanted, struct job_row *
         return call_fail_store(call, r);
     }
     *ret_job = job;
+    if (call->batch != NULL) {
+        call->batch->job = job;
+        call->batch->there = true;
+    }
     return 0;
 }
 
@@ -76,6 +120,9 @@ int job_add_copy(struct call *call, const struct job_row *job, uint32_t position
         .mirrored = replica_is_mirror(sync),
     };
 
+    if (call->batch != NULL) {
+        copy.position = call->batch->n_copies++;
+    }
     if (copy.mirrored) {
         copy.state = COPY_ROW_RUNNING; /* by the mirror itself */
     }
@@ -103,6 +150,14 @@ int job_add_element(struct call *call, const struct job_row *job, const char *co
 
 int job_started(struct call *call, const struct job_row *job)
 {
+    if (call->batch != NULL) {
+        if (!call->batch->there) {
+            call->batch->job = *job;
+            call->batch->there = true;
+        }
+        call->batch->started = true;
+        return 0;
+    }
     if (call->render_outs != NULL) {
         struct strbuf text;
 

@@ -72,6 +72,15 @@ int job_add_element(struct call *call, const struct job_row *job, const char *co
  * call->outs. */
 int job_started(struct call *call, const struct job_row *job);
 
+/*
+ * For a call that does to several relationships what is done to one elsewhere, in one step: from here on its jobs are one (the first that
+ * is created or gone on with); job_batch_end() is its last step, and does nothing when there is no job.
+ */
+void job_batch_begin(struct call *call);
+int job_batch_end(struct call *call);
+/* Not to be reviewed yet: more copies may come. */
+bool job_batch_has(const struct call *call, const char *job_id);
+
 /* The relationship goes, and with it volumes that were registered for it only (Persistent false). */
 int sync_remove(struct call *call, const struct sync_row *sync);
 /* The copy that works on the relationship now: -ENOENT when none. */

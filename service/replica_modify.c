@@ -117,7 +117,6 @@ static int check_restore(struct call *call, const struct modification *mod,
     return replica_check_pair(call, "Synchronization", target, "Synchronization", source, sync);
 }
 
-/* A job for it, or that of all that the call starts. */
 static int begin_job(struct call *call, const struct modification *mod, struct job_row *ret_job)
 {
     const struct sync_row *sync = &mod->sync;
@@ -131,22 +130,8 @@ static int begin_job(struct call *call, const struct modification *mod, struct j
         .operation = mod->operation,
         .continue_on_error = mod->terms.continue_on_error,
     };
-    int r = 0;
 
-    if (mod->batch == NULL) {
-        return job_create(call, &wanted, ret_job);
-    }
-    if (mod->batch->n++ == 0) {
-        r = job_create(call, &wanted, &mod->batch->job);
-    }
-    *ret_job = mod->batch->job;
-    return r;
-}
-
-/* The job of several starts when all of them are in it. */
-static int end_job(struct call *call, const struct modification *mod, const struct job_row *job)
-{
-    return mod->batch == NULL ? job_started(call, job) : 0;
+    return job_create(call, &wanted, ret_job);
 }
 
 /* A copy from one side to the other. */
@@ -158,7 +143,7 @@ static int begin_copy(struct call *call, struct modification *mod, const struct 
     int r = begin_job(call, mod, &job);
 
     if (r == 0) {
-        r = job_add_copy(call, &job, mod->batch != NULL ? mod->batch->n - 1 : 0, sync, from, to);
+        r = job_add_copy(call, &job, 0, sync, from, to);
     }
     if (r == 0) {
         sync->requested_copy_state = mod->terms.wait_for_copy_state != 0
@@ -173,7 +158,7 @@ static int begin_copy(struct call *call, struct modification *mod, const struct 
     if (r == 0) {
         r = job_add_element(call, &job, "volumes", from->head.id, ELEMENT_EFFECT_PERFORMANCE);
     }
-    return r < 0 ? r : end_job(call, mod, &job);
+    return r < 0 ? r : job_started(call, &job);
 }
 
 /* Activate, Resync and Restore. */
@@ -477,14 +462,7 @@ static int operation_resume(struct call *call, struct modification *mod)
         mod->sync.when_activated_ms = control_now_ms(call->control);
         r = store_sync(call, &mod->sync);
     }
-    if (r < 0) {
-        return r;
-    }
-    if (mod->batch != NULL && mod->batch->n == 0) {
-        mod->batch->job = job; /* of all of them, as it was when they were started */
-        mod->batch->n = 1;
-    }
-    return end_job(call, mod, &job);
+    return r < 0 ? r : job_started(call, &job);
 }
 
 /* 1: it is not filled yet. */

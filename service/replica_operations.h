@@ -12,17 +12,10 @@
 #include "service/mirror_modify.h"
 #include "service/replica.h"
 
-/* The job of all copies that a call starts: made with the first of them. */
-struct operation_batch {
-    struct job_row job;
-    uint32_t n; /* copies so far; 0: there is no job */
-};
-
 struct modification {
     uint32_t operation;
     uint32_t legacy; /* the number that ModifySynchronization was given, 0: not that method */
     bool force;
-    struct operation_batch *batch; /* NULL: a job of its own */
     struct replica_terms terms;
     struct sync_row sync;
     struct mirror_operation mirror; /* of a mirror: what it keeps while both sides are parted */
