@@ -81,10 +81,10 @@ struct spare_kind {
     struct pool *pool; /* NULL: free */
     uint64_t size_bytes;
     unsigned loop;
-    unsigned asked;  /* times that there was none */
-    unsigned ready;  /* not named */
-    unsigned making; /* under way */
-    uint64_t used;   /* when */
+    unsigned asked; /* times that there was none */
+    unsigned ready; /* not named */
+    bool making;    /* one */
+    uint64_t used;  /* when */
 };
 
 enum { SPARE_KINDS = 16 };
@@ -93,6 +93,7 @@ struct stock {
     struct list spares;
     struct spare_kind kinds[SPARE_KINDS];
     uint64_t clock;
+    bool making; /* one, of some kind */
 };
 
 struct array {

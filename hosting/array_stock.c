@@ -6,6 +6,8 @@
  *     {id}.spare: made, synced, open ──named: its id is handed out──▶ created: renamed to {id}.layer, a layer like others
  *                                        └──named back──▶ ready again
  *
+ * One is made at a time, so that calls find a worker, and a journal that is not full of syncs.
+ *
  * The name needs no sync: a start finds the file by its id under either name (array_pool_sweep()). Files of the stock count in no
  * pool's space, and those that are left of the last life are removed at start. What is in the stock belongs to a family of its own on each
  * loop.
@@ -21,8 +23,7 @@
 
 enum {
     ASKED_OFTEN = 4, /* times that a layer of a kind was missing, before some are made ahead */
-    FEW = 4,
-    BATCH = 8, /* made at once: the file system syncs them together */
+    ENOUGH = 8,
 };
 
 struct spare *stock_find(struct array *array, const char *layer_id)
@@ -46,29 +47,23 @@ static struct family *family_of(struct array *array, unsigned loop)
     return family_get(array, id, loop);
 }
 
-/* An operation on n layers of the stock; the caller names them. */
+/* An operation on a layer of the stock; the caller names it. */
 static struct op *stock_op(struct array *array, struct pool *pool, uint64_t size_bytes,
-                           unsigned loop, size_t n, void (*run)(struct op *op),
-                           void (*finish)(struct op *op))
+                           unsigned loop, void (*run)(struct op *op), void (*finish)(struct op *op))
 {
     struct op *op = layers_op(array, family_of(array, loop), NULL, 0, run, finish);
 
-    free(op->layers);
-    op->layers = calloc(n, sizeof(*op->layers));
-    CHECK(op->layers != NULL);
-    op->n_layers = n;
     op->ahead = true;
-    for (size_t i = 0; i < n; i++) {
-        op->layers[i].pool = pool;
-        op->layers[i].size_bytes = size_bytes;
-        pool->refs++;
-    }
+    op->n_layers = 1; /* there is room for one always */
+    op->layers[0].pool = pool;
+    op->layers[0].size_bytes = size_bytes;
+    pool->refs++;
     return op;
 }
 
-static void op_name(struct op *op, size_t index, const char *layer_id)
+static void op_name(struct op *op, const char *layer_id)
 {
-    struct op_layer *layer = &op->layers[index];
+    struct op_layer *layer = &op->layers[0];
 
     strcpy(layer->id, layer_id);
     spare_path(layer->path, layer->pool, layer_id);
@@ -77,9 +72,9 @@ static void op_name(struct op *op, size_t index, const char *layer_id)
 /* Pool: also one that was removed meanwhile. */
 static void file_remove(struct array *array, struct pool *pool, unsigned loop, const char *layer_id)
 {
-    struct op *op = stock_op(array, pool, 0, loop, 1, shelf_layers_remove, layers_gone);
+    struct op *op = stock_op(array, pool, 0, loop, shelf_layers_remove, layers_gone);
 
-    op_name(op, 0, layer_id);
+    op_name(op, layer_id);
     op_queue(op);
 }
 
@@ -127,7 +122,7 @@ static struct spare_kind *kind_new(struct array *array, struct pool *pool, uint6
     for (unsigned i = 0; i < SPARE_KINDS; i++) {
         struct spare_kind *kind = &array->stock.kinds[i];
 
-        if (kind->making == 0 && (oldest == NULL || kind->used < oldest->used)) {
+        if (!kind->making && (oldest == NULL || kind->used < oldest->used)) {
             oldest = kind;
         }
     }
@@ -149,8 +144,9 @@ static void filled(struct op *op)
     struct spare_kind *kind = kind_find(array, pool, op->layers[0].size_bytes, op->shelf->index);
 
     layers_made(op);
+    array->stock.making = false;
     if (kind != NULL) {
-        kind->making = 0;
+        kind->making = false;
     }
     if (op->error.code != ERR_NONE) {
         if (kind != NULL) {
@@ -159,44 +155,57 @@ static void filled(struct op *op)
         log_warning("pool[%s] no layers could be made ahead: %s", pool->id, op->error.detail);
         return;
     }
-    for (size_t i = 0; i < op->n_layers && !array->closing; i++) {
-        if (kind == NULL) {
-            file_remove(array, pool, op->shelf->index, op->layers[i].id);
-            continue;
-        }
+    if (array->closing) {
+        return;
+    }
+    if (kind == NULL) {
+        file_remove(array, pool, op->shelf->index, op->layers[0].id);
+    } else {
         struct spare *spare = calloc(1, sizeof(*spare));
 
         CHECK(spare != NULL);
-        strcpy(spare->id, op->layers[i].id);
+        strcpy(spare->id, op->layers[0].id);
         spare->pool = pool;
         spare->size_bytes = kind->size_bytes;
         spare->loop = kind->loop;
         list_push_back(&array->stock.spares, &spare->link);
         kind->ready++;
     }
+    stock_fill(array);
+}
+
+/* The one that has the fewest. */
+static struct spare_kind *kind_needed(struct array *array)
+{
+    struct spare_kind *needed = NULL;
+
+    for (unsigned i = 0; i < SPARE_KINDS; i++) {
+        struct spare_kind *kind = &array->stock.kinds[i];
+
+        if (kind->pool != NULL && kind->asked >= ASKED_OFTEN && kind->ready < ENOUGH &&
+            (needed == NULL || kind->ready < needed->ready)) {
+            needed = kind;
+        }
+    }
+    return needed;
 }
 
 void stock_fill(struct array *array)
 {
-    for (unsigned i = 0; i < SPARE_KINDS && !array->closing; i++) {
-        struct spare_kind *kind = &array->stock.kinds[i];
+    struct spare_kind *kind = kind_needed(array);
+    char id[ARRAY_ID_LEN + 1];
 
-        if (kind->pool == NULL || kind->asked < ASKED_OFTEN || kind->making > 0 ||
-            kind->ready > FEW) {
-            continue;
-        }
-        struct op *op = stock_op(array, kind->pool, kind->size_bytes, kind->loop, BATCH,
-                                 shelf_layers_create, filled);
-
-        for (size_t n = 0; n < BATCH; n++) {
-            char id[ARRAY_ID_LEN + 1];
-
-            array->spec.new_layer_id(id);
-            op_name(op, n, id);
-        }
-        kind->making = BATCH;
-        op_queue(op);
+    if (kind == NULL || array->stock.making || array->closing) {
+        return;
     }
+    struct op *op =
+        stock_op(array, kind->pool, kind->size_bytes, kind->loop, shelf_layers_create, filled);
+
+    array->spec.new_layer_id(id);
+    op_name(op, id);
+    kind->making = true;
+    array->stock.making = true;
+    op_queue(op);
 }
 
 void array_layer_name(struct array *array, const char *family, const char *pool_id,
