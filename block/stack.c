@@ -1010,6 +1010,7 @@ int stack_open(struct loop *loop, const struct stack_spec *spec, struct blockdev
     list_init(&stack->waiting);
     list_init(&stack->held_ops);
     list_init(&stack->spare_ops);
+    list_init(&stack->fills);
     for (unsigned i = 0; i < spec->n_layers; i++) {
         layers_add(stack, spec->layers[i]);
     }

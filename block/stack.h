@@ -121,8 +121,11 @@ int stack_remove(struct blockdev *dev, unsigned index, layer_done_fn fn, void *a
  *
  * Requests begin at a granule and end at one or at size_bytes (that of the bottom, in blocks of 512).
  * The caller closes it. When the stack is closed before, requests end with -ESTALE. Jobs on other
- * layers may run meanwhile. -EBUSY when one has the oldest layer, or there is a fill device for it;
- * -EINVAL without a bottom.
+ * layers may run meanwhile. -EBUSY when one has the oldest layer, or another stack has a fill device for it (one stack may have
+ * several); -EINVAL without a bottom.
+ *
+ * Who fills a granule before he overwrites it in the bottom (block/keep_dev.h) changes no read either: what was filled while it was read
+ * below is read again.
  */
 int stack_fill_open(struct blockdev *dev, uint64_t size_bytes, struct blockdev **ret_dev);
 /* When all of it was filled and flushed. fn is called when no read is in the bottom any more. */

@@ -16,6 +16,7 @@ enum { ZERO_GRANULES = 1 << 18, MAP_GRANULES = LAYER_PAGE_GRANULES };
 
 struct stack_fill {
     struct blockdev base;
+    struct list link;    /* of the stack's */
     struct stack *stack; /* NULL: it was closed */
     struct layer *layer;
     unsigned n_ops;
@@ -296,18 +297,23 @@ static void fill_submit(struct blockdev *dev, struct block_req *req)
 
 static void fill_leave(struct stack_fill *fill)
 {
-    layer_sharing(fill->layer)->has_job = false;
-    fill->stack->fill = NULL;
+    list_remove(&fill->link);
+    if (list_empty(&fill->stack->fills)) {
+        layer_sharing(fill->layer)->has_job = false;
+    }
     fill->stack = NULL;
 }
 
 bool stack_fill_detach(struct stack *stack)
 {
-    if (stack->fill && stack->fill->n_ops > 0) {
-        return false;
+    list_for_each(link, &stack->fills)
+    {
+        if (list_entry(link, struct stack_fill, link)->n_ops > 0) {
+            return false;
+        }
     }
-    if (stack->fill) {
-        fill_leave(stack->fill);
+    while (!list_empty(&stack->fills)) {
+        fill_leave(list_entry(stack->fills.next, struct stack_fill, link));
     }
     return true;
 }
@@ -351,7 +357,8 @@ int stack_fill_open(struct blockdev *dev, uint64_t size_bytes, struct blockdev *
     if (!stack->bottom || size_bytes == 0 || size_bytes > layer_size_bytes(oldest)) {
         return -EINVAL;
     }
-    if (dev->closing || layer_sharing(oldest)->has_job || stack_job_has(stack, oldest)) {
+    if (dev->closing || stack_job_has(stack, oldest) ||
+        (layer_sharing(oldest)->has_job && list_empty(&stack->fills))) {
         return -EBUSY;
     }
     struct stack_fill *fill = calloc(1, sizeof(*fill));
@@ -376,7 +383,7 @@ int stack_fill_open(struct blockdev *dev, uint64_t size_bytes, struct blockdev *
     fill->layer = oldest;
     layer_ref(oldest);
     layer_sharing(oldest)->has_job = true;
-    stack->fill = fill;
+    list_push_back(&stack->fills, &fill->link);
     *ret_dev = &fill->base;
     return 0;
 }

@@ -732,7 +732,7 @@ int stack_remove(struct blockdev *dev, unsigned index, layer_done_fn fn, void *a
     if (index + 1 >= stack->n_layers) {
         return -EINVAL;
     }
-    if (stack->job || stack->snapshot || dev->closing || (stack->fill && index == 0)) {
+    if (stack->job || stack->snapshot || dev->closing || (!list_empty(&stack->fills) && index == 0)) {
         return -EBUSY;
     }
     struct layer *layer = stack->layers[index];
@@ -783,7 +783,7 @@ int stack_drop_bottom(struct blockdev *dev, layer_done_fn fn, void *arg)
     if (!stack->bottom) {
         return -EINVAL;
     }
-    if (stack->fill || dev->closing) {
+    if (dev->closing) {
         return -EBUSY;
     }
     struct stack_bottom_drop *drop = calloc(1, sizeof(*drop));

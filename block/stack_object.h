@@ -116,7 +116,7 @@ struct stack {
     struct stack_hold hold;
     struct stack_snapshot *snapshot;
     struct stack_job *job;
-    struct stack_fill *fill;
+    struct list fills; /* fill devices */
     struct stack_bottom_drop *bottom_drop;
 
     struct stack_resolved **resolved;

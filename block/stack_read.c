@@ -279,17 +279,6 @@ static void layer_part_done(struct layer_io *io)
     layer_unref(layer, NULL, NULL);
 }
 
-static void bottom_part_done(struct block_req *req)
-{
-    struct stack_part *part = req->arg;
-    struct stack_read *read = part->read;
-    struct stack *stack = read->stack;
-    int status = req->status;
-    stack_part_put(stack, part);
-    read_part_end(read, status);
-    stack_bottom_read_done(stack);
-}
-
 /* Where in the slices the next bytes go. */
 struct cursor {
     const struct slice *slice;
@@ -316,6 +305,14 @@ static void read_zeros(struct cursor *cursor, uint64_t len)
         size_t n = cursor_take(cursor, len, &data);
         memset(data, 0, n);
         len -= n;
+    }
+}
+
+static void cursor_pass(struct cursor *cursor, uint64_t len)
+{
+    while (len > 0) {
+        uint8_t *data;
+        len -= cursor_take(cursor, len, &data);
     }
 }
 
@@ -351,6 +348,67 @@ static void read_layer(struct stack_read *read, struct layer *layer, uint64_t of
             read_part_end(read, status);
         }
         offset += bytes;
+    }
+}
+
+static void part_over(struct stack_part *part, int status)
+{
+    struct stack_read *read = part->read;
+    struct stack *stack = read->stack;
+    stack_part_put(stack, part);
+    read_part_end(read, status);
+    stack_bottom_read_done(stack);
+}
+
+/*
+ * What was filled while it was read below may have been overwritten there since (block/keep_dev.h): it is read again, from the oldest
+ * layer. What still is not there was not overwritten before the read had ended.
+ */
+static void bottom_part_check(void *arg, int status)
+{
+    struct stack_part *part = arg;
+    struct stack_read *read = part->read;
+    struct stack *stack = read->stack;
+    struct layer *oldest = stack->layers[0];
+    uint64_t at = part->req.offset;
+    uint64_t end = at + part->req.len;
+    uint64_t n = layer_granules(oldest) * LAYER_GRANULE;
+    struct cursor cursor = {.slice = part->slices};
+    end = end < n ? end : n;
+    part->wait = (struct layer_wait){.fn = bottom_part_check, .arg = part};
+    if (status || at >= end) {
+        part_over(part, status);
+        return;
+    }
+    uint64_t last = (end - 1) / LAYER_GRANULE;
+    if (!layer_want(oldest, at / LAYER_GRANULE, last, &part->wait)) {
+        return;
+    }
+    while (at < end) {
+        uint64_t count;
+        enum granule_state state =
+            layer_map_run(layer_map_of(oldest), at / LAYER_GRANULE, last, &count);
+        uint64_t run_end = (at / LAYER_GRANULE + count) * LAYER_GRANULE;
+        run_end = run_end < end ? run_end : end;
+        if (state == GRANULE_DATA) {
+            read_layer(read, oldest, at, run_end - at, &cursor);
+        } else if (state == GRANULE_ZERO) {
+            read_zeros(&cursor, run_end - at);
+        } else {
+            cursor_pass(&cursor, run_end - at);
+        }
+        at = run_end;
+    }
+    part_over(part, 0);
+}
+
+static void bottom_part_done(struct block_req *req)
+{
+    struct stack_part *part = req->arg;
+    if (req->status) {
+        part_over(part, req->status);
+    } else {
+        bottom_part_check(part, 0);
     }
 }
 
