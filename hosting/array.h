@@ -254,6 +254,13 @@ void array_merge_finish(struct array *array, const char *family,
  */
 struct block_opener *array_fill_opener(struct array *array, const char *volume_id,
                                        uint64_t size_bytes);
+/*
+ * For who writes to the LUN below the volume (a mirror onto it), on the volume's loop: opens inner, and what is overwritten through it is first kept
+ * in the volume's oldest layer (block/keep_dev.h), so that all that begin with it go on reading what was there. Plain inner when nothing is below
+ * the volume any more. Takes inner.
+ */
+struct block_opener *array_keep_opener(struct array *array, const char *volume_id,
+                                       struct block_opener *inner);
 /* Once all of it is there, and that was committed: no volume that begins with the layer has anything below any more. */
 void array_bottom_drop(struct array *array, const char *family, const char *layer_id,
                        array_done_fn done, void *arg);

@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "block/handle_dev.h"
+#include "block/keep_dev.h"
 #include "hosting/array_private.h"
 
 struct volume_opener {
@@ -130,5 +131,107 @@ struct block_opener *array_fill_opener(struct array *array, const char *volume_i
     for (unsigned i = 0; i < array->spec.n_loops; i++) {
         opener->shelf = array->loops[i] == loop ? array->shelves[i] : opener->shelf;
     }
+    return &opener->base;
+}
+
+/* ---- writing to what is below ---- */
+
+struct keep_opener {
+    struct block_opener base;
+    struct array *array;
+    array_id volume_id;
+    struct block_opener *inner;
+    struct loop *loop;
+    block_opened_fn done;
+    void *arg;
+    struct error error;
+};
+
+static void keep_given_up(void *arg)
+{
+    struct keep_opener *self = arg;
+
+    self->done(self->arg, NULL, &self->error);
+}
+
+static struct shelf *shelf_on(const struct array *array, const struct loop *loop)
+{
+    unsigned i = 0;
+
+    while (array->loops[i] != loop) {
+        i++;
+    }
+    return array->shelves[i];
+}
+
+static void keep_inner_opened(void *arg, struct blockdev *dev, const struct error *error)
+{
+    struct keep_opener *self = arg;
+    const struct shelf_volume *volume =
+        shelf_volume(shelf_on(self->array, self->loop), self->volume_id);
+    struct blockdev *fill = NULL;
+    struct blockdev *keep = NULL;
+
+    if (error != NULL || (volume != NULL && volume->bottom == NULL)) {
+        self->done(self->arg, dev, error);
+        return;
+    }
+    int r = volume == NULL ? -ENOENT
+                           : stack_fill_open(volume->stack, volume->bottom->info.size_bytes, &fill);
+
+    if (r == 0) {
+        r = keep_dev_new(dev, fill, &keep);
+        CHECK(r == 0);
+        self->done(self->arg, keep, NULL);
+        return;
+    }
+    error_set(&self->error, ERR_REMOTE_UNREACHABLE,
+              "What is overwritten below volume %s cannot be kept now: %s.", self->volume_id,
+              strerror(-r));
+    blockdev_close(dev, keep_given_up, self);
+}
+
+static void keep_open(struct block_opener *opener, struct loop *loop, block_opened_fn done,
+                      void *arg)
+{
+    struct keep_opener *self = container_of(opener, struct keep_opener, base);
+
+    self->loop = loop;
+    self->done = done;
+    self->arg = arg;
+    self->inner->ops->open(self->inner, loop, keep_inner_opened, self);
+}
+
+static void keep_cancel(struct block_opener *opener)
+{
+    struct keep_opener *self = container_of(opener, struct keep_opener, base);
+
+    self->inner->ops->cancel(self->inner);
+}
+
+static void keep_free(struct block_opener *opener)
+{
+    struct keep_opener *self = container_of(opener, struct keep_opener, base);
+
+    self->inner->ops->free(self->inner);
+    free(self);
+}
+
+static const struct block_opener_ops keep_ops = {
+    .open = keep_open,
+    .cancel = keep_cancel,
+    .free = keep_free,
+};
+
+struct block_opener *array_keep_opener(struct array *array, const char *volume_id,
+                                       struct block_opener *inner)
+{
+    struct keep_opener *opener = calloc(1, sizeof(*opener));
+
+    CHECK(opener != NULL && strlen(volume_id) <= ARRAY_ID_LEN);
+    opener->base.ops = &keep_ops;
+    opener->array = array;
+    strcpy(opener->volume_id, volume_id);
+    opener->inner = inner;
     return &opener->base;
 }

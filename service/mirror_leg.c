@@ -15,6 +15,7 @@
 #include "service/hosted.h"
 #include "service/mirrors.h"
 #include "service/network.h"
+#include "service/volumes.h"
 
 /* One open at a time. */
 struct leg_opener {
@@ -112,6 +113,31 @@ static bool leg_hosted(struct leg_opener *opener, const struct volume_row *volum
     return true;
 }
 
+/* The LUN that the source is still filled from: what is overwritten there is kept for all that need it. */
+static int leg_keeps(struct leg_opener *opener, struct db *db, const struct volume_row *volume)
+{
+    struct sync_row sync;
+    struct volume_row source;
+    struct volume_row bottom;
+    struct layer_row oldest;
+    int r = table_get(db, &sync_table, opener->sync_id, &sync);
+
+    if (r == 0) {
+        r = table_get(db, &volume_table, sync.source_id, &source);
+    }
+    if (r == 0 && source.kind == VOLUME_HOSTED) {
+        r = hosted_filling(db, &source, &oldest);
+        if (r == 1) {
+            r = table_get(db, &volume_table, oldest.bottom_volume_id, &bottom);
+            if (r == 0 && volume_same_lun(volume, &bottom)) {
+                opener->inner = array_keep_opener(hosted_array(control_hosted(opener->control)),
+                                                  source.head.id, opener->inner);
+            }
+        }
+    }
+    return r;
+}
+
 /* On control. */
 static void leg_look_up(void *arg)
 {
@@ -130,9 +156,11 @@ static void leg_look_up(void *arg)
         if (!leg_hosted(opener, &volume)) {
             return;
         }
-    } else {
-        network_opener(control_network(opener->control), db, &volume, &session, &opener->inner,
-                       &opener->error);
+    } else if (network_opener(control_network(opener->control), db, &volume, &session,
+                              &opener->inner, &opener->error) == 0 &&
+               leg_keeps(opener, db, &volume) < 0) {
+        error_set(&opener->error, ERR_STORE_FAILED,
+                  "The records of /synchronizations/%s cannot be read.", opener->sync_id);
     }
     leg_found(opener);
 }

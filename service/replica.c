@@ -495,6 +495,7 @@ struct busy_check {
     bool only_moving;
     bool as_source; /* what is asked is whether the volume can be copied from */
     bool may_fill; /* what is being filled reads as what it will be */
+    const char *filled_id; /* a volume that is filled from it does not count: what is overwritten is kept for it */
     struct sync_row found;
 };
 
@@ -521,6 +522,10 @@ static int busy_row(void *arg, const void *row)
         return 0;
     }
     if (check->may_fill && replica_engine_of(sync) == ENGINE_FILL) {
+        return 0;
+    }
+    if (check->filled_id != NULL && replica_engine_of(sync) == ENGINE_FILL &&
+        strcmp(sync->target_id, check->filled_id) == 0) {
         return 0;
     }
     check->found = *sync;
@@ -682,9 +687,10 @@ int replica_check_source(struct call *call, const char *parameter, const struct 
     return r == 1 ? in_use(call, &check.found, "still being written as the target", source) : r;
 }
 
-int replica_check_pair(struct call *call, const char *source_parameter,
-                       const struct volume_row *source, const char *target_parameter,
-                       const struct volume_row *target, const struct sync_row *except)
+static int check_pair(struct call *call, const char *source_parameter,
+                      const struct volume_row *source, const char *target_parameter,
+                      const struct volume_row *target, const struct sync_row *except,
+                      const char *filled_id)
 {
     const char *except_id = except != NULL ? except->head.id : NULL;
     struct busy_check check = {.except_id = except_id};
@@ -709,6 +715,7 @@ int replica_check_pair(struct call *call, const char *source_parameter,
         return in_use(call, &check.found, "the target", target);
     }
     if (r == 0) {
+        check.filled_id = filled_id;
         r = find_busy(call, "source_id", target, &check);
         if (r == 1) {
             return in_use(call, &check.found, "the source", target);
@@ -733,4 +740,30 @@ int replica_check_pair(struct call *call, const char *source_parameter,
             (unsigned long long)source->size_bytes);
     }
     return 0;
+}
+
+int replica_check_mirror(struct call *call, const char *source_parameter,
+                         const struct volume_row *source, const char *target_parameter,
+                         const struct volume_row *target)
+{
+    return check_pair(call, source_parameter, source, target_parameter, target, NULL,
+                      source->head.id);
+}
+
+int replica_check_pair(struct call *call, const char *source_parameter,
+                       const struct volume_row *source, const char *target_parameter,
+                       const struct volume_row *target, const struct sync_row *except)
+{
+    bool mirror = except != NULL && replica_engine_of(except) == ENGINE_MIRROR;
+
+    return check_pair(call, source_parameter, source, target_parameter, target, except,
+                      mirror ? source->head.id : NULL);
+}
+
+int replica_check_still(struct call *call, const struct volume_row *source)
+{
+    struct busy_check check = {.only_moving = true};
+    int r = find_busy(call, "target_id", source, &check);
+
+    return r == 1 ? in_use(call, &check.found, "being written as the target", source) : r;
 }

@@ -107,4 +107,11 @@ int replica_check_pair(struct call *call, const char *source_parameter,
                        const struct volume_row *source, const char *target_parameter,
                        const struct volume_row *target, const struct sync_row *except);
 
+/* The same for a new synchronous mirror, which may go onto the LUN that source is being filled from: what it overwrites is kept. */
+int replica_check_mirror(struct call *call, const char *source_parameter,
+                         const struct volume_row *source, const char *target_parameter,
+                         const struct volume_row *target);
+/* Does nothing of ours write to source now, so that a volume can be filled from it? */
+int replica_check_still(struct call *call, const struct volume_row *source);
+
 #endif

@@ -720,6 +720,24 @@ static int optional_pool(struct call *call, struct pool_row *ret_pool, const str
 }
 
 /* Checks that need all rows: everything is known to be right before anything is made. */
+static int check_elements(struct call *call, const struct pair *pair)
+{
+    int r;
+
+    if (pair->allocate) {
+        r = replica_check_source(call, pair->source_parameter, &pair->source);
+    } else if (pair->terms.engine == ENGINE_MIRROR) {
+        r = replica_check_mirror(call, pair->source_parameter, &pair->source,
+                                 pair->target_parameter, &pair->target);
+    } else {
+        r = replica_check_pair(call, pair->source_parameter, &pair->source, pair->target_parameter,
+                               &pair->target, NULL);
+    }
+    return r == 0 && fills(pair)
+               ? replica_check_still(call, &pair->source)
+               : r;
+}
+
 static int check_pairs(struct call *call, const struct replica_terms *terms,
                        const struct pool_row *pool, struct pair *pairs, size_t n)
 {
@@ -734,10 +752,7 @@ static int check_pairs(struct call *call, const struct replica_terms *terms,
             r = replica_check_access_point(call, "TargetAccessPoint", &pairs[i].target);
         }
         if (r == 0) {
-            r = pairs[i].allocate
-                    ? replica_check_source(call, pairs[i].source_parameter, &pairs[i].source)
-                    : replica_check_pair(call, pairs[i].source_parameter, &pairs[i].source,
-                                         pairs[i].target_parameter, &pairs[i].target, NULL);
+            r = check_elements(call, &pairs[i]);
         }
         if (r == 0) {
             r = check_sharing(call, pairs, i);
