@@ -352,6 +352,56 @@ def test_the_capabilities_tell_what_a_group_takes_now(hosted):
         assert told["SupportedFeatures"] == [2] and told["MaxElementNameLen"] == 250
 
 
+# ---- groups of mirrors
+
+
+def mirrors(hosted, n=2, **more):
+    sources, targets = ([hosted.make(MIB) for _ in range(n)] for _ in range(2))
+    for i, volume in enumerate(sources):
+        hosted.fill(volume, 20 + i)
+    groups = [group(hosted.client, members) for members in (sources, targets)]
+    answer = hosted.client.method("CreateGroupReplica", {"SyncType": 6, "Mode": 2, "SourceGroup": groups[0], "TargetGroup": groups[1],
+                                                         "WaitForCopyState": 4, **more}, expect=202)
+    job = hosted.client.completed(answer["Job"])
+    assert len(job["Copies"]) == n
+    return answer, sources, targets
+
+
+def test_a_group_of_mirrors_is_made_and_operated_on_as_one(hosted):
+    client = hosted.client
+    answer, sources, targets = mirrors(hosted)
+    path = answer["Synchronization"]
+    shown = client.get(path)
+    assert shown["CopyState"] == 4 and shown["SyncMaintained"] is True and shown["ConsistencyEnabled"] is False
+    for operation, state in (("Fracture", 6), ("Resync Replica", 4), ("Split", 7), ("Resync Replica", 4), ("Suspend", 9), ("Resume", 4),
+                             ("Failover", 10), ("Failback", 4)):
+        before = client.get("/jobs")["Total"]
+        done = hosted.modify(path, operation, expect=(200, 202))
+        if done["Job"]:
+            assert client.get("/jobs")["Total"] <= before + 1
+            assert len(client.completed(done["Job"])["Copies"]) == 2
+        assert states(hosted, path) == [state, state], operation
+        assert client.get(path)["CopyState"] == state
+    for i, target in enumerate(targets):
+        assert 20 + i in hosted.writers(target)
+    hosted.modify(path, "Fracture")
+    hosted.modify(path, 8)
+    client.get(path, expect=404)
+
+
+def test_a_group_of_mirrors_is_failed_over_only_when_all_can_be(hosted):
+    client = hosted.client
+    answer, sources, targets = mirrors(hosted)
+    first, second = pairs_of(hosted, answer)
+    hosted.modify(second["self"], "Suspend")
+    before = unchanged(hosted)
+    problem = client.refused("ModifyReplicaSynchronization", {"Operation": "Failover", "Synchronization": answer["Synchronization"]}, 4, 409,
+                             "Operation", "illegal_state")
+    assert problem["BlockedOn"] == second["self"]
+    assert unchanged(hosted) == before and client.get(first["self"])["CopyState"] == 4
+    hosted.modify(answer, 8, expect=200, Force=True)
+
+
 # ---- lists
 
 
