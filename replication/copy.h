@@ -48,7 +48,7 @@ struct copy_spec {
     uint64_t checkpoint_bytes; /* where to go on, 0 at first */
     bool verifying;            /* the checkpoint counts the verification pass */
     bool verify;               /* read both sides again and compare, after the copy */
-    bool compare; /* reads the target too, and writes only what differs */
+    bool compare;              /* reads the target too, and writes only what differs */
     bool start_suspended;
     unsigned priority;        /* CopyPriority: 0 not managed, 1 low, 2 same, 3 high, 4 urgent */
     uint64_t bandwidth_limit; /* bytes per second of data moved, 0 none */

@@ -502,7 +502,7 @@ static void step_leaving(struct mirror_core *core)
     case LEAVING_NO:
         break;
     case LEAVING_DRAIN:
-        if (core->leg_inflight > 0) {
+        if (core->leg_inflight > 0 || core->n_both > 0 || core->n_chunks > 0) {
             break; /* each of them asks for a step */
         }
         core->leaving = LEAVING_FLUSH;
@@ -524,7 +524,7 @@ static void step_leaving(struct mirror_core *core)
         core->leaving = LEAVING_CLOSE;
         __attribute__((fallthrough));
     case LEAVING_CLOSE:
-        if (core->leg_inflight > 0) {
+        if (core->leg_inflight > 0 || core->n_both > 0 || core->n_chunks > 0) {
             break;
         }
         if (core->leg_state != LEG_CLOSED) {
@@ -798,7 +798,9 @@ void mirror_core_connect(struct mirror_core *core, enum mirror_direction directi
     core->attempts = 0;
     core->hold_until_ns = 0;
     core->backoff_ns = BACKOFF_MIN_NS;
-    if (direction == MIRROR_FROM_LEG) {
+    if (direction == MIRROR_FROM_LEG && core->direction == MIRROR_FROM_LEG) {
+        /* It goes on: of what hosts have written since, the source stays right. */
+    } else if (direction == MIRROR_FROM_LEG) {
         core->turning = true;
         core->hold = HOLD_TURN;
     } else {

@@ -171,6 +171,9 @@ static void leg_done(struct block_req *child)
     struct mirror_core *core = op->core;
     core->leg_inflight--;
     op->leg_status = child->status;
+    if (child->status) {
+        mirror_leg_failed(core, op->epoch, child); /* at once: what else it has lost is marked */
+    }
     if (core->leaving) {
         mirror_kick(core);
     }
@@ -222,6 +225,7 @@ static void op_send(struct mirror_op *op)
         child_init(op, &op->leg, leg_done);
         discard_as_zero(&op->leg, core->leg);
         core->leg_inflight++;
+        core->n_both++;
         core->written_bytes += op->req->op == BLOCK_WRITE ? op->req->len : 0;
         blockdev_submit(core->leg, &op->leg);
     }
@@ -258,8 +262,9 @@ static void op_write_end(struct mirror_op *op)
     int status = op->below_status;
     bool missed = !op->on_leg || op->leg_status != 0;
     change_map_end(core->map, req->offset, req->len, how);
-    if (op->on_leg && op->leg_status) {
-        mirror_leg_failed(core, op->epoch, &op->leg);
+    core->n_both -= op->on_leg;
+    if (core->leaving) {
+        mirror_kick(core);
     }
     if (status) {
         mirror_below_failed(core, &op->below);
@@ -476,9 +481,6 @@ static void op_flush_end(struct mirror_op *op)
     uint64_t gen = op->gen;
     if (token) {
         change_map_flush_end(core->map, both);
-    }
-    if (op->on_leg && op->leg_status) {
-        mirror_leg_failed(core, op->epoch, &op->leg);
     }
     if (status) {
         mirror_below_failed(core, &op->below);

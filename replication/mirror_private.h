@@ -133,6 +133,7 @@ struct mirror_core {
     struct list queue; /* host requests that wait for the gate */
     struct list spare;
     unsigned n_writes; /* host writes that hold a lock */
+    unsigned n_both;   /* those that went to both sides, and have not ended on both */
     enum hold hold;
     bool below_zero_unsupported, leg_zero_unsupported;
 

@@ -216,14 +216,17 @@ static void fetch_written(struct block_req *child)
     int status = child->status;
     uint64_t offset = child->offset;
     uint64_t len = child->len;
+    unsigned epoch = part->epoch;
     bool well = part_back(part);
     part_free(op);
     if (!well) {
         mirror_write_unfetched(op, status);
         return;
     }
-    change_map_copied(core->map, offset, len);
-    core->need_gen++;
+    if (core->connected && epoch == core->epoch) {
+        change_map_copied(core->map, offset, len);
+        core->need_gen++;
+    }
     if (mirror_restore_fetch(op)) {
         mirror_write_fetched(op);
     }

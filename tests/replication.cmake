@@ -28,3 +28,9 @@ add_library(mirror_testing STATIC unit/mirror_testing.c)
 target_link_libraries(mirror_testing PUBLIC copy_testing layer_disk)
 smirror_unit_test(change_map layer_disk replication)
 smirror_unit_test(mirror mirror_testing)
+
+# Seeded runs in virtual time; sim_mirror SEED replays one that failed.
+add_executable(sim_mirror sim/mirror.c)
+target_link_libraries(sim_mirror PRIVATE mirror_testing)
+add_test(NAME sim_mirror COMMAND sim_mirror)
+set_tests_properties(sim_mirror PROPERTIES TIMEOUT 300)

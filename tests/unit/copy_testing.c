@@ -118,7 +118,9 @@ static void disk_change(struct test_disk *disk, uint64_t offset, uint64_t len, c
         memset(disk->data + offset, 0, len);
     }
     for (uint64_t at = offset; at < offset + len; at += SECTOR) {
-        disk->dirty[at / SECTOR] = sequence;
+        if (!disk->dirty[at / SECTOR]) {
+            disk->dirty[at / SECTOR] = sequence;
+        }
         uint64_t page = at / TEST_PAGE;
         if (data) {
             disk->mapped[page] = 1;
@@ -253,6 +255,11 @@ static void perform(struct test_dev *dev, struct test_op *op)
         break;
     default:
         CHECK(!"an operation");
+    }
+    if (req->flags & BLOCK_FUA) {
+        for (uint64_t s = req->offset / SECTOR; s < (req->offset + req->len) / SECTOR; s++) {
+            clean(disk, s, true);
+        }
     }
 }
 

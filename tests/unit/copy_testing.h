@@ -42,7 +42,7 @@ struct test_disk {
     uint8_t *stable; /* as it would read after a power cut */
     uint8_t *mapped; /* a byte a page: occupies space */
     uint8_t *stable_mapped;
-    uint64_t *dirty; /* a number a sector of 512: write sequence, 0 clean */
+    uint64_t *dirty; /* a number a sector of 512: sequence of the first write since it was stable, 0 clean */
     uint64_t sequence;
     /* Whatever was done to it. */
     uint64_t requests[6], bytes[6];

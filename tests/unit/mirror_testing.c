@@ -56,6 +56,12 @@ static void on_progress(void *arg, const struct mirror_progress *progress,
         CHECK(bench->n_phases < ARRAY_LEN(bench->phases));
         bench->phases[bench->n_phases++] = progress->phase;
     }
+    /* As the service records it: before this returns. */
+    if (progress->phase == MIRROR_EQUAL && bench->spec.direction == MIRROR_FROM_LEG) {
+        CHECK(progress->direction == MIRROR_TO_LEG);
+        bench->spec.direction = MIRROR_TO_LEG;
+        bench->restored = true;
+    }
     bench->progress = *progress;
     bench->has_error = error != NULL;
     if (error) {

@@ -33,6 +33,7 @@ struct mirror_bench {
     bool ended, ended_with_error;
     unsigned n_phases;
     enum mirror_phase phases[256]; /* as they were told, each change once */
+    bool restored;                 /* it was told that a restore is done */
     unsigned n_done;
     bool done_failed;
     struct error done_error;
