@@ -935,6 +935,7 @@ static int link_start(struct iscsi_link *link, struct error *error)
     link->login_done = false;
     link->guard = (struct iscsi_login_guard){
         .mutual = spec->mutual_chap.user[0] != 0,
+        .discovery = link->discovery,
         .require_header_digest = spec->header_digest == ISCSI_DIGEST_REQUIRE,
     };
     iscsi_set_noautoreconnect(context, 1);

@@ -593,7 +593,8 @@ int iscsi_login_check(struct iscsi_login_guard *guard, const uint8_t *pdu, size_
         }
         if ((key_is(at, "MaxRecvDataSegmentLength", &value) ||
              key_is(at, "FirstBurstLength", &value) || key_is(at, "MaxBurstLength", &value)) &&
-            !length_is_good(value)) {
+            !length_is_good(value) &&
+            !(guard->discovery && strcmp(value, "Irrelevant") == 0)) {
             *ret_why = "the target asks for a length that RFC 7143 does not allow";
             return -EPROTO;
         }

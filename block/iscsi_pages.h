@@ -89,6 +89,7 @@ enum { ISCSI_LOGIN_HEADER_BYTES = 48, ISCSI_LOGIN_MAX_BYTES = 16384 };
 struct iscsi_login_guard {
     bool mutual; /* the target must prove itself */
     bool require_header_digest;
+    bool discovery; /* lengths of bursts are irrelevant, and may be called so (RFC 7143 13) */
     bool
         challenged; /* we have seen its challenge, so our answer and our challenge are on the way */
     bool proven;    /* the security stage ended as it should */

@@ -289,6 +289,9 @@ static void mutual_chap_has_an_order(void **state)
     assert_int_equal(login_step(&guard, 0x87, "MaxRecvDataSegmentLength=16777216"), -EPROTO);
     assert_int_equal(login_step(&guard, 0x87, "MaxRecvDataSegmentLength= 8192"), -EPROTO);
     assert_int_equal(login_step(&guard, 0x87, "MaxRecvDataSegmentLength=8192"), 0);
+    assert_int_equal(login_step(&guard, 0x87, "MaxBurstLength=Irrelevant"), -EPROTO);
+    guard.discovery = true;
+    assert_int_equal(login_step(&guard, 0x87, "MaxBurstLength=Irrelevant"), 0);
 }
 
 int main(void)
