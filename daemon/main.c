@@ -106,6 +106,7 @@ static int start_control(struct daemon *daemon, struct error *error)
         .probe_timeout_ms = options->probe_timeout_ms,
         .reach_interval_ms = options->reach_interval_ms,
         .portal_allow = options->portal_allow,
+        .initiator_addresses = options->initiator_addresses,
         .iscsi = options->iscsi,
         .iscsi_advertise = options->iscsi_advertise,
         .iscsi_connections = (unsigned)options->iscsi_connections,

@@ -62,6 +62,9 @@ const struct option_row option_rows[OPTION_ROWS] = {
      AT(portal_allow), 0, 0,
      "Address ranges of the iSCSI portals that may be dialled, separated by commas. Link-local and "
      "metadata addresses and our own ports are always refused."},
+    {"initiator-addresses", TYPE_TEXT, "ADDRESSES", "", "the system chooses", AT(initiator_addresses), 0, 0,
+     "Addresses of this machine, separated by commas, that sessions of replication pipes may be dialled "
+     "from: each becomes an endpoint."},
     {"data-loops", TYPE_COUNT, "N", "0", "0: one per core, at most 4", AT(data_loops), 0, 64,
      "Threads that move data."},
     {"pool-directories", TYPE_TEXT, "PATHS", "", "the data directory only", AT(pool_directories), 0,

@@ -37,6 +37,7 @@ struct options {
     char *http_hosts;
     uint64_t http_connections;
     char *portal_allow;
+    char *initiator_addresses;
     uint64_t data_loops; /* 0: one per core, at most 4 */
     char *pool_directories;
     uint64_t copies_at_once;

@@ -14,7 +14,7 @@ DOC = yaml.safe_load((pathlib.Path(__file__).parent / "openapi.yaml").read_text(
 SCHEMAS = DOC["components"]["schemas"]
 ENUMS = DOC["x-enums"]
 CLASSES = DOC["x-classes"]
-ONLY_PROBLEMS = {"callUnsupportedMethod", "getPipe"}
+ONLY_PROBLEMS = {"callUnsupportedMethod"}
 PLAIN_TYPES = {"string", "boolean", "uint8", "uint16", "uint32", "uint64", "datetime"}
 faults = []
 

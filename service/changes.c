@@ -12,12 +12,13 @@
 #include "store/export.h"
 #include "store/group.h"
 #include "store/job.h"
+#include "store/pipe.h"
 #include "store/replica.h"
 #include "store/system.h"
 #include "store/volume.h"
 
 #define NO_OBJECT COLLECTION_COUNT
-enum { QUIET_MAX = 2, SHOWN_MAX = 3 };
+enum { QUIET_MAX = 2, SHOWN_MAX = 4 };
 
 /* When an object that shows the row of another one has changed with it. */
 enum shown_when {
@@ -66,7 +67,12 @@ static const struct row_map row_maps[] = {
      .object = COLLECTION_SYNCHRONIZATIONS,
      .shown = {{"source_id", COLLECTION_VOLUMES, SHOWN_COMING},
                {"target_id", COLLECTION_VOLUMES, SHOWN_COMING},
-               {"group_sync_id", COLLECTION_GROUP_SYNCHRONIZATIONS, SHOWN_ALWAYS}}},
+               {"group_sync_id", COLLECTION_GROUP_SYNCHRONIZATIONS, SHOWN_ALWAYS},
+               {"pipe_id", COLLECTION_PIPES, SHOWN_COMING}}},
+    {.table = &endpoint_table, .object = COLLECTION_ENDPOINTS},
+    {.table = &pipe_table,
+     .object = COLLECTION_PIPES,
+     .shown = {{"parent_id", COLLECTION_PIPES, SHOWN_ALWAYS}}},
     {.table = &group_table, .object = COLLECTION_GROUPS},
     {.table = &group_member_table,
      .object = NO_OBJECT,

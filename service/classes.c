@@ -41,6 +41,7 @@ static const struct param params_ReplicationSettingData[] = {
     /* ours */
     P_U64("BandwidthLimit"),
     P_BOOL("Verify"),
+    P_REF("ReplicationPipe", "NetworkPipe"),
 };
 CLASS(ReplicationSettingData);
 
@@ -91,6 +92,17 @@ static const struct param params_StoragePoolSetting[] = {
     P_U64("SpaceLimit"),
 };
 CLASS(StoragePoolSetting);
+
+/* Ours: how the sessions of a pipe are to be. */
+static const struct param params_ReplicationPipeSetting[] = {
+    P_U64("BandwidthLimit"),
+    P_U16("SessionsPerPair"),
+    P_ENUM("HeaderDigest", pipe_digest),
+    P_ENUM("DataDigest", pipe_digest),
+    P_ENUM("Directionality", directionality),
+    P_REF("SecretAccessPoint", "RemoteServiceAccessPoint"),
+};
+CLASS(ReplicationPipeSetting);
 
 static const struct param params_ServiceAccessPoint[] = {
     P_STRING("Name"),

@@ -14,6 +14,7 @@
 extern const struct class_info class_ReplicationSettingData;
 extern const struct class_info class_StorageSetting;
 extern const struct class_info class_StoragePoolSetting;
+extern const struct class_info class_ReplicationPipeSetting;
 extern const struct class_info class_ServiceAccessPoint;
 extern const struct class_info class_SharedSecret;
 extern const struct class_info class_ReplicationEntity;

@@ -26,6 +26,7 @@ struct control_options {
     uint64_t probe_timeout_ms;
     uint64_t reach_interval_ms; /* how often peers are asked whether they are there */
     const char *portal_allow;   /* CIDR list */
+    const char *initiator_addresses; /* "ADDR,ADDR": endpoints to dial from; NULL or "": none */
     const char *iscsi;                /* ADDR:PORT of our own target; NULL or "": none */
     const char *iscsi_advertise;      /* ADDR:PORT that clients are told; NULL or "": found out. During control_start() only */
     unsigned iscsi_connections;       /* 0: as target/target.h says */

@@ -303,8 +303,15 @@ static int copy_opener(struct jobs *jobs, const struct copy_row *copy, bool targ
         .fence = target,
         .fence_open = target && map_get(&jobs->unclean, volume_id) != NULL,
     };
-    int r = table_get(db, &volume_table, volume_id, ret_volume);
+    struct sync_row sync;
+    int r = table_get(db, &sync_table, copy->sync_id, &sync);
 
+    if (r == 0) {
+        memcpy(session.pipe_id, sync.pipe_id, sizeof(session.pipe_id));
+    }
+    if (r == 0 || r == -ENOENT) {
+        r = table_get(db, &volume_table, volume_id, ret_volume);
+    }
     if (r == -ENOENT) {
         return error_set(error, ERR_COPY_FAILED, "The record of /volumes/%s is gone.", volume_id);
     }

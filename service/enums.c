@@ -1091,6 +1091,31 @@ static const struct enum_value values_returns_u6j[] = {
 };
 MAP(returns_u6j, "ReturnsU6J");
 
+static const struct enum_value values_returns_pipe[] = {
+    {0, "Completed with No Error"},
+    {1, "Not Supported"},
+    {2, "Unspecified Error"},
+    {3, "Timeout"},
+    {4, "Failed"},
+    {5, "Invalid Parameter"},
+    {4096, "Busy"},
+};
+MAP(returns_pipe, "ReturnsPipe");
+
+/* 2 and 3 as iSCSIConnectionSettings has them; 4 is ours. */
+static const struct enum_value values_pipe_digest[] = {
+    {2, "No Digest"},
+    {3, "CRC32C"},
+    {4, "CRC32C Preferred"},
+};
+MAP(pipe_digest, "PipeDigest");
+
+static const struct enum_value values_directionality[] = {
+    {2, "Bi-Directional"},
+    {3, "Unidirectional"},
+};
+MAP(directionality, "Directionality");
+
 static const struct enum_value values_device_access[] = {
     {0, "No Access"},
     {2, "Read Write"},

@@ -173,6 +173,8 @@ extern const struct enum_map map_initial_synchronization;
 extern const struct enum_map map_replication_priority; /* StorageSetting */
 extern const struct enum_map map_setting_data_changeable_type; /* ReplicationSettingData */
 extern const struct enum_map map_parity_layout;
+extern const struct enum_map map_pipe_digest;
+extern const struct enum_map map_directionality; /* NetworkPipe */
 extern const struct enum_map map_use_replication_buffer;
 extern const struct enum_map map_thin_pool_type;
 extern const struct enum_map map_compression_rate;
@@ -193,6 +195,7 @@ extern const struct enum_map map_returns_k67_group;
 extern const struct enum_map map_returns_k678_member;
 extern const struct enum_map map_returns_u6;
 extern const struct enum_map map_returns_u6j;
+extern const struct enum_map map_returns_pipe; /* 4096 Busy, no 6 */
 extern const struct enum_map map_returns_scan;
 extern const struct enum_map map_returns_expose;
 extern const struct enum_map map_returns_hide;

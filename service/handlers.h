@@ -52,6 +52,9 @@ int method_delete_access_point(struct call *call);
 int method_scsi_scan(struct call *call);
 int method_add_replication_entity(struct call *call);
 int method_delete_volume(struct call *call);
+/* pipes.c */
+int method_create_or_modify_replication_pipe(struct call *call);
+int method_delete_pipe(struct call *call);
 /* settings.c */
 int method_delete_setting(struct call *call);
 /* jobs.c */

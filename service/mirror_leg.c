@@ -146,8 +146,13 @@ static void leg_look_up(void *arg)
     struct network_session session = {
         .isid = leg_isid(opener->sync_id), .fence = true, .fence_open = true};
     struct volume_row volume;
-    int r = table_get(db, &volume_table, opener->volume_id, &volume);
+    struct sync_row sync;
+    int r = table_get(db, &sync_table, opener->sync_id, &sync);
 
+    if (r == 0) {
+        memcpy(session.pipe_id, sync.pipe_id, sizeof(session.pipe_id));
+        r = table_get(db, &volume_table, opener->volume_id, &volume);
+    }
     if (r < 0) {
         error_set(&opener->error, ERR_STORE_FAILED,
                   "The record of /volumes/%s cannot be read (%s).", opener->volume_id,

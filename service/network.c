@@ -13,6 +13,7 @@
 #include <ifaddrs.h>
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,6 +21,8 @@
 #include "base/log.h"
 #include "service/groups.h"
 #include "service/lun_opener.h"
+#include "service/pipe_paths.h"
+#include "service/pipes.h"
 #include "service/portals.h"
 #include "service/reachability.h"
 #include "service/volumes.h"
@@ -46,6 +49,7 @@ struct network {
     /* control's */
     struct loop_timer begin_timer;
     struct reachability *reachability;
+    struct pipe_paths *pipe_paths;
     struct running_scan *scans;
     unsigned next_loop;
     bool stopping;
@@ -195,6 +199,11 @@ void network_set_own_addresses(struct network *network, const char *addresses)
     pthread_mutex_unlock(&network->lock);
 }
 
+struct pipe_paths *network_pipe_paths(struct network *network)
+{
+    return network->pipe_paths;
+}
+
 /* ---- scans ---- */
 
 static uint32_t probe_timeout_ms(struct control *control)
@@ -292,12 +301,37 @@ static int store_error(struct error *error, int err)
                      strerror(-err));
 }
 
+int network_lun_spec(struct network *network, struct db *db, const struct volume_row *volume,
+                     const struct access_point_row *secrets, struct lun_opener_spec *spec,
+                     struct error *error)
+{
+    const char *initiator = control_options(network->control)->initiator_name;
+    struct iscsi_spec *iscsi = &spec->iscsi;
+    int r = portal_credentials(db, secrets, &iscsi->chap, &iscsi->mutual_chap, error);
+
+    if (r < 0) {
+        return r;
+    }
+    if (strlen(volume->iqn) >= sizeof(iscsi->target) ||
+        strlen(volume->identity) >= sizeof(iscsi->identity)) {
+        return error_set(error, ERR_INTERNAL, "/volumes/%s has names that no LUN has.",
+                         volume->head.id);
+    }
+    spec->lookup_timeout_ms = probe_timeout_ms(network->control);
+    strncpy(iscsi->initiator, initiator, sizeof(iscsi->initiator) - 1);
+    memcpy(iscsi->target, volume->iqn, strlen(volume->iqn) + 1);
+    memcpy(iscsi->identity, volume->identity, strlen(volume->identity) + 1);
+    iscsi->lun = lun_field(volume->lun);
+    iscsi->size_bytes = volume->size_bytes;
+    iscsi->block_bytes = volume->block_bytes;
+    return 0;
+}
+
 int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
                    const struct network_session *session, struct block_opener **ret_opener,
                    struct error *error)
 {
-    struct lun_opener_spec spec = {.lookup_timeout_ms = probe_timeout_ms(network->control)};
-    struct iscsi_spec *iscsi = &spec.iscsi;
+    struct lun_opener_spec spec = {.n_portals = 0};
     struct opener_portals portals = {.volume = volume, .spec = &spec};
     struct condition siblings[] = {WHERE_TEXT("system_id", volume->system_id), WHERE_END};
     struct access_point_row own;
@@ -305,6 +339,9 @@ int network_opener(struct network *network, struct db *db, const struct volume_r
     if (volume->kind != VOLUME_REMOTE) {
         return error_set(error, ERR_NOT_SUPPORTED, "/volumes/%s is not a LUN of another system.",
                          volume->head.id);
+    }
+    if (session->pipe_id[0] != '\0') {
+        return pipe_opener(network, db, volume, session, ret_opener, error);
     }
     int r = table_get(db, &access_point_table, volume->access_point_id, &own);
 
@@ -320,28 +357,105 @@ int network_opener(struct network *network, struct db *db, const struct volume_r
     if (r < 0) {
         return store_error(error, r);
     }
-    r = portal_credentials(db, &own, &iscsi->chap, &iscsi->mutual_chap, error);
-    if (r == 0 && (strlen(volume->iqn) >= sizeof(iscsi->target) ||
-                   strlen(volume->identity) >= sizeof(iscsi->identity))) {
-        r = error_set(error, ERR_INTERNAL, "/volumes/%s has names that no LUN has.",
-                      volume->head.id);
-    }
+    r = network_lun_spec(network, db, volume, &own, &spec, error);
     if (r == 0) {
-        const char *initiator = control_options(network->control)->initiator_name;
-
-        strncpy(iscsi->initiator, initiator, sizeof(iscsi->initiator) - 1);
-        memcpy(iscsi->target, volume->iqn, strlen(volume->iqn) + 1);
-        memcpy(iscsi->identity, volume->identity, strlen(volume->identity) + 1);
-        iscsi->lun = lun_field(volume->lun);
-        iscsi->size_bytes = volume->size_bytes;
-        iscsi->block_bytes = volume->block_bytes;
-        iscsi->isid = session->isid;
-        iscsi->fence = session->fence;
-        iscsi->fence_open = session->fence_open;
+        spec.iscsi.isid = session->isid;
+        spec.iscsi.fence = session->fence;
+        spec.iscsi.fence_open = session->fence_open;
         *ret_opener = lun_opener_new(network, &spec);
     }
     explicit_bzero(&spec, sizeof(spec));
     return r;
+}
+
+/* ---- endpoints of ours ---- */
+
+enum { INITIATOR_ADDRESSES_MAX = 32 };
+
+struct own_endpoints {
+    char addresses[INITIATOR_ADDRESSES_MAX][SOCKADDR_HOST_LEN];
+    unsigned n;
+};
+
+static int own_endpoints_parse(const char *text, struct own_endpoints *ret_own, struct error *error)
+{
+    static const char separators[] = ", ";
+
+    ret_own->n = 0;
+    for (const char *at = text == NULL ? "" : text; *(at += strspn(at, separators)) != '\0';) {
+        size_t len = strcspn(at, separators);
+        char host[SOCKADDR_HOST_LEN];
+        struct sockaddr_storage address;
+
+        snprintf(host, sizeof(host), "%.*s", (int)(len < sizeof(host) ? len : sizeof(host) - 1), at);
+        if (len >= sizeof(host) || ret_own->n == INITIATOR_ADDRESSES_MAX ||
+            sockaddr_parse_host(host, 0, &address) < 0 || sockaddr_is_any(&address) ||
+            sockaddr_is_multicast(&address)) {
+            return error_set(error, ERR_INVALID_PARAMETER,
+                             "initiator-addresses is a list of at most %d addresses of this "
+                             "machine, separated by commas, such as 192.0.2.1,2001:db8::1. Not: "
+                             "%.200s",
+                             INITIATOR_ADDRESSES_MAX, text);
+        }
+        memcpy(ret_own->addresses[ret_own->n++], host, sizeof(host));
+        at += len;
+    }
+    return 0;
+}
+
+/* An address that is not given any more goes, unless a pipe needs it. */
+static int endpoint_remove(struct call *call, const struct endpoint_row *row)
+{
+    uint64_t n_pipes = 0;
+    int r = pipe_count_users(call->db, row->head.id, &n_pipes);
+
+    return r < 0 || n_pipes > 0 ? r : table_delete(call->db, &endpoint_table, row->head.id);
+}
+
+static int endpoint_add(struct call *call, const char *address)
+{
+    struct endpoint_row row = {.kind = ENDPOINT_ADDRESS,
+                               .created_ms = control_now_ms(call->control)};
+
+    strcpy(row.system_id, SYSTEM_LOCAL);
+    snprintf(row.element_name, sizeof(row.element_name), "Initiator at %s", address);
+    snprintf(row.address, sizeof(row.address), "%s", address);
+    return table_insert(call->db, &endpoint_table, &row);
+}
+
+static int endpoints_event(struct call *call)
+{
+    struct condition where[] = {WHERE_NUM("kind", ENDPOINT_ADDRESS), WHERE_END};
+    struct own_endpoints own;
+    bool known[INITIATOR_ADDRESSES_MAX] = {false};
+    struct endpoint_row *rows;
+    void *loaded;
+    size_t n;
+    int r = own_endpoints_parse(control_options(call->control)->initiator_addresses, &own, NULL);
+
+    if (r == 0) {
+        r = table_load(call->db, &endpoint_table, where, &loaded, &n);
+    }
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    rows = loaded;
+    for (size_t i = 0; i < n && r == 0; i++) {
+        bool wanted = false;
+
+        for (unsigned k = 0; k < own.n; k++) {
+            bool same = strcmp(own.addresses[k], rows[i].address) == 0;
+
+            known[k] = known[k] || same;
+            wanted = wanted || same;
+        }
+        r = wanted ? 0 : endpoint_remove(call, &rows[i]);
+    }
+    free(rows);
+    for (unsigned k = 0; k < own.n && r == 0; k++) {
+        r = known[k] ? 0 : endpoint_add(call, own.addresses[k]);
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
 }
 
 /* ---- beginning and end ---- */
@@ -352,6 +466,7 @@ static void network_begin(void *arg)
 
     control_event(network->control, groups_forget_unused, NULL, 0);
     control_event(network->control, volumes_forget_unused, NULL, 0);
+    control_event(network->control, endpoints_event, NULL, 0);
 }
 
 int network_new(struct control *control, struct network **ret_network, struct error *error)
@@ -369,10 +484,19 @@ int network_new(struct control *control, struct network **ret_network, struct er
                          "192.0.2.0/24,2001:db8::/32; bits beyond a prefix are zero. Not: %.200s",
                          options->portal_allow);
     }
+    struct own_endpoints own;
+    int r = own_endpoints_parse(options->initiator_addresses, &own, error);
+
+    if (r < 0) {
+        cidr_list_fini(&network->allow);
+        free(network);
+        return r;
+    }
     pthread_mutex_init(&network->lock, NULL);
     network_set_own_addresses(network,
                               options->own_addresses == NULL ? "" : options->own_addresses);
     network->reachability = reachability_new(control);
+    network->pipe_paths = pipe_paths_new();
     loop_timer_init(&network->begin_timer, control_loop(control), network_begin, network);
     loop_timer_start(&network->begin_timer, 0);
     *ret_network = network;
@@ -387,6 +511,7 @@ void network_free(struct network *network)
     CHECK(network->scans == NULL);
     loop_timer_stop(&network->begin_timer);
     reachability_free(network->reachability);
+    pipe_paths_free(network->pipe_paths);
     cidr_list_fini(&network->allow);
     pthread_mutex_destroy(&network->lock);
     free(network);

@@ -18,6 +18,7 @@
 #include "replication/copy.h"
 #include "service/control.h"
 #include "service/scan.h"
+#include "store/system.h"
 #include "store/volume.h"
 
 int network_new(struct control *control, struct network **ret_network, struct error *error);
@@ -43,9 +44,17 @@ struct network_session {
     uint64_t isid;
     bool fence;
     bool fence_open;
+    char pipe_id[ID_SIZE]; /* of the relationship: over all paths of that pipe; "": over one session */
 };
 int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
                    const struct network_session *session, struct block_opener **ret_opener,
                    struct error *error);
+/* All of spec but where it is: target, LUN, what it must be, and the secrets of an access point. */
+struct lun_opener_spec;
+int network_lun_spec(struct network *network, struct db *db, const struct volume_row *volume,
+                     const struct access_point_row *secrets, struct lun_opener_spec *spec,
+                     struct error *error);
+struct pipe_paths;
+struct pipe_paths *network_pipe_paths(struct network *network); /* any thread */
 
 #endif

@@ -40,3 +40,7 @@ const struct service access_point_methods = {"accesspoints", "RemoteServiceAcces
 static const struct method setting_method_table[] = {DELETE_INSTANCE(method_delete_setting)};
 const struct service setting_methods = {"settings", "StorageSetting", setting_method_table,
                                         ARRAY_LEN(setting_method_table)};
+
+static const struct method pipe_method_table[] = {DELETE_INSTANCE(method_delete_pipe)};
+const struct service pipe_methods = {"pipes", "NetworkPipe", pipe_method_table,
+                                     ARRAY_LEN(pipe_method_table)};

@@ -38,6 +38,7 @@ static int path_other(struct call *call, const char *collection, const char *id)
         {"systems", &system_table},          {"accesspoints", &access_point_table},
         {"synchronizations", &sync_table},   {"settings", &setting_table},
         {"jobs", &job_table},                {"exports", &export_table},
+        {"pipes", &pipe_table},              {"endpoints", &endpoint_table},
         {"groups", &group_table},            {"groupsynchronizations", &group_sync_table},
     };
 
@@ -146,4 +147,15 @@ int path_setting(struct call *call, const char *parameter, const char *path, str
 int path_export(struct call *call, const char *parameter, const char *path, struct export_row *ret_row)
 {
     return path_row(call, parameter, path, "exports", "SCSIProtocolController", &export_table, ret_row);
+}
+
+int path_pipe(struct call *call, const char *parameter, const char *path, struct pipe_row *ret_row)
+{
+    return path_row(call, parameter, path, "pipes", "NetworkPipe", &pipe_table, ret_row);
+}
+
+int path_endpoint(struct call *call, const char *parameter, const char *path,
+                  struct endpoint_row *ret_row)
+{
+    return path_row(call, parameter, path, "endpoints", "ProtocolEndpoint", &endpoint_table, ret_row);
 }

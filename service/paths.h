@@ -12,6 +12,7 @@
 #include "service/call.h"
 #include "store/export.h"
 #include "store/group.h"
+#include "store/pipe.h"
 #include "store/replica.h"
 #include "store/system.h"
 #include "store/volume.h"
@@ -33,6 +34,9 @@ int path_group_sync(struct call *call, const char *parameter, const char *path,
 /* Is it the path of a GroupSynchronized, not of a StorageSynchronized? */
 bool path_is_group_sync(const char *path);
 int path_export(struct call *call, const char *parameter, const char *path, struct export_row *ret_row);
+int path_pipe(struct call *call, const char *parameter, const char *path, struct pipe_row *ret_row);
+int path_endpoint(struct call *call, const char *parameter, const char *path,
+                  struct endpoint_row *ret_row);
 int path_setting(struct call *call, const char *parameter, const char *path, struct setting_row *ret_row);
 
 #endif

@@ -16,6 +16,7 @@
 #include "service/handlers.h"
 #include "service/network.h"
 #include "service/paths.h"
+#include "service/pipes.h"
 #include "service/portals.h"
 #include "service/volumes.h"
 
@@ -439,6 +440,10 @@ int method_delete_access_point(struct call *call)
     }
     struct condition where[] = {WHERE_TEXT("access_point_id", row.head.id), WHERE_END};
 
+    r = pipe_check_access_point(call, row.head.id);
+    if (r < 0) {
+        return r;
+    }
     r = table_find(call->db, &volume_table, where, &volume);
     if (r == 0) {
         char blocked_on[PATH_SIZE];

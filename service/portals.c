@@ -4,6 +4,8 @@
  */
 #include "service/portals.h"
 
+#include "store/pipe.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -284,6 +286,16 @@ int portal_add(struct call *call, const struct portal *portal, const char *acces
     if (r < 0) {
         return call_fail_store(call, r);
     }
+    struct endpoint_row endpoint = {.kind = ENDPOINT_PORTAL, .created_ms = row.created_ms};
+
+    memcpy(endpoint.head.id, row.head.id, sizeof(endpoint.head.id));
+    memcpy(endpoint.system_id, row.system_id, sizeof(endpoint.system_id));
+    memcpy(endpoint.element_name, row.element_name, sizeof(endpoint.element_name));
+    memcpy(endpoint.address, row.address, sizeof(endpoint.address));
+    r = table_insert(call->db, &endpoint_table, &endpoint);
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
     *ret_row = row;
     return 0;
 }
@@ -315,7 +327,10 @@ int portal_forget(struct call *call, const struct access_point_row *row)
     if (r < 0) {
         return r;
     }
-    r = table_delete(call->db, &access_point_table, row->head.id);
+    r = table_delete(call->db, &endpoint_table, row->head.id);
+    if (r == 0 || r == -ENOENT) {
+        r = table_delete(call->db, &access_point_table, row->head.id);
+    }
     if (r == 0) {
         r = table_count(call->db, &access_point_table, siblings, &n_portals);
     }

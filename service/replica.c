@@ -11,6 +11,7 @@
 #include "service/hosted.h"
 #include "service/mirror_records.h"
 #include "service/paths.h"
+#include "service/pipes.h"
 #include "service/setting_defaults.h"
 #include "service/volumes.h"
 
@@ -160,6 +161,13 @@ static uint64_t interval_of(const struct values *setting, const char *name)
     return text == NULL || timefmt_parse_duration(text, &ms) < 0 ? 0 : limit_of(ms);
 }
 
+int replica_terms_pipe(struct call *call, const char *parameter, const char *path,
+                       struct replica_terms *terms)
+{
+    terms->pipe_parameter = parameter;
+    return path == NULL ? 0 : pipe_take(call, parameter, path, terms->pipe_id);
+}
+
 int replica_terms_setting_data(struct call *call, const char *parameter,
                                struct replica_terms *terms)
 {
@@ -188,6 +196,10 @@ int replica_terms_setting_data(struct call *call, const char *parameter,
     terms->unequal_lists = (uint32_t)args_number(setting, "UnequalListsAction", UNEQUAL_ERROR);
     terms->unequal_groups = (uint32_t)args_number(setting, "UnequalGroupsAction", UNEQUAL_ERROR);
     terms->consistent_point_in_time = args_bool(setting, "ConsistentPointInTime", false);
+    if (args_present(setting, "ReplicationPipe")) {
+        return replica_terms_pipe(call, "ReplicationSettingData.ReplicationPipe",
+                                  args_text(setting, "ReplicationPipe"), terms);
+    }
     return 0;
 }
 

@@ -44,6 +44,8 @@ struct replica_terms {
     bool pool_of_source;
     bool client_must_supply;
     bool must_create;
+    char pipe_id[ID_SIZE]; /* "" none */
+    const char *pipe_parameter;
 };
 
 /* Both ends of a replica to be made, and what the call names them. */
@@ -66,6 +68,9 @@ int replica_terms_of_sync_type(struct call *call, uint32_t sync_type, uint32_t m
 int replica_terms_setting_data(struct call *call, const char *parameter,
                                struct replica_terms *terms);
 int replica_terms_goal(struct call *call, const char *parameter, struct replica_terms *terms);
+/* A ReplicationPipe; whether it suits the elements is pipe_check_use(). */
+int replica_terms_pipe(struct call *call, const char *parameter, const char *path,
+                       struct replica_terms *terms);
 int replica_terms_setting(struct call *call, const char *parameter, struct replica_terms *terms);
 /* A value of the ReplicationSettingData that replicas of that type cannot honour is 1 Not Supported and names the
  * property. */

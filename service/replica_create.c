@@ -22,6 +22,7 @@
 #include "service/mirror_modify.h"
 #include "service/mirror_records.h"
 #include "service/paths.h"
+#include "service/pipes.h"
 #include "service/pools.h"
 #include "service/replica_pairs.h"
 #include "service/replica_states.h"
@@ -123,6 +124,7 @@ static int insert_sync(struct call *call, struct pair *pair)
     };
 
     sync_begin(terms, now, &sync);
+    memcpy(sync.pipe_id, terms->pipe_id, sizeof(sync.pipe_id));
     strcpy(sync.source_id, pair->source.head.id);
     strcpy(sync.target_id, pair->target.head.id);
     if (pair->group_sync_id != NULL) {
@@ -324,6 +326,15 @@ static int apply_setting(struct call *call, struct pair *pair)
     return 0;
 }
 
+/* A9, A10; a target that is allocated is known only then. */
+static int check_pipe(struct call *call, const struct pair *pair)
+{
+    return pair->terms.pipe_id[0] == '\0'
+               ? 0
+               : pipe_check_use(call, pair->terms.pipe_parameter, pair->terms.pipe_id,
+                                &pair->source, &pair->target);
+}
+
 /* Takes the targets that are to be allocated, then makes everything. All pairs are checked by then. */
 static int create_pairs(struct call *call, const struct pool_row *pool, struct pair *pairs,
                         size_t n)
@@ -340,6 +351,9 @@ static int create_pairs(struct call *call, const struct pool_row *pool, struct p
     }
     for (size_t i = 0; i < n && r == 0; i++) {
         r = make_target(call, pool, &pairs[i], &taken);
+        if (r == 0 && pairs[i].allocate) {
+            r = check_pipe(call, &pairs[i]);
+        }
         if (r == 0) {
             r = apply_setting(call, &pairs[i]);
         }
@@ -363,7 +377,9 @@ static int complete_terms(struct call *call, const struct replica_terms *terms,
     };
 
     pair->terms = *terms;
-    return replica_terms_complete(call, &ends, &pair->terms);
+    int r = replica_terms_complete(call, &ends, &pair->terms);
+
+    return r < 0 || pair->allocate ? r : check_pipe(call, pair);
 }
 
 /* Among those of a list that are checked so far: how many share the layers of this one's source, itself included. */
@@ -524,16 +540,36 @@ static int modify_mirror(struct call *call, const struct replica_terms *terms,
     return r;
 }
 
-/* A11, A12: the pair is related already. */
-static int modify_attached(struct call *call, const struct replica_terms *terms,
-                           struct volume_row *target, struct sync_row *sync)
+/* Another pipe, from the next time on that the elements are opened. */
+static int change_pipe(struct call *call, const struct replica_terms *terms, struct pair *pair,
+                       struct sync_row *sync)
 {
+    if (terms->pipe_id[0] == '\0' || strcmp(terms->pipe_id, sync->pipe_id) == 0) {
+        return 0;
+    }
+    int r = pipe_check_use(call, "ReplicationPipe", terms->pipe_id, &pair->source, &pair->target);
+
+    if (r < 0) {
+        return r;
+    }
+    memcpy(sync->pipe_id, terms->pipe_id, sizeof(sync->pipe_id));
+    r = table_update(call->db, &sync_table, sync);
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+/* A11, A12: the pair is related already. */
+static int modify_attached(struct call *call, const struct replica_terms *terms, struct pair *pair,
+                           struct sync_row *sync)
+{
+    struct volume_row *target = &pair->target;
     struct limits_effect limits;
     struct copy_row copy;
     struct job_row job;
 
     if (replica_is_mirror(sync) && terms->sync_type == SYNC_MIRROR) {
-        return modify_mirror(call, terms, target, sync);
+        int changed = change_pipe(call, terms, pair, sync);
+
+        return changed < 0 ? changed : modify_mirror(call, terms, target, sync);
     }
     if (sync->copy_type != terms->copy_type) {
         return call_fail_param(call, ERR_BAD_VALUE, "CopyType",
@@ -542,10 +578,12 @@ static int modify_attached(struct call *call, const struct replica_terms *terms,
                                sync->head.id, sync->copy_type,
                                enum_text(&map_copy_type, sync->copy_type));
     }
-    if (!args_present(call->args, "Goal")) {
-        return 0;
+    int r = change_pipe(call, terms, pair, sync);
+
+    if (r < 0 || !args_present(call->args, "Goal")) {
+        return r;
     }
-    int r = setting_apply_goal(call, "Goal", terms, target);
+    r = setting_apply_goal(call, "Goal", terms, target);
 
     if (r < 0) {
         return r;
@@ -599,6 +637,10 @@ static int attach_or_modify_replica(struct call *call)
     if (r == 0) {
         r = attach_elements(call, &pair);
     }
+    if (r == 0) {
+        r = replica_terms_pipe(call, "ReplicationPipe", args_text(call->args, "ReplicationPipe"),
+                               &terms);
+    }
     if (r < 0) {
         return r;
     }
@@ -606,7 +648,7 @@ static int attach_or_modify_replica(struct call *call)
     if (r == -ENOENT) {
         return attach(call, &terms, &pair);
     }
-    return r < 0 ? call_fail_store(call, r) : modify_attached(call, &terms, &pair.target, &sync);
+    return r < 0 ? call_fail_store(call, r) : modify_attached(call, &terms, &pair, &sync);
 }
 
 int method_attach_or_modify_replica(struct call *call)

@@ -19,6 +19,7 @@
 #include "service/hosted.h"
 #include "service/mirror_modify.h"
 #include "service/mirrors.h"
+#include "service/pipes.h"
 #include "service/paths.h"
 #include "service/pools.h"
 #include "service/replica_operations.h"
@@ -587,7 +588,8 @@ static int modify(struct call *call, struct modification *mod)
         return replica_engine_of(sync) == ENGINE_FILL ? start_filling(call, mod)
                                                       : start_copy(call, mod, false);
     case OPERATION_RESTORE:
-        return start_copy(call, mod, true);
+        r = pipe_check_back(call, sync);
+        return r < 0 ? r : start_copy(call, mod, true);
     case OPERATION_SUSPEND:
         return operation_suspend(call, mod);
     case OPERATION_RESUME:

@@ -20,5 +20,6 @@ extern const struct service job_methods;
 extern const struct service volume_methods;
 extern const struct service access_point_methods;
 extern const struct service setting_methods;
+extern const struct service pipe_methods;
 
 #endif

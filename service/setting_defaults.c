@@ -91,6 +91,7 @@ static const struct setting_property common[] = {
     /* ours */
     {"BandwidthLimit", 0, .honours = SETTING_ANY, DEFAULT(0)},
     {"Verify", 0, .honours = SETTING_ANY, DEFAULT(0)},
+    {"ReplicationPipe", 0, .honours = SETTING_ANY},
 };
 
 #define HOSTED_THIN                                                                                \

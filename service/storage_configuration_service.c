@@ -81,6 +81,16 @@ static const struct param scsi_scan[] = {
     P_STRINGS("LogicalUnits"),
 };
 
+static const struct param create_or_modify_replication_pipe[] = {
+    P_STRING("PipeElementName"),
+    P_REF_R("SourceSystem", "ComputerSystem"),
+    P_REF_R("TargetSystem", "ComputerSystem"),
+    P_REFS("SourceEndpoint", "ProtocolEndpoint"),
+    P_REFS("TargetEndpoint", "ProtocolEndpoint"),
+    P_INSTANCE("Goal", ReplicationPipeSetting),
+    P_INOUT_REF("ReplicationPipe", "NetworkPipe"),
+};
+
 static const struct method methods[] = {
     METHOD("CreateReplica", create_replica, method_create_replica, returns_k6j),
     METHOD("AttachReplica", attach_replica, method_attach_replica, returns_u6j),
@@ -95,8 +105,9 @@ static const struct method methods[] = {
     METHOD("DeleteStoragePool", delete_storage_pool, method_delete_storage_pool, returns_k6j),
     METHOD("CreateOrModifyElementFromStoragePool", create_or_modify_element,
            method_create_or_modify_element_from_storage_pool, returns_k6j_size),
+    METHOD("CreateOrModifyReplicationPipe", create_or_modify_replication_pipe,
+           method_create_or_modify_replication_pipe, returns_pipe),
     METHOD("ScsiScan", scsi_scan, method_scsi_scan, returns_scan),
-    METHOD_NOT_SUPPORTED("CreateOrModifyReplicationPipe"),
     METHOD_NOT_SUPPORTED("CreateReplicationBuffer"),
     METHOD_NOT_SUPPORTED("CreateOrModifyElementFromElements"),
     METHOD_NOT_SUPPORTED("RequestUsageChange"),

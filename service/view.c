@@ -32,7 +32,7 @@ const struct view_collection view_collections[COLLECTION_COUNT] = {
     [COLLECTION_SYNCHRONIZATIONS] = {"synchronizations", "StorageSynchronized", NULL, false},
     [COLLECTION_GROUP_SYNCHRONIZATIONS] = {"groupsynchronizations", "GroupSynchronized", NULL,
                                            false},
-    [COLLECTION_PIPES] = {"pipes", "NetworkPipe", NULL, false},
+    [COLLECTION_PIPES] = {"pipes", "NetworkPipe", &pipe_methods, true},
     [COLLECTION_ENDPOINTS] = {"endpoints", "iSCSIProtocolEndpoint", NULL, false},
     [COLLECTION_ACCESS_POINTS] = {"accesspoints", "RemoteServiceAccessPoint", &access_point_methods,
                                   true},
@@ -42,16 +42,6 @@ const struct view_collection view_collections[COLLECTION_COUNT] = {
     [COLLECTION_SERVICES] = {"services", "Service", NULL, false},
 };
 
-/* Pipes: there are none yet. */
-static const struct view_filter name_filter[] = {
-    {.name = "ElementName", .column = "element_name", .kind = FILTER_TEXT},
-};
-static const struct view_kind view_nothing = {
-    .n_items = 0,
-    .filters = name_filter,
-    .n_filters = ARRAY_LEN(name_filter),
-};
-
 static const struct view_kind *const kinds[COLLECTION_COUNT] = {
     [COLLECTION_SYSTEMS] = &view_systems,
     [COLLECTION_POOLS] = &view_pools,
@@ -59,7 +49,7 @@ static const struct view_kind *const kinds[COLLECTION_COUNT] = {
     [COLLECTION_GROUPS] = &view_groups,
     [COLLECTION_SYNCHRONIZATIONS] = &view_synchronizations,
     [COLLECTION_GROUP_SYNCHRONIZATIONS] = &view_group_synchronizations,
-    [COLLECTION_PIPES] = &view_nothing,
+    [COLLECTION_PIPES] = &view_pipes,
     [COLLECTION_ENDPOINTS] = &view_endpoints,
     [COLLECTION_ACCESS_POINTS] = &view_access_points,
     [COLLECTION_EXPORTS] = &view_exports,

@@ -40,6 +40,19 @@ MAP(dedicated, "Dedicated");
 static const struct enum_value values_endpoint_role[] = {{2, "Initiator"}, {3, "Target"}};
 MAP(endpoint_role, "EndpointRole");
 
+static const struct enum_value values_aggregation_behavior[] = {
+    {2, "No Lower-Level Composition"},
+    {3, "Combined In Parallel"},
+};
+MAP(aggregation_behavior, "AggregationBehavior");
+
+static const struct enum_value values_source_or_sink[] = {
+    {2, "Source"},
+    {3, "Sink"},
+    {4, "Not Applicable"},
+};
+MAP(source_or_sink, "SourceOrSink");
+
 static const struct enum_value values_protocol_if_type[] = {
     {1, "Other"}, {4096, "IPv4"}, {4097, "IPv6"}, {4098, "IPv4/v6"}, {4110, "UDP"}, {4111, "TCP"},
 };
@@ -152,6 +165,8 @@ static const struct enum_map *const maps[] = {
     &map_enabled_default,
     &map_dedicated,
     &map_endpoint_role,
+    &map_aggregation_behavior,
+    &map_source_or_sink,
     &map_protocol_if_type,
     &map_setting_changeable_type,
     &map_replication_action,

@@ -20,6 +20,8 @@ extern const struct enum_map map_enabled_default;
 extern const struct enum_map map_dedicated;
 extern const struct enum_map map_endpoint_role;
 extern const struct enum_map map_protocol_if_type;
+extern const struct enum_map map_aggregation_behavior; /* NetworkPipe */
+extern const struct enum_map map_source_or_sink;       /* EndpointOfNetworkPipe */
 extern const struct enum_map map_setting_changeable_type; /* StorageSetting */
 extern const struct enum_map map_replication_action;      /* E15, ReplicationServiceCapabilities */
 extern const struct enum_map map_storage_object;

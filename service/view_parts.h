@@ -85,6 +85,7 @@ const struct view_kind *view_kind_of(enum collection collection);
 extern const struct view_kind view_systems;
 extern const struct view_kind view_access_points;
 extern const struct view_kind view_endpoints;
+extern const struct view_kind view_pipes;
 extern const struct view_kind view_pools;
 extern const struct view_kind view_volumes;
 extern const struct view_kind view_synchronizations;

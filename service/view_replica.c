@@ -10,6 +10,7 @@
 #include "service/view_parts.h"
 #include "store/cycle.h"
 #include "store/job.h"
+#include "store/pipe.h"
 #include "store/replica.h"
 #include "store/system.h"
 
@@ -95,6 +96,20 @@ static void sync_settings(const struct sync_row *sync, struct out *out)
     view_enum_or_null(out, "ReadOnly", &map_read_only, sync->read_only);
     out_number(out, "BandwidthLimit", sync->bandwidth_limit);
     out_bool(out, "Verify", sync->verify);
+}
+
+/* The pipe that it goes through, and the limit that it shares there. */
+static int sync_pipe(struct view *view, const struct sync_row *sync, struct out *out)
+{
+    struct pipe_row pipe = {.bandwidth_limit = 0};
+    int r = sync->pipe_id[0] == '\0' ? 0 : table_get(view->db, &pipe_table, sync->pipe_id, &pipe);
+
+    if (r < 0 && r != -ENOENT) {
+        return r;
+    }
+    out_ref(out, "ReplicationPipe", "pipes", sync->pipe_id);
+    out_number(out, "PipeBandwidthLimit", pipe.bandwidth_limit);
+    return 0;
 }
 
 static void sync_operations(const struct sync_row *sync, struct out *out)
@@ -183,6 +198,10 @@ static int sync_object(struct view *view, const void *row, struct out *out)
         return r;
     }
     out_text_or_null(out, "Problem", sync->problem);
+    r = sync_pipe(view, sync, out);
+    if (r < 0) {
+        return r;
+    }
     out_ref(out, "Job", "jobs", sync->job_id);
     out_ref(out, "GroupSynchronized", "groupsynchronizations", sync->group_sync_id);
     sync_operations(sync, out);
@@ -198,6 +217,7 @@ static const struct view_filter sync_filters[] = {
     {.name = "CopyType", .column = "copy_type", .kind = FILTER_ENUM, .map = &map_copy_type},
     {.name = "CopyState", .column = "copy_state", .kind = FILTER_ENUM, .map = &map_copy_state},
     {.name = "Job", .column = "job_id", .kind = FILTER_PATH, .collection = "jobs"},
+    {.name = "ReplicationPipe", .column = "pipe_id", .kind = FILTER_PATH, .collection = "pipes"},
 };
 const struct view_kind view_synchronizations = {
     .table = &sync_table,

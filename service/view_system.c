@@ -10,10 +10,10 @@
 #include "service/view_maps.h"
 #include "service/view_parts.h"
 #include "store/job.h"
+#include "store/pipe.h"
 #include "store/system.h"
 
-enum { DEDICATED_BLOCK_SERVER = 15, ROLE_INITIATOR = 2, PROTOCOL_OTHER = 1 };
-#define ENDPOINT_INITIATOR "initiator"
+enum { DEDICATED_BLOCK_SERVER = 15, ROLE_INITIATOR = 2, ROLE_TARGET = 3, PROTOCOL_OTHER = 1 };
 
 /* Systems */
 
@@ -262,45 +262,49 @@ const struct view_kind view_access_points = {
     .n_filters = ARRAY_LEN(access_point_filters),
 };
 
-/* Endpoints: our initiator, with which we log in at all peers. */
+/* Endpoints: our initiator ports, and the portals of peers as ends of pipes. */
 
-static const char *endpoint_id(size_t index)
+static int endpoint_object(struct view *view, const void *row, struct out *out)
 {
-    (void)index;
-    return ENDPOINT_INITIATOR;
-}
+    const struct endpoint_row *endpoint = row;
+    bool portal = endpoint->kind == ENDPOINT_PORTAL;
+    struct access_point_row access_point = {.probed = false};
+    int r = portal ? table_get(view->db, &access_point_table, endpoint->head.id, &access_point) : 0;
 
-static const char *endpoint_column(size_t index, const char *column)
-{
-    (void)index;
-    CHECK(strcmp(column, "system_id") == 0);
-    return SYSTEM_LOCAL;
-}
-
-static void endpoint_item(struct view *view, size_t index, struct out *out)
-{
-    (void)index;
+    if (r < 0) {
+        return r;
+    }
     out_begin_object(out, NULL);
-    view_head(out, COLLECTION_ENDPOINTS, ENDPOINT_INITIATOR);
-    out_text(out, "Name", ENDPOINT_INITIATOR);
-    out_text(out, "ElementName", "Initiator");
-    out_enum(out, "Role", &map_endpoint_role, ROLE_INITIATOR);
-    out_text(out, "Identifier", control_options(view->control)->initiator_name);
+    view_head(out, COLLECTION_ENDPOINTS, endpoint->head.id);
+    out_text(out, "Name", endpoint->head.id);
+    out_text(out, "ElementName", endpoint->element_name);
+    out_enum(out, "Role", &map_endpoint_role, portal ? ROLE_TARGET : ROLE_INITIATOR);
+    if (portal) {
+        out_null(out, "Identifier"); /* a portal has no name, its targets have */
+    } else {
+        out_text(out, "Identifier", control_options(view->control)->initiator_name);
+    }
+    out_text_or_null(out, "Address", endpoint->address);
     /* iSCSI has no number of its own there. */
     out_enum(out, "ProtocolIFType", &map_protocol_if_type, PROTOCOL_OTHER);
-    out_ref(out, "System", view_collections[COLLECTION_SYSTEMS].path, SYSTEM_LOCAL);
-    view_status(out, STATUS_OK, 0, HEALTH_OK);
+    out_ref(out, "System", view_collections[COLLECTION_SYSTEMS].path, endpoint->system_id);
+    if (portal && !access_point.probed) {
+        view_status(out, STATUS_UNKNOWN, 0, HEALTH_UNKNOWN);
+    } else if (portal && !access_point.reachable) {
+        view_status(out, STATUS_NO_CONTACT, 0, HEALTH_MAJOR_FAILURE);
+    } else {
+        view_status(out, STATUS_OK, 0, HEALTH_OK);
+    }
     out_end_object(out);
+    return 0;
 }
 
 static const struct view_filter endpoint_filters[] = {
     {.name = "System", .column = "system_id", .kind = FILTER_PATH, .collection = "systems"},
 };
 const struct view_kind view_endpoints = {
-    .n_items = 1,
-    .item_id = endpoint_id,
-    .item = endpoint_item,
-    .item_column = endpoint_column,
+    .table = &endpoint_table,
+    .row = endpoint_object,
     .filters = endpoint_filters,
     .n_filters = ARRAY_LEN(endpoint_filters),
 };

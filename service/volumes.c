@@ -12,6 +12,7 @@
 #include "service/groups.h"
 #include "service/hosted.h"
 #include "service/jobs.h"
+#include "service/pipes.h"
 #include "service/portals.h"
 #include "service/replica.h"
 
@@ -372,6 +373,7 @@ static int portal_forget_if_unused(struct call *call, const char *access_point_i
     struct access_point_row row;
     uint64_t n_volumes = 0;
     uint64_t n_secrets = 0;
+    uint64_t n_pipes = 0;
     int r = table_get(call->db, &access_point_table, access_point_id, &row);
 
     if (r == -ENOENT || (r == 0 && row.registered)) {
@@ -383,10 +385,13 @@ static int portal_forget_if_unused(struct call *call, const char *access_point_i
     if (r == 0) {
         r = table_count(call->db, &secret_table, where, &n_secrets);
     }
+    if (r == 0) {
+        r = pipe_count_users(call->db, access_point_id, &n_pipes);
+    }
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    if (n_volumes == 0 && n_secrets == 0) {
+    if (n_volumes == 0 && n_secrets == 0 && n_pipes == 0) {
         /* Others of its system may have LUNs that can be reached by it. */
         struct condition of_system[] = {WHERE_TEXT("system_id", row.system_id), WHERE_END};
 

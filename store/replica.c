@@ -33,6 +33,7 @@ static const struct column sync_columns[] = {
     COLUMN(struct sync_row, U64, when_synchronized_ms),
     COLUMN(struct sync_row, U64, when_suspended_ms),
     COLUMN(struct sync_row, U64, when_deactivated_ms),
+    COLUMN(struct sync_row, TEXT, pipe_id),
     COLUMN(struct sync_row, TEXT, group_sync_id),
     COLUMN(struct sync_row, U64, moment),
     COLUMN(struct sync_row, U32, map_state),

@@ -41,6 +41,7 @@ struct sync_row {
     uint64_t when_synchronized_ms;
     uint64_t when_suspended_ms;
     uint64_t when_deactivated_ms;
+    char pipe_id[ID_SIZE];       /* the pipe that it goes through (store/pipe.h), or "" */
     char group_sync_id[ID_SIZE]; /* the relationship of groups (store/group.h) that it is a pair of, or "" */
     uint64_t moment; /* the number of the moment that all pairs of it were made at together; 0: of none */
     /* mirrors only */

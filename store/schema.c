@@ -54,6 +54,46 @@ static const char schema_1[] =
 "CREATE INDEX access_points_by_system ON access_points (system_id);"
 "CREATE INDEX access_points_by_address ON access_points (address);"
 
+/* ProtocolEndpoint: our initiator ports and addresses, and one for each portal, with its id. */
+"CREATE TABLE endpoints ("
+"  seq          INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  id           TEXT NOT NULL UNIQUE,"
+"  system_id    TEXT NOT NULL REFERENCES systems (id),"
+"  kind         INTEGER NOT NULL,"
+"  element_name TEXT NOT NULL,"
+"  address      TEXT NOT NULL,"
+"  created_ms   INTEGER NOT NULL"
+") STRICT;"
+"CREATE INDEX endpoints_by_system ON endpoints (system_id);"
+"CREATE INDEX endpoints_by_kind ON endpoints (kind);"
+
+/* NetworkPipe: one with its pair of endpoints, or the parent of several such. */
+"CREATE TABLE pipes ("
+"  seq                    INTEGER PRIMARY KEY AUTOINCREMENT,"
+"  id                     TEXT NOT NULL UNIQUE,"
+"  element_name           TEXT NOT NULL,"
+"  source_system_id       TEXT NOT NULL REFERENCES systems (id),"
+"  target_system_id       TEXT NOT NULL REFERENCES systems (id),"
+"  parent_id              TEXT NOT NULL,"
+"  position               INTEGER NOT NULL,"
+"  source_endpoint_id     TEXT NOT NULL,"
+"  target_endpoint_id     TEXT NOT NULL,"
+"  bidirectional          INTEGER NOT NULL CHECK (bidirectional IN (0, 1)),"
+"  bandwidth_limit        INTEGER NOT NULL,"
+"  sessions_per_pair      INTEGER NOT NULL,"
+"  header_digest          INTEGER NOT NULL,"
+"  data_digest            INTEGER NOT NULL,"
+"  secret_access_point_id TEXT NOT NULL,"
+"  created_ms             INTEGER NOT NULL"
+") STRICT;"
+"CREATE INDEX pipes_by_element_name ON pipes (element_name);"
+"CREATE INDEX pipes_by_parent ON pipes (parent_id);"
+"CREATE INDEX pipes_by_source_system ON pipes (source_system_id);"
+"CREATE INDEX pipes_by_target_system ON pipes (target_system_id);"
+"CREATE INDEX pipes_by_source_endpoint ON pipes (source_endpoint_id);"
+"CREATE INDEX pipes_by_target_endpoint ON pipes (target_endpoint_id);"
+"CREATE INDEX pipes_by_secret ON pipes (secret_access_point_id);"
+
 /* CHAP secrets; access_point_id is '' until they are associated. */
 "CREATE TABLE secrets ("
 "  seq             INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -224,6 +264,7 @@ static const char schema_1[] =
 "  when_synchronized_ms      INTEGER NOT NULL,"
 "  when_suspended_ms         INTEGER NOT NULL,"
 "  when_deactivated_ms       INTEGER NOT NULL,"
+"  pipe_id                   TEXT NOT NULL,"
 "  group_sync_id             TEXT NOT NULL,"
 "  moment                    INTEGER NOT NULL,"
 "  map_state                 INTEGER NOT NULL,"
@@ -241,6 +282,7 @@ static const char schema_1[] =
 "CREATE INDEX synchronizations_by_target ON synchronizations (target_id, seq, id);"
 "CREATE INDEX synchronizations_by_copy_state ON synchronizations (copy_state);"
 "CREATE INDEX synchronizations_by_job ON synchronizations (job_id);"
+"CREATE INDEX synchronizations_by_pipe ON synchronizations (pipe_id);"
 "CREATE INDEX synchronizations_by_group ON synchronizations (group_sync_id);"
 
 /* ReplicationGroup, and OrderedMemberOfCollection in order of seq. */
@@ -403,6 +445,11 @@ static const char schema_1[] =
 /* Where volumes of our own come from when nobody says otherwise. */
 "INSERT INTO pools (id, kind, element_name, system_id, path, capacity_bytes, created_ms)"
 "  VALUES ('default', 2, 'default', 'local', 'pools/default', 0, unixepoch() * 1000);"
+/* Each initiator port is one end of a pair; a pipe has at most eight. */
+"INSERT INTO endpoints (id, system_id, kind, element_name, address, created_ms)"
+"  SELECT 'initiator' || iif(value = 1, '', '-' || value), 'local', 1,"
+"         'Initiator port ' || value, '', unixepoch() * 1000"
+"    FROM (SELECT column1 AS value FROM (VALUES (1), (2), (3), (4), (5), (6), (7), (8)));"
 "INSERT INTO settings (id, element_name, replication_priority, initial_synchronization,"
 "                      bandwidth_limit, verify, created_ms)"
 "  VALUES ('default', 'Default', 3, 2, 0, 0, unixepoch() * 1000);";

@@ -77,6 +77,8 @@ class Table:
         self.export = self.hosted.replace("/volumes/", "/exports/")
         self.group = client.method("CreateGroup", {"GroupName": "table", "Members": [self.free]}, expect=200)["ReplicationGroup"]
         self.target_group = client.method("CreateGroup", {"Members": [self.free_too]}, expect=200)["ReplicationGroup"]
+        self.pipe = client.method("CreateOrModifyReplicationPipe", {"SourceSystem": "/systems/local", "TargetSystem": self.system},
+                                  expect=200)["ReplicationPipe"]
         self.bodies = {
             "CreateGroup": {"Members": [self.free]},
             "CreateGroupReplica": {"SyncType": 8, "SourceGroup": self.group, "TargetGroup": self.target_group},
@@ -94,6 +96,9 @@ class Table:
             "AttachOrModifyReplica": {"SourceElement": self.source, "TargetElement": self.target, "CopyType": 4},
             "ExposePaths": {"LogicalUnits": [self.hosted], "InitiatorPortIDs": ["iqn.2026-11.test:host"]},
             "HidePaths": {"ProtocolControllers": [self.export], "InitiatorPortIDs": ["iqn.2026-11.test:host"]},
+            "CreateOrModifyReplicationPipe": {"SourceSystem": "/systems/local", "TargetSystem": self.system,
+                                              "SourceEndpoint": ["/endpoints/initiator"],
+                                              "TargetEndpoint": [self.access_point.replace("accesspoints", "endpoints")]},
             "ScsiScan": {"ConnectionType": 7, "Targets": ["iqn.2026-11.test.none:0"]},
             "CreateElementReplica": {"SyncType": 8, "SourceElement": self.source, "TargetElement": self.target},
             "ModifyReplicaSynchronization": {"Operation": 14, "Synchronization": self.synchronization},
@@ -145,7 +150,8 @@ class Table:
         return {"LogicalElement": self.source, "ManagedElement": self.source, "StoragePool": self.pool, "ResourcePool": self.pool,
                 "ComputerSystem": self.system, "ServiceAccessPoint": self.access_point, "StorageSetting": self.setting,
                 "SettingData": self.setting, "Synchronized": self.synchronization, "StorageSynchronized": self.synchronization,
-                "ConcreteJob": self.job, "SCSIProtocolEndpoint": "/endpoints/initiator",
+                "ConcreteJob": self.job, "SCSIProtocolEndpoint": "/endpoints/initiator", "ProtocolEndpoint": "/endpoints/initiator", "NetworkPipe": self.pipe,
+                "RemoteServiceAccessPoint": self.access_point,
                 "SCSIProtocolController": self.export, "ReplicationGroup": self.group}.get(wanted)
 
     def object_not_of(self, wanted):
@@ -220,6 +226,8 @@ def special(method, parameter, value):
         return (4097, 400, "invalid_initiator")
     if method in ("AddMembers", "RemoveMembers") and parameter == "ReplicationGroup" and value == "/groups/000000000000":
         return (7, 400, "no_such_group")
+    if method == "AttachOrModifyReplica" and parameter == "ReplicationPipe":
+        return (5, 400, "bad_value")  # its CopyType is that of a copy
     if method == "CreateOrModifyStoragePool" and parameter == "Goal":
         return (1, 501, "not_supported")
     return None

@@ -20,6 +20,7 @@ static const struct service *const objects[] = {&job_methods, &volume_methods,
                                                 &access_point_methods, &setting_methods};
 static const struct class_info *const classes[] = {
     &class_ReplicationSettingData, &class_StorageSetting, &class_StoragePoolSetting,
+    &class_ReplicationPipeSetting,
     &class_ServiceAccessPoint,     &class_SharedSecret,   &class_ReplicationEntity,
 };
 

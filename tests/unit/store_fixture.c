@@ -21,6 +21,7 @@ const struct table *const fixture_tables[] = {
     &cycle_table,   &job_element_table,  &layer_table,
     &export_table,  &export_lun_table,   &export_initiator_table,
     &group_table,   &group_member_table, &group_sync_table,
+    &endpoint_table, &pipe_table,
 };
 const size_t fixture_n_tables = ARRAY_LEN(fixture_tables);
 
@@ -112,6 +113,9 @@ bool column_is_reference(const struct table *table, const struct column *column)
         {&export_lun_table, "export_id"},
         {&export_lun_table, "volume_id"},
         {&export_initiator_table, "export_id"},
+        {&endpoint_table, "system_id"},
+        {&pipe_table, "source_system_id"},
+        {&pipe_table, "target_system_id"},
         {&group_member_table, "group_id"},
         {&group_member_table, "volume_id"},
     };

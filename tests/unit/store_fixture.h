@@ -12,6 +12,7 @@
 
 #include <stddef.h>
 
+#include "store/pipe.h"
 #include "store/cycle.h"
 #include "store/export.h"
 #include "store/group.h"

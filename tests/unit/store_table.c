@@ -370,7 +370,11 @@ test_pages_show_every_row_that_stays_once_and_in_order_while_rows_are_deleted(vo
     struct fixture *fixture = *state;
     struct db *db = fixture->db;
     int64_t seqs[100];
+    struct endpoint_row endpoint;
     assert_int_equal(table_delete(db, &pool_table, "default"), 0);
+    while (table_find(db, &endpoint_table, NULL, &endpoint) == 0) {
+        assert_int_equal(table_delete(db, &endpoint_table, endpoint.head.id), 0);
+    }
     assert_int_equal(table_delete(db, &system_table, SYSTEM_LOCAL), 0);
     insert_systems(db, 100, seqs);
 

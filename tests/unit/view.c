@@ -604,7 +604,9 @@ static void test_filters_of_the_rest(void **state)
     assert_filtered(COLLECTION_SYSTEMS, "Kind", "peer", "peer");
     assert_filtered(COLLECTION_ACCESS_POINTS, "AccessInfo", "as-given", "ap1");
     assert_filtered(COLLECTION_ACCESS_POINTS, "System", "/systems/peer", "ap1");
-    assert_filtered(COLLECTION_ENDPOINTS, "System", "/systems/local", "initiator");
+    assert_filtered(COLLECTION_ENDPOINTS, "System", "/systems/local",
+                    "initiator initiator-2 initiator-3 initiator-4 initiator-5 initiator-6 "
+                    "initiator-7 initiator-8");
     assert_filtered(COLLECTION_ENDPOINTS, "System", "/systems/peer", "");
     assert_filtered(COLLECTION_SETTINGS, "ElementName", "Default", "default");
     assert_filtered(COLLECTION_GROUPS, "ElementName", "x", "");
