@@ -274,3 +274,85 @@ def test_windows_storage_service_gets_a_text_for_a_pool_that_does_not_suit(hoste
     problem = hosted.client.method(CREATE, {"SyncType": 7, "SourceElement": source, "TargetPool": "/pools/000000000000", "WaitForCopyState": 4},
                                    expect=400)
     assert problem["Parameter"] == "TargetPool" and len(problem["detail"]) > 20
+
+
+# ---- mirrors
+
+def state_of(hosted, relationship, *states, timeout=30):
+    poll(f"CopyState {states}", lambda: hosted.client.get(relationship)["CopyState"] in states, timeout)
+    return hosted.client.get(relationship)
+
+
+def operate(hosted, relationship, operation, **more):
+    """An operation and the end of its job."""
+    answer = hosted.modify(relationship, operation, expect=(200, 202), **more)
+    if answer["ReturnValue"] == 4096:
+        hosted.client.completed(answer["Job"], 60 * SLOWNESS)
+    return answer
+
+
+def mirrored(hosted, source, target):
+    assert hosted.writers(source) == hosted.writers(target)
+
+
+def test_the_generic_sequence_of_a_mirror(hosted, source):
+    """Pair, split, resync, fail over, fail back, detach: what management suites do, whatever the array."""
+    systems = hosted.client.method("GetPeerSystems", {})["Systems"]
+    for system in systems:
+        hosted.client.method("GetServiceAccessPoints", {"System": system})
+    target = hosted.make(4 * MIB, name="mirror")
+    answer = hosted.client.method("AttachOrModifyReplica", {"SourceElement": source, "TargetElement": target, "CopyType": 3})
+    relationship = relationship_of(hosted, source, target)["self"]
+    if answer["ReturnValue"] == 4096:
+        hosted.client.completed(answer["Job"], 60 * SLOWNESS)
+    assert state_of(hosted, relationship, 4)["SyncMaintained"] is True
+    hosted.fill(source, 2)
+    still(hosted, target, {2})
+    # Split: the target keeps that moment; Resync brings what came since.
+    operate(hosted, relationship, 21)
+    state_of(hosted, relationship, 7)
+    hosted.fill(source, 3)
+    still(hosted, target, {2})
+    operate(hosted, relationship, 14)
+    state_of(hosted, relationship, 4)
+    still(hosted, target, {3})
+    # Failover: hosts write to the target; Failback brings that to the source.
+    operate(hosted, relationship, 10)
+    state_of(hosted, relationship, 10)
+    hosted.fill(target, 4)
+    operate(hosted, relationship, 11)
+    state_of(hosted, relationship, 4)
+    still(hosted, source, {4})
+    hosted.fill(source, 5)
+    still(hosted, target, {5})
+    operate(hosted, relationship, 8)
+    assert gone(hosted, relationship)
+    hosted.fill(source, 6)
+    hosted.fill(target, 7)
+    still(hosted, source, {6})
+    still(hosted, target, {7})
+
+
+def test_cinder_vmax3_remote_mirror(hosted, source):
+    target = hosted.make(4 * MIB, name="srdf")
+    answer = hosted.client.method(CREATE, {"SyncType": 6, "Mode": 2, "SourceElement": source, "TargetElement": target, "WaitForCopyState": 4})
+    if answer["ReturnValue"] == 4096:
+        hosted.client.completed(answer["Job"], 60 * SLOWNESS)
+    relationship = answer["Synchronization"]
+    state_of(hosted, relationship, 4)
+    still(hosted, target, {1})
+    # Suspend (then the driver resumes by Resync, which 4.1 has not from 9: it is Resume).
+    operate(hosted, relationship, 22)
+    state_of(hosted, relationship, 9)
+    hosted.fill(source, 2)
+    operate(hosted, relationship, 16)
+    state_of(hosted, relationship, 4)
+    still(hosted, target, {2})
+    operate(hosted, relationship, 10)
+    state_of(hosted, relationship, 10)
+    hosted.fill(target, 3)
+    operate(hosted, relationship, 11)
+    state_of(hosted, relationship, 4)
+    still(hosted, source, {3})
+    operate(hosted, relationship, 8)
+    assert gone(hosted, relationship)
