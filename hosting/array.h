@@ -57,8 +57,9 @@ int array_pool_add(struct array *array, const char *pool_id, const char *dir,
                    uint64_t capacity_bytes, struct error *error);
 bool array_pool_is_there(struct array *array, const char *pool_id);
 void array_pool_set_capacity(struct array *array, const char *pool_id, uint64_t capacity_bytes);
-/* No layer of it may be open. The directory is removed if it is empty. */
-void array_pool_remove(struct array *array, const char *pool_id);
+/* No layer of it may be in use. The directory is removed if it is empty; gone (or NULL) is called when that is done: perhaps at once, or when
+ * the last operation on layers of it has ended. */
+void array_pool_remove(struct array *array, const char *pool_id, loop_fn gone, void *arg);
 
 struct array_usage {
     uint64_t file_system_bytes; /* used, and what the file system has left */

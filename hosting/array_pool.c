@@ -50,7 +50,13 @@ static void pool_settle(struct pool *pool)
         if (rmdir(pool->dir) != 0 && errno != ENOTEMPTY && errno != EEXIST && errno != ENOENT) {
             log_warning("pool[%s] %s stays: %s", pool->id, pool->dir, strerror(errno));
         }
+        loop_fn gone = pool->gone;
+        void *gone_arg = pool->gone_arg;
+
         pool_free(pool);
+        if (gone != NULL) {
+            gone(gone_arg);
+        }
     }
 }
 
@@ -176,7 +182,7 @@ void spare_path(char path[ARRAY_PATH_SIZE], const struct pool *pool, const char 
     snprintf(path, ARRAY_PATH_SIZE, "%s/%s%s", pool->dir, layer_id, spare_suffix);
 }
 
-void array_pool_remove(struct array *array, const char *pool_id)
+void array_pool_remove(struct array *array, const char *pool_id, loop_fn gone_fn, void *arg)
 {
     struct pool *gone = pool_find(array, pool_id);
 
@@ -189,7 +195,11 @@ void array_pool_remove(struct array *array, const char *pool_id)
     pthread_rwlock_unlock(&array->lock);
     if (pool != NULL) {
         pool->removed = true;
+        pool->gone = gone_fn;
+        pool->gone_arg = arg;
         pool_settle(pool);
+    } else if (gone_fn != NULL) {
+        gone_fn(arg);
     }
 }
 

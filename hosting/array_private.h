@@ -37,6 +37,8 @@ struct pool {
     struct array *array;
     atomic_uint refs; /* of operations, and of open layers */
     bool removed;
+    loop_fn gone;
+    void *gone_arg;
     struct loop_task low_task;
     atomic_bool low_posted;
     _Atomic uint64_t reclaimable_bytes[ARRAY_LOOPS_MAX];

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -68,6 +69,66 @@ static bool path_is_plain(const char *path)
     }
 }
 
+static bool lies_in(const char *dir, const char *other)
+{
+    size_t len = strlen(other);
+
+    return strncmp(dir, other, len) == 0 &&
+           (dir[len] == '/' || dir[len] == '\0' || (len == 1 && other[0] == '/'));
+}
+
+/* Where an absolute path leads, as far as it is there; what is not there yet is added as it is. */
+static bool path_resolve(const char *path, char ret_real[PATH_MAX])
+{
+    char head[PATH_MAX];
+    char real[PATH_MAX];
+    size_t len = strlen(path);
+
+    if (len >= sizeof(head)) {
+        return false;
+    }
+    memcpy(head, path, len + 1);
+    while (realpath(head, real) == NULL) {
+        char *slash = strrchr(head, '/');
+
+        if (errno != ENOENT || slash == NULL) {
+            return false;
+        }
+        *slash = '\0';
+        if (slash == head) {
+            real[0] = '\0';
+            break;
+        }
+    }
+    const char *rest = path + strlen(head);
+
+    size_t real_len = strcmp(real, "/") == 0 ? 0 : strlen(real);
+    size_t rest_len = strlen(rest);
+
+    if (real_len + rest_len == 0) {
+        strcpy(ret_real, "/");
+        return true;
+    }
+    if (real_len + rest_len >= PATH_MAX) {
+        return false;
+    }
+    memcpy(ret_real, real, real_len);
+    memcpy(ret_real + real_len, rest, rest_len + 1);
+    return true;
+}
+
+/* A symbolic link below a directory that is allowed may not lead out of it; the directory may be one itself. */
+static bool links_stay(const char *directory, const char *allowed, size_t allowed_len)
+{
+    char name[PATH_MAX];
+    char real[PATH_MAX];
+    char real_allowed[PATH_MAX];
+
+    snprintf(name, sizeof(name), "%.*s", (int)allowed_len, allowed);
+    return path_resolve(directory, real) && path_resolve(name, real_allowed) &&
+           lies_in(real, real_allowed);
+}
+
 /* Is the absolute path below one of those that the configuration names? */
 static bool directory_is_allowed(struct call *call, const char *directory)
 {
@@ -81,7 +142,8 @@ static bool directory_is_allowed(struct call *call, const char *directory)
             len--;
         }
         if (len > 0 && strncmp(directory, at, len) == 0 &&
-            (directory[len] == '\0' || directory[len] == '/' || len == 1)) {
+            (directory[len] == '\0' || directory[len] == '/' || len == 1) &&
+            links_stay(directory, at, len)) {
             return true;
         }
         at = *end == ':' ? end + 1 : end;
@@ -149,22 +211,17 @@ struct neighbour {
     char pool_id[ID_SIZE];
 };
 
-static bool lies_in(const char *dir, const char *other)
-{
-    size_t len = strlen(other);
-
-    return strncmp(dir, other, len) == 0 && (dir[len] == '/' || dir[len] == '\0');
-}
-
 static int neighbour_row(void *arg, const void *row)
 {
     struct neighbour *neighbour = arg;
     const struct pool_row *pool = row;
     char dir[PATH_MAX];
+    char real[PATH_MAX];
 
     if (pool->kind != POOL_FILE ||
         hosted_pool_dir(neighbour->control, pool, dir, sizeof(dir)) < 0 ||
-        (!lies_in(neighbour->dir, dir) && !lies_in(dir, neighbour->dir))) {
+        !path_resolve(dir, real) ||
+        (!lies_in(neighbour->dir, real) && !lies_in(real, neighbour->dir))) {
         return 0;
     }
     strcpy(neighbour->pool_id, pool->head.id);
@@ -174,7 +231,13 @@ static int neighbour_row(void *arg, const void *row)
 /* Not the directory of another pool, nor in it, nor around it. */
 static int check_neighbours(struct call *call, const char *dir)
 {
-    struct neighbour neighbour = {.control = call->control, .dir = dir};
+    char real[PATH_MAX];
+    struct neighbour neighbour = {.control = call->control, .dir = real};
+
+    if (!path_resolve(dir, real)) {
+        return call_fail_param(call, ERR_INVALID_PARAMETER, "Goal.Directory",
+                               "%.300s cannot be looked at: %s.", dir, strerror(errno));
+    }
     int r = table_each(call->db, &pool_table, NULL, 0, 0, neighbour_row, &neighbour);
 
     if (r == 1) {
@@ -320,9 +383,22 @@ uint64_t file_pool_size(struct call *call, const struct pool_row *pool)
 
 /* ---- deleting ---- */
 
+struct removal {
+    struct call *call; /* its answer waits */
+    char pool_id[ID_SIZE];
+};
+
+static void pool_gone(void *arg)
+{
+    call_gate_open(arg, NULL);
+}
+
 static void remove_effect(struct control *control, void *arg)
 {
-    array_pool_remove(hosted_array(control_hosted(control)), arg);
+    const struct removal *removal = arg;
+
+    array_pool_remove(hosted_array(control_hosted(control)), removal->pool_id, pool_gone,
+                      removal->call);
 }
 
 int file_pool_delete(struct call *call, const struct pool_row *pool)
@@ -350,6 +426,10 @@ int file_pool_delete(struct call *call, const struct pool_row *pool)
     if (r < 0) {
         return call_fail_store(call, r);
     }
-    control_effect(call->control, remove_effect, pool->head.id, strlen(pool->head.id) + 1);
+    struct removal removal = {.call = call};
+
+    strcpy(removal.pool_id, pool->head.id);
+    call_gate(call);
+    control_effect(call->control, remove_effect, &removal, sizeof(removal));
     return 0;
 }

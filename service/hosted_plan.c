@@ -68,7 +68,7 @@ void hosted_call_end(struct call *call, bool committed)
     struct hosted *hosted = control_hosted(call->control);
 
     if (call->made_pool_id[0] != '\0' && !committed) {
-        array_pool_remove(hosted->array, call->made_pool_id);
+        array_pool_remove(hosted->array, call->made_pool_id, NULL, NULL);
     }
     call->made_pool_id[0] = '\0';
     if (plan == NULL) {

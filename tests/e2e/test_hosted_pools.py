@@ -95,7 +95,7 @@ def test_a_pool_of_files_is_deleted_when_it_is_empty(array):
     array.delete(snapshot)
     array.client.method("DeleteStoragePool", {"Pool": pool}, expect=200)
     array.client.get(pool, expect=404)
-    until(lambda: not directory.exists(), 10, "the directory goes with the last file")
+    assert not directory.exists()
     array.client.refused(ELEMENT, {"Size": MIB, "InPool": pool}, 5, 400, "InPool", "no_such_object")
     # And made again in the same place.
     again = array.make_pool("gone")
@@ -121,6 +121,15 @@ def test_absolute_directories_are_those_that_the_configuration_allows(make_servi
         hand_over(each, array.smirror.user)
     for refused in (other, directory / "allowedtoo", directory, f"{allowed}/../other", f"{allowed}/x/../../other", "/"):
         array.client.refused(POOL, {"Goal": {"Directory": str(refused)}}, 5, 400, "Goal.Directory")
+    # A link that leads out is refused, one that stays is a way like another.
+    (allowed / "out").symlink_to(other)
+    (allowed / "within").symlink_to(allowed / "deep")
+    (allowed / "deep").mkdir()
+    hand_over(allowed / "deep", array.smirror.user)
+    for refused in (allowed / "out", allowed / "out" / "x"):
+        array.client.refused(POOL, {"Goal": {"Directory": str(refused)}}, 5, 400, "Goal.Directory")
+    array.make_pool(allowed / "within" / "x")
+    assert (allowed / "deep" / "x").is_dir()
     assert os.listdir(other) == os.listdir(directory / "allowedtoo") == []
     pool = array.make_pool(allowed / "a" / "b")
     volume = array.make(MIB, pool)
@@ -129,6 +138,8 @@ def test_absolute_directories_are_those_that_the_configuration_allows(make_servi
     # Not into what is another pool's, full or empty, nor where something else is.
     array.client.refused(POOL, {"Goal": {"Directory": str(allowed / "a" / "b")}}, 5, 400, "Goal.Directory")
     array.make_pool(allowed / "empty")
+    (allowed / "alias").symlink_to(allowed / "empty")
+    array.client.refused(POOL, {"Goal": {"Directory": str(allowed / "alias" / "x")}}, 6, 409, "Goal.Directory")
     array.client.refused(POOL, {"Goal": {"Directory": str(allowed / "empty")}}, 6, 409, "Goal.Directory")
     (allowed / "full").mkdir()
     (allowed / "full" / "file").write_text("precious")

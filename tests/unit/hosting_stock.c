@@ -202,18 +202,12 @@ static void a_name_that_a_crash_has_taken_is_given_again(void **state)
     pages_are("v", 3, 2, 7);
 }
 
-static bool is_gone(void *arg)
-{
-    struct stat stat_now;
-
-    return stat(arg, &stat_now) != 0;
-}
-
 static void the_stock_goes_with_its_pool(void **state)
 {
     (void)state;
     struct array_layer layer = {.pool_id = "other", .size_bytes = SIZE};
     char path[80];
+    struct stat stat_now;
     struct error error;
 
     snprintf(path, sizeof(path), "%s-other", dir);
@@ -229,8 +223,11 @@ static void the_stock_goes_with_its_pool(void **state)
         await_ok(&result);
     }
     /* Some are being made now. */
-    array_pool_remove(array, "other");
-    io_wait(control, is_gone, path);
+    bool gone = false;
+
+    array_pool_remove(array, "other", io_flag, &gone);
+    io_wait(control, io_flag_is_set, &gone);
+    assert_int_not_equal(stat(path, &stat_now), 0);
 }
 
 static int run_all(const char *where)
