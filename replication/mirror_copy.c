@@ -167,7 +167,8 @@ static void request_back(struct mirror_chunk *chunk, const struct block_req *req
 static void chunk_written(struct mirror_chunk *chunk)
 {
     struct mirror_core *core = chunk->core;
-    if (!chunk->failed && chunk->epoch == core->epoch) {
+    if (!chunk->failed && chunk->epoch == core->epoch &&
+        (!chunk->stale || chunk->source_epoch == core->source_epoch)) {
         change_map_copied(core->map, chunk->offset, chunk->len);
         core->need_gen++;
         core->copy_backoff_ns = 0;
@@ -263,6 +264,7 @@ static void chunk_start(struct mirror_core *core, const struct change_run *run, 
     chunk->writing = chunk->spoiled = chunk->failed = false;
     chunk->hard = hard || (core->spoiled_at == run->offset && core->spoils >= SPOILS_MAX);
     chunk->epoch = core->epoch;
+    chunk->source_epoch = core->source_epoch;
     chunk->outstanding = 0;
     chunk->lock.begin = run->offset;
     chunk->lock.end = run->offset + run->len;

@@ -237,13 +237,21 @@ void mirror_leg_failed(struct mirror_core *core, unsigned epoch, const struct bl
     }
 }
 
+void mirror_below_lost(struct mirror_core *core)
+{
+    core->source_epoch++;
+    if (core->map) {
+        change_map_lost(core->map, true);
+    }
+}
+
 void mirror_below_failed(struct mirror_core *core, const struct block_req *req)
 {
     char text[300];
     status_text(req, "source", text, sizeof(text));
     mirror_note(core, "%s", text);
-    if ((req->status == -ENOTCONN || req->op == BLOCK_FLUSH) && core->map) {
-        change_map_lost(core->map, true);
+    if (req->status == -ENOTCONN || req->op == BLOCK_FLUSH) {
+        mirror_below_lost(core);
     }
     mirror_kick(core);
 }

@@ -217,6 +217,7 @@ static void op_send(struct mirror_op *op)
         return;
     }
     op->on_leg = core->connected;
+    op->source_epoch = core->source_epoch;
     op->epoch = core->epoch;
     op->outstanding = 1 + op->on_leg;
     child_init(op, &op->below, below_done);
@@ -245,7 +246,7 @@ static void op_unlock(struct mirror_op *op)
 static enum change_end how_it_ended(const struct mirror_op *op)
 {
     const struct block_req *req = op->req;
-    if (op->below_status) {
+    if (op->below_status || op->source_epoch != op->core->source_epoch) {
         return CHANGE_FAILED;
     }
     if (!op->on_leg || op->leg_status || op->epoch != op->core->epoch) {
@@ -260,13 +261,16 @@ static void op_write_end(struct mirror_op *op)
     struct block_req *req = op->req;
     enum change_end how = how_it_ended(op);
     int status = op->below_status;
+    if (!status && op->source_epoch != core->source_epoch) {
+        status = -EIO; /* it was there, and is lost */
+    }
     bool missed = !op->on_leg || op->leg_status != 0;
     change_map_end(core->map, req->offset, req->len, how);
     core->n_both -= op->on_leg;
     if (core->leaving) {
         mirror_kick(core);
     }
-    if (status) {
+    if (op->below_status) {
         mirror_below_failed(core, &op->below);
     }
     if ((how == CHANGE_DIFFERS || how == CHANGE_FAILED) && core->connected) {
@@ -406,6 +410,7 @@ static void op_flush(struct mirror_op *op)
 {
     struct mirror_core *core = op->core;
     op->on_leg = core->connected || (!op->req && core->leg_state == LEG_OPEN);
+    op->source_epoch = core->source_epoch;
     op->epoch = core->epoch;
     op->outstanding = 1 + op->on_leg;
     op->token = op->on_leg && change_map_flush_begin(core->map);
@@ -476,7 +481,8 @@ static void op_flush_end(struct mirror_op *op)
     struct mirror_core *core = op->core;
     struct block_req *req = op->req;
     int status = op->below_status;
-    bool both = op->on_leg && !status && !op->leg_status && op->epoch == core->epoch;
+    bool both = op->on_leg && !status && !op->leg_status && op->epoch == core->epoch &&
+                op->source_epoch == core->source_epoch;
     bool token = op->token;
     uint64_t gen = op->gen;
     if (token) {
@@ -537,8 +543,8 @@ static void below_event(void *arg, struct blockdev *below, enum block_event even
     struct mirror_dev *dev = arg;
     struct mirror_core *core = dev->core;
     (void)below;
-    if (event == BLOCK_EVENT_DOWN && core->map) {
-        change_map_lost(core->map, true);
+    if (event == BLOCK_EVENT_DOWN) {
+        mirror_below_lost(core);
     }
     mirror_kick(core);
     blockdev_emit(&dev->base, event, attempts, detail);

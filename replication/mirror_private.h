@@ -39,7 +39,8 @@ struct mirror_op {
     struct change_mark mark;
     uint64_t deadline_ns; /* of waiting for the leg; 0 none yet */
     unsigned outstanding;
-    unsigned epoch; /* of the leg's session */
+    unsigned epoch;        /* of the leg's session */
+    unsigned source_epoch; /* and of the source's */
     int below_status, leg_status;
     bool on_leg;
     bool token;               /* this flush counts */
@@ -58,7 +59,7 @@ struct mirror_chunk {
     bool hard;    /* host writes wait for it from the start */
     bool spoiled; /* a host write went by while it was read: not written */
     bool failed;
-    unsigned epoch;
+    unsigned epoch, source_epoch;
     unsigned outstanding;
     uint64_t started_ns;
     uint8_t *data;
@@ -111,10 +112,11 @@ struct mirror_core {
     struct blockdev *leg;
     bool leg_up; /* as its events tell */
     bool leg_cancelled;
-    bool leg_bad;       /* to be closed before it is used again */
-    bool connected;     /* writes go there */
-    bool was_connected; /* since the last order to connect */
-    unsigned epoch;     /* counts losses */
+    bool leg_bad;          /* to be closed before it is used again */
+    bool connected;        /* writes go there */
+    bool was_connected;    /* since the last order to connect */
+    unsigned epoch;        /* counts losses */
+    unsigned source_epoch; /* the same of the source */
     unsigned leg_inflight;
     uint64_t hold_until_ns, backoff_ns;
     uint64_t attempts;
@@ -189,6 +191,8 @@ void mirror_core_end(struct mirror_core *core, bool remove_map);
 void mirror_kick(struct mirror_core *core);
 /* A request at the leg failed, in the session epoch. */
 void mirror_leg_failed(struct mirror_core *core, unsigned epoch, const struct block_req *req);
+/* The source may have lost what was not flushed. */
+void mirror_below_lost(struct mirror_core *core);
 /* A request below failed. */
 void mirror_below_failed(struct mirror_core *core, const struct block_req *req);
 void mirror_note(struct mirror_core *core, const char *fmt, ...)
