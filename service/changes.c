@@ -345,10 +345,22 @@ static int running_copy(void *arg, const void *row)
     return 0;
 }
 
+/* How far an asynchronous mirror is behind moves all the time. */
+static int running_cycle(void *arg, const void *row)
+{
+    const struct running *running = arg;
+    const struct cycle_row *cycle = row;
+
+    running->fn(running->arg, COLLECTION_SYNCHRONIZATIONS, cycle->sync_id);
+    return 0;
+}
+
 int changes_running(struct db *db, change_running_fn fn, void *arg)
 {
     const struct condition where[] = {WHERE_NUM("state", COPY_ROW_RUNNING), WHERE_END};
     struct running running = {fn, arg};
 
-    return table_each(db, &copy_table, where, 0, 0, running_copy, &running);
+    int r = table_each(db, &copy_table, where, 0, 0, running_copy, &running);
+
+    return r < 0 ? r : table_each(db, &cycle_table, NULL, 0, 0, running_cycle, &running);
 }

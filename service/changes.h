@@ -46,7 +46,7 @@ void changes_truncate(struct changes *changes, size_t n);
 /* Is every row of the table said to belong to objects, or to none? For tests. */
 bool changes_knows(const struct table *table);
 
-/* The objects that show live counters now: jobs and relationships of running copies. fn is called for each, some perhaps twice.
+/* The objects that show live counters now: jobs and relationships of running copies, asynchronous mirrors. fn is called for each, some perhaps twice.
  * 0 or what store/ said. */
 typedef void (*change_running_fn)(void *arg, enum collection collection, const char *id);
 int changes_running(struct db *db, change_running_fn fn, void *arg);

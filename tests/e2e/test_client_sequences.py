@@ -7,6 +7,8 @@ import time
 import pytest
 
 from hosted import CREATE, ELEMENT, MODIFY, Hosted
+from initiator import host
+from pipes import Ways
 from process import MIB, SLOWNESS
 
 GROUP = "CreateGroupReplica"
@@ -291,10 +293,6 @@ def operate(hosted, relationship, operation, **more):
     return answer
 
 
-def mirrored(hosted, source, target):
-    assert hosted.writers(source) == hosted.writers(target)
-
-
 def test_the_generic_sequence_of_a_mirror(hosted, source):
     """Pair, split, resync, fail over, fail back, detach: what management suites do, whatever the array."""
     systems = hosted.client.method("GetPeerSystems", {})["Systems"]
@@ -356,3 +354,55 @@ def test_cinder_vmax3_remote_mirror(hosted, source):
     still(hosted, source, {3})
     operate(hosted, relationship, 8)
     assert gone(hosted, relationship)
+
+
+def test_the_generic_sequence_of_a_remote_mirror_over_a_pipe(shared):
+    """GetPeerSystems, GetServiceAccessPoints, a pipe, AttachOrModifyReplica with it, and all operations to Detach; the target is a LUN of
+    another array, reached by two ways."""
+    hosted = Hosted(shared.smirror)
+    client = hosted.client
+    lun = shared.lun(4 * MIB, "dirty")
+    ways = Ways(client, shared.array.port)
+    try:
+        target = client.volume_of(ways.url(lun))
+        source = hosted.make(4 * MIB, name="mirrored")
+        hosted.fill(source, 1)
+
+        def remote(write=None):
+            with host(lun.url) as session:
+                if write is not None:
+                    session.fill(0, MIB, write)
+                    session.flush()
+                return session.writers(0, MIB)
+
+        system = client.get(target)["System"]
+        assert system in client.method("GetPeerSystems", {})["Systems"]
+        points = client.method("GetServiceAccessPoints", {"System": system})["ServiceAccessPoints"]
+        assert set(ways.points) <= set(points)
+        pipe = ways.pipe(PipeElementName="to the other side")
+        answer = client.method("AttachOrModifyReplica", {"SourceElement": source, "TargetElement": target, "CopyType": 3, "ReplicationPipe": pipe})
+        relationship = relationship_of(hosted, source, target)["self"]
+        if answer["ReturnValue"] == 4096:
+            client.completed(answer["Job"], 60 * SLOWNESS)
+        assert state_of(hosted, relationship, 4)["ReplicationPipe"] == pipe
+        hosted.fill(source, 2)
+        assert remote() == {2} and client.get(pipe)["BytesWritten"] >= 2 * MIB
+        operate(hosted, relationship, 12)  # Fracture
+        state_of(hosted, relationship, 6)
+        hosted.fill(source, 3)
+        assert remote() == {2}
+        operate(hosted, relationship, 14)
+        state_of(hosted, relationship, 4)
+        assert remote() == {3}
+        operate(hosted, relationship, 10)
+        state_of(hosted, relationship, 10)
+        assert remote(write=4) == {4}
+        operate(hosted, relationship, 11)
+        state_of(hosted, relationship, 4)
+        still(hosted, source, {4})
+        operate(hosted, relationship, 8)
+        assert gone(hosted, relationship)
+        hosted.fill(source, 5)
+        assert remote() == {4}
+    finally:
+        ways.close()
