@@ -20,10 +20,10 @@ AWAY = (ConnectionError, http.client.HTTPException, TimeoutError, OSError)
 class Writer:
     """A host that counts: number n goes to member n modulo their number, after n - 1 was acknowledged (and flushed, if it flushes)."""
 
-    def __init__(self, array, volumes, flushes=False):
+    def __init__(self, array, volumes, flushes=False, count=0):
         self.flushes = flushes
         self.sessions = [Initiator(array.url(volume)) for volume in volumes]
-        self.count = 0  # acknowledged
+        self.count = count  # acknowledged
         self.running = True
         self.error = None
         self.thread = threading.Thread(target=self._run)
@@ -100,12 +100,33 @@ def test_every_group_of_snapshots_is_a_prefix(service):
     array.assert_all_online()
 
 
+def test_both_sides_of_mirrors_are_prefixes(service):
+    """A write that a stack holds may be on the leg already, or the other way round: it has not ended."""
+    array = Hosted(service)
+    volumes = [array.make(2 * MIB) for _ in range(4)]
+    mirrors = [service.client.method(CREATE, {"SyncType": 6, "Mode": 2, "SourceElement": volume}, expect=202) for volume in volumes]
+    for mirror in mirrors:
+        service.client.until(mirror["Synchronization"], lambda r: r["CopyState"] == 4, 30 * SLOWNESS)
+    targets = [mirror["TargetElement"] for mirror in mirrors]
+    writer = Writer(array, volumes)
+    try:
+        for _ in range(ROUNDS // 2):
+            writer.more(8)
+            acknowledged = writer.count
+            cuts = together(service.client, volumes + targets)["TargetElements"]
+            prefix_of(array, cuts[:4], acknowledged)
+            prefix_of(array, cuts[4:], acknowledged)
+    finally:
+        writer.close()
+
+
 def test_killed_in_the_middle_a_group_is_there_whole_or_not_at_all(service):
     array = Hosted(service)
     volumes = [array.make(2 * MIB) for _ in range(MEMBERS)]
     names = iter(range(1, 1 << 30))
+    count = 0
     for _ in range(KILLS):
-        writer = Writer(array, volumes, flushes=True)  # what is not flushed may be lost on one and not on the other
+        writer = Writer(array, volumes, True, count)  # what is not flushed may be lost on one and not on the other
         known = {}
 
         def go_on():
@@ -125,6 +146,7 @@ def test_killed_in_the_middle_a_group_is_there_whole_or_not_at_all(service):
         service.kill()
         thread.join()
         writer.close()
+        count = writer.count
         service.start()
         there = {}
         for path, volume in array.volumes().items():
