@@ -31,6 +31,13 @@ static bool hosted(const struct async_mirror *am, unsigned side)
     return am->volumes[side].kind == VOLUME_HOSTED;
 }
 
+/* The target has nothing yet that would be worth keeping, or comparing. */
+static bool is_first(const struct async_mirror *am)
+{
+    return !am->row.source_incomplete && !am->valid_base && !am->valid_point &&
+           am->cycle.cycles == 0 && am->row.when_synced_ms == 0;
+}
+
 uint64_t async_interval_ms(const struct async_mirror *am)
 {
     uint64_t ms = am->row.delta_update_interval_ms;
@@ -153,11 +160,9 @@ static void file_make(struct begin *begin, const struct volume_row *volume,
     array_layers_create(array_of(begin->am), fresh->family, &fresh->layer, 1, file_made, begin);
 }
 
-/* A first copy has nothing at the target that is worth keeping. */
 static bool file_wanted(const struct begin *begin, unsigned side)
 {
     const struct async_mirror *am = begin->am;
-    bool first = !am->valid_base && !am->valid_point && am->cycle.cycles == 0;
 
     if (!hosted(am, side)) {
         return false;
@@ -168,7 +173,7 @@ static bool file_wanted(const struct begin *begin, unsigned side)
     if (begin->event.back) {
         return side == ASYNC_TARGET || (am->valid_base && am->valid_point);
     }
-    return side == ASYNC_SOURCE || !first;
+    return side == ASYNC_SOURCE || !is_first(am);
 }
 
 static void begin_files(struct begin *begin)
@@ -587,7 +592,7 @@ void async_copy_start(struct async_mirror *am)
     struct copy_spec spec = {
         .bytes_total = am->volumes[from].size_bytes,
         .checkpoint_bytes = am->cycle.checkpoint_bytes,
-        .compare = base_of(am) == NULL && (back || am->cycle.cycles > 0),
+        .compare = base_of(am) == NULL && !is_first(am),
         .verify = false,
         .priority = am->row.copy_priority,
         .bandwidth_limit = am->row.bandwidth_limit,

@@ -104,13 +104,13 @@ static int pair_suits(struct call *call, const char *source_parameter,
     return 0;
 }
 
-/* Of the pairs that suit: a snapshot has what its source has, in the same pool; every write of the hosts of a mirror's source
- * comes through us. */
-static bool type_suits(uint32_t sync_type, const struct volume_row *source,
+/* Of the pairs that suit: a snapshot has what its source has, in the same pool; every write of the hosts of a
+ * synchronous mirror's source comes through us. */
+static bool type_suits(uint32_t sync_type, uint32_t mode, const struct volume_row *source,
                        const struct volume_row *target)
 {
     if (sync_type == SYNC_MIRROR) {
-        return source->kind == VOLUME_HOSTED;
+        return source->kind == VOLUME_HOSTED || mode == MODE_ASYNCHRONOUS;
     }
     return sync_type != SYNC_SNAPSHOT ||
            (target->kind == VOLUME_HOSTED && replica_can_share(source, target->pool_id));
@@ -124,7 +124,7 @@ static void add_supported(struct call *call, const struct volume_row *source,
     for (uint32_t sync_type = SYNC_MIRROR; sync_type <= SYNC_CLONE; sync_type++) {
         for (uint32_t mode = MODE_SYNCHRONOUS; mode <= MODE_ASYNCHRONOUS; mode++) {
             if (replica_type_supported(sync_type, mode, remote) &&
-                type_suits(sync_type, source, target)) {
+                type_suits(sync_type, mode, source, target)) {
                 outs_add_number(call->outs, "SyncTypes", sync_type);
                 outs_add_number(call->outs, "Modes", mode);
                 outs_add_number(call->outs, "LocalElementRole", role);

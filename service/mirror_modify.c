@@ -293,6 +293,20 @@ int mirror_reset(struct call *call, struct sync_row *sync, uint32_t mode)
         return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
                                "Asynchronous mirrors are not made by this version.");
     }
+    if (engine == ENGINE_MIRROR) {
+        struct volume_row source;
+        int got = table_get(call->db, &volume_table, sync->source_id, &source);
+
+        if (got < 0) {
+            return call_fail_store(call, got);
+        }
+        if (source.kind != VOLUME_HOSTED) {
+            return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
+                                   "/volumes/%s is a LUN of another system, whose hosts write past "
+                                   "smirror: their writes cannot be mirrored as they come.",
+                                   source.head.id);
+        }
+    }
     sync->mode = mode;
     sync->copy_type = mode == MODE_ASYNCHRONOUS ? COPY_ASYNC : COPY_SYNC;
     sync->copy_methodology = replica_methodology(engine);

@@ -9,7 +9,7 @@
 #define BIT(state) (1u << (state))
 
 /* Whether there is something that moves the data of mirrors of each kind. */
-enum { SYNC_MIRRORS = 1, ASYNC_MIRRORS = 0 };
+enum { SYNC_MIRRORS = 1, ASYNC_MIRRORS = 1 };
 
 /* One row for each operation: the states it is legal from, those that need Force, and what may be waited for. */
 struct operation_row {

@@ -5,6 +5,7 @@ target_link_libraries(store_fixture PUBLIC store PkgConfig::SQLITE PRIVATE PkgCo
 smirror_unit_test(store_db store_fixture Threads::Threads)
 smirror_unit_test(store_migrations store_fixture)
 smirror_unit_test(store_schema store_fixture)
+smirror_unit_test(store_cycle store_fixture)
 smirror_unit_test(store_table store_fixture)
 smirror_unit_test(store_volume store_fixture)
 smirror_unit_test(store_export store_fixture)

@@ -100,7 +100,7 @@ def test_suspend_and_resume(mirrors, pair):
     source, target, synchronization = pair
     mirrors.modify(synchronization, "Suspend")
     shown = mirrors.client.get(synchronization)
-    assert shown["CopyState"] == 9 and shown["WhenSuspended"] and shown["LegalOperations"] == [8, 16, 17]
+    assert shown["CopyState"] == 9 and shown["WhenSuspended"] and shown["LegalOperations"] == [8, 16, 17, 18]
     mirrors.fill(source, 5, length=8192)
     assert mirrors.writers(target, 0, 8192) == {1}
     read_only(mirrors, target)

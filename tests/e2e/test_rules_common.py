@@ -76,9 +76,9 @@ def test_C5_return_value_1_is_a_combination_that_is_not_there_without_side_effec
                 (CREATE, {"SyncType": "Mirror", "SourceElement": source, "TargetElement": target}, "SourceElement"),
                 (CREATE, {"SyncType": "Snapshot", "SourceElement": source, "TargetElement": target}, "SourceElement"),
                 ("CreateListReplica", {"SyncType": 6, "SourceElements": [source], "TargetElements": [target]}, "SourceElements[0]"),
-                ("CreateReplica", {"SourceElement": source, "CopyType": 2}, "CopyType"),
+                ("CreateReplica", {"SourceElement": source, "CopyType": 3}, "SourceElement"),
                 ("AttachReplica", {"SourceElement": source, "TargetElement": target, "CopyType": 3}, "SourceElement"),
-                ("AttachOrModifyReplica", {"SourceElement": source, "TargetElement": target, "CopyType": 2}, "CopyType"),
+                ("AttachOrModifyReplica", {"SourceElement": source, "TargetElement": target, "CopyType": "Sync"}, "SourceElement"),
                 ("AddReplicationEntity", {"ReplicationEntity": {"Type": 7, "EntityID": "50:01:43:80:00:00:00:01"}},
                  "ReplicationEntity.Type")):
             shared.client.refused(name, body, 1, 501, parameter)

@@ -89,11 +89,10 @@ def test_R7_other_copy_types_are_invalid(shared, pool, copy_type):
         shared.client.refused(CREATE, {"SourceElement": source, "TargetPool": pool, "CopyType": copy_type}, 5, 400, "CopyType", wrong=True)
 
 
-@pytest.mark.parametrize("copy_type,parameter", [(2, "CopyType"), (3, "SourceElement")])
-def test_R7_a_lun_of_another_system_has_no_mirror(shared, pool, copy_type, parameter):
+def test_R7_a_lun_of_another_system_has_no_synchronous_mirror(shared, pool):
     source = shared.volume(size=MIB)
     with shared.unchanged():
-        shared.client.refused(CREATE, {"SourceElement": source, "TargetPool": pool, "CopyType": copy_type}, 1, 501, parameter)
+        shared.client.refused(CREATE, {"SourceElement": source, "TargetPool": pool, "CopyType": 3}, 1, 501, "SourceElement")
 
 
 def test_R8_with_a_job_the_target_and_its_association_are_there_at_once(shared, pool):

@@ -137,13 +137,13 @@ static const struct {
     {"GetSupportedListFeatures", NULL, 0},
 };
 
-/* Synchronous mirrors; snapshots of hosted volumes; clones of and onto anything. */
+/* Mirrors; snapshots of hosted volumes; clones of and onto anything. */
 static bool is_made(uint32_t type)
 {
-    return type == 2 || type == 4 || type == 6 || type == 7 || (type >= 10 && type <= 13);
+    return type <= 7 || (type >= 10 && type <= 13);
 }
 
-static void test_asynchronous_mirrors_and_remote_snapshots_are_not_supported(void **state)
+static void test_remote_snapshots_are_not_supported(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(kind_methods); i++) {
@@ -281,8 +281,9 @@ static const struct operation_told remote_clone[] = {
         {8, "3 4 5 6 7 8 9 10 12 16", "3 16", "15"}, {9, "4 6 7 8", "", "15"},                     \
         {10, "3 4 5 6 7 9 16", "3 5 9 16", "10"}, {11, "10", "", "3 4"}, {12, "3 4", "3", "6"},    \
         {14, "5 6 7 12", "", "3 4"}, {15, "6 7", "", "4 8"}, {16, "9", "", "3 4"},                 \
+        {17, "3 4 9", "", "3 4"},                                                                  \
     {                                                                                              \
-        17, "3 4 9", "", "3 4"                                                                     \
+        18, "3 4 9", "", "3 4"                                                                     \
     }
 #define MIRROR_FROM_SPLIT                                                                          \
     {21, "3 4", "", "7"}, {22, "3 4", "", "9"}, {23, "2 6 8", "", "11"},                           \
@@ -307,6 +308,10 @@ static const struct kind_told {
 } kinds_told[] = {
     {2, 0, "2 3 4 5 6 7 8 9 10 11 12 16", "1 1 1 1 1 1 1 1 1 1 1 1", "2 3 4 8",
      "12 3 4 8 15 10 6 7 9 11", local_mirror, ARRAY_LEN(local_mirror)},
+    {3, 0, "2 3 4 5 6 7 8 9 10 11 12 16", "1 1 1 1 1 1 1 1 1 1 1 1", "2 3 4 8",
+     "12 3 4 8 15 10 6 7 9 11", local_mirror, ARRAY_LEN(local_mirror)},
+    {5, 8, "2 3 4 5 6 7 8 9 10 11 12 16", "1 1 1 1 1 1 1 1 1 1 1 1", "2 3 4 8",
+     "12 3 4 8 15 10 6 7 9 11", remote_mirror, ARRAY_LEN(remote_mirror)},
     {4, 4, "2 3 4 5 6 7 8 9 10 11 12 16", "1 1 1 1 1 1 1 1 1 1 1 1", "2 3 4 8",
      "12 3 4 8 15 10 6 7 9 11", remote_mirror, ARRAY_LEN(remote_mirror)},
     {6, 0, "2 4 8 12 13", "0 1 0 0 1", "2 4 8", "12 4 8 15", snapshot, ARRAY_LEN(snapshot)},
@@ -622,7 +627,9 @@ static void test_features(void **state)
         const char *features;
         bool together;
     } told[] = {{2, "7 8 24 29 51"},
+                {3, "7 8 24 29 51"},
                 {4, "7 8 24 35 36 37 42 50 51"},
+                {5, "7 8 24 35 36 37 42 50 51"},
                 {6, "2 7 44 51", true},
                 {7, "2 7 44 51", true},
                 {10, "2 7 8 24 51", true},
@@ -671,8 +678,8 @@ static void test_groups_and_lists(void **state)
     } told[] = {
         {6, "2 4 7 8 9 14 15 19", "2 3 4 5 6 7 8 9 13 14 15 19", "3 5 6 7 8 9 13 14 15 19",
          "2 4 8 12 13 14", "2 8 14"},
-        {11, "2 4 8 9 14 15 16 19 22", "2 3 4 5 6 8 9 13 14 15 16 19 22",
-         "3 5 6 8 9 13 14 15 19", "2 3 4 5 8 9 12 14", "2 8 14"},
+        {11, "2 4 8 9 14 15 16 19 22", "2 3 4 5 6 8 9 13 14 15 16 19 22", "3 5 6 8 9 13 14 15 19",
+         "2 3 4 5 8 9 12 14", "2 8 14"},
         {12, "2 4 8 9 14 15 16 19 22", "2 4 5 8 9 13 14 15 16 19 22", "5 8 9 13 14 15 19",
          "2 3 4 5 8 9 12 14", "2 8 14"},
     };
@@ -950,27 +957,28 @@ static void test_which_pairs_can_be_synchronized(void **state)
     add_volume("target", "peer", 512, false);
     add_sync("s1", "source", "target", STATE_SYNCHRONIZED, 5);
 
-    assert_synchronization("/volumes/small", "/volumes/small2", "8 8 8 8", "2 3 2 3", "2 2 3 3");
-    assert_synchronization("/volumes/small", "/volumes/large", "8 8", "2 3", "2 2");
-    assert_synchronization("/volumes/large", "/volumes/small", "8 8", "2 3", "3 3");
+    assert_synchronization("/volumes/small", "/volumes/small2", "6 8 8 6 8 8", "3 2 3 3 2 3",
+                           "2 2 2 3 3 3");
+    assert_synchronization("/volumes/small", "/volumes/large", "6 8 8", "3 2 3", "2 2 2");
+    assert_synchronization("/volumes/large", "/volumes/small", "6 8 8", "3 2 3", "3 3 3");
     assert_synchronization("/volumes/small", "/volumes/fixed", "", "", "");
     /* A target has one source, and a source is not overwritten. */
-    assert_synchronization("/volumes/small", "/volumes/target", "8 8", "2 3", "3 3");
-    assert_synchronization("/volumes/small", "/volumes/source", "8 8", "2 3", "3 3");
+    assert_synchronization("/volumes/small", "/volumes/target", "6 8 8", "3 2 3", "3 3 3");
+    assert_synchronization("/volumes/small", "/volumes/source", "6 8 8", "3 2 3", "3 3 3");
 
-    /* Hosted volumes: a snapshot only beside its source; a mirror only of them. */
+    /* Hosted volumes: a snapshot only beside its source; a synchronous mirror only of them. */
     add_hosted("here", "p1", 512);
     add_hosted("beside", "p1", 512);
     add_hosted("larger", "p1", 1024);
     add_hosted("elsewhere", "p2", 512);
-    assert_synchronization("/volumes/here", "/volumes/beside", "6 7 7 8 8 6 7 7 8 8",
-                           "2 2 3 2 3 2 2 3 2 3", "2 2 2 2 2 3 3 3 3 3");
-    assert_synchronization("/volumes/here", "/volumes/larger", "6 7 7 8 8", "2 2 3 2 3",
-                           "2 2 2 2 2");
-    assert_synchronization("/volumes/here", "/volumes/elsewhere", "6 8 8 6 8 8", "2 2 3 2 2 3",
-                           "2 2 2 3 3 3");
-    assert_synchronization("/volumes/here", "/volumes/small", "6 8 8 8 8", "2 2 3 2 3",
-                           "2 2 2 3 3");
+    assert_synchronization("/volumes/here", "/volumes/beside", "6 6 7 7 8 8 6 6 7 7 8 8",
+                           "2 3 2 3 2 3 2 3 2 3 2 3", "2 2 2 2 2 2 3 3 3 3 3 3");
+    assert_synchronization("/volumes/here", "/volumes/larger", "6 6 7 7 8 8", "2 3 2 3 2 3",
+                           "2 2 2 2 2 2");
+    assert_synchronization("/volumes/here", "/volumes/elsewhere", "6 6 8 8 6 6 8 8",
+                           "2 3 2 3 2 3 2 3", "2 2 2 2 3 3 3 3");
+    assert_synchronization("/volumes/here", "/volumes/small", "6 6 8 8 6 8 8", "2 3 2 3 3 2 3",
+                           "2 2 2 2 3 3 3");
 
     begin("GetSynchronizationSupported");
     give_path("LocalElement", "/volumes/small");
@@ -1008,11 +1016,11 @@ static void test_systems_and_portals(void **state)
     begin("GetSupportedReplicationTypesForSystem");
     give_path("System", "/systems/peer");
     done();
-    assert_numbers("SupportedReplicationTypes", "4 12 13");
+    assert_numbers("SupportedReplicationTypes", "4 5 12 13");
     begin("GetSupportedReplicationTypesForSystem");
     give_path("System", "/systems/local");
     done();
-    assert_numbers("SupportedReplicationTypes", "2 4 6 7 10 11 12 13");
+    assert_numbers("SupportedReplicationTypes", "2 3 4 5 6 7 10 11 12 13");
     begin("GetSupportedReplicationTypesForSystem");
     give_path("System", "/systems/nobody");
     refused(ERR_NO_SUCH_OBJECT, "System");
@@ -1212,7 +1220,7 @@ static void dump(void)
 int main(int argc, char **argv)
 {
     static const struct CMUnitTest tests[] = {
-        TEST(test_asynchronous_mirrors_and_remote_snapshots_are_not_supported),
+        TEST(test_remote_snapshots_are_not_supported),
         TEST(test_a_kind_must_be_named),
         TEST(test_other_parameters_that_must_be_there),
         TEST(test_kinds_are_converted_both_ways),

@@ -71,6 +71,7 @@ static const struct expected mirror[] = {
     {OPERATION_RESTORE, "6 7 13"},
     {OPERATION_RESUME, "9"},
     {OPERATION_RESET_TO_SYNC, "3 4 9"},
+    {OPERATION_RESET_TO_ASYNC, "3 4 9"},
     {OPERATION_REVERSE_ROLES, "4"},
     {OPERATION_SPLIT, "3 4"},
     {OPERATION_SUSPEND, "3 4"},
@@ -233,11 +234,9 @@ static void test_types_that_are_made(void **state)
     (void)state;
     for (uint32_t sync_type = SYNC_MIRROR; sync_type <= SYNC_CLONE; sync_type++) {
         for (uint32_t mode = MODE_SYNCHRONOUS; mode <= MODE_ASYNCHRONOUS; mode++) {
-            bool made = sync_type != SYNC_MIRROR || mode == MODE_SYNCHRONOUS;
-
-            assert_int_equal(replica_type_supported(sync_type, mode, false), made);
+            assert_true(replica_type_supported(sync_type, mode, false));
             assert_int_equal(replica_type_supported(sync_type, mode, true),
-                             made && sync_type != SYNC_SNAPSHOT);
+                             sync_type != SYNC_SNAPSHOT);
             assert_false(replica_type_supported(sync_type, 4, false));
         }
     }
@@ -245,6 +244,7 @@ static void test_types_that_are_made(void **state)
         assert_true(replica_engine_possible(SYNC_MIRROR, 2, remote, ENGINE_MIRROR));
         assert_false(replica_engine_possible(SYNC_MIRROR, 3, remote, ENGINE_MIRROR));
         assert_false(replica_engine_possible(SYNC_MIRROR, 2, remote, ENGINE_ASYNC));
+        assert_true(replica_engine_possible(SYNC_MIRROR, 3, remote, ENGINE_ASYNC));
     }
     assert_true(replica_engine_possible(SYNC_CLONE, 2, false, ENGINE_COPY));
     assert_true(replica_engine_possible(SYNC_CLONE, 2, false, ENGINE_LAYERS));

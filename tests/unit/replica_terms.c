@@ -269,19 +269,23 @@ static void test_mirrors_of_hosted_volumes(void **state)
     }
 }
 
-static void test_asynchronous_mirrors_are_refused(void **state)
+static void test_asynchronous_mirrors(void **state)
 {
+    struct replica_ends of_lun = ends_of(false, BESIDE, NOBODY);
     struct replica_terms terms;
 
     (void)state;
-    begin(&replication_service, "CreateElementReplica");
-    assert_int_equal(replica_terms_of_sync_type(call, SYNC_MIRROR, MODE_ASYNCHRONOUS, &terms),
-                     error_info(ERR_NOT_SUPPORTED)->err);
-    assert_string_equal(call->error.parameter, "Mode");
     begin(&storage_configuration_service, "CreateReplica");
-    assert_int_equal(replica_terms_of_copy_type(call, COPY_ASYNC, &terms),
-                     error_info(ERR_NOT_SUPPORTED)->err);
-    assert_string_equal(call->error.parameter, "CopyType");
+    assert_int_equal(replica_terms_of_copy_type(call, COPY_ASYNC, &terms), 0);
+    assert_int_equal(terms.mode, MODE_ASYNCHRONOUS);
+    begin(&replication_service, "CreateElementReplica");
+    assert_int_equal(replica_terms_of_sync_type(call, SYNC_MIRROR, MODE_ASYNCHRONOUS, &terms), 0);
+    assert_int_equal(terms.copy_type, COPY_ASYNC);
+    assert_int_equal(terms.engine, ENGINE_ASYNC);
+    /* A LUN of another system is compared. */
+    assert_int_equal(replica_terms_complete(call, &of_lun, &terms), 0);
+    assert_int_equal(terms.copy_methodology, METHODOLOGY_DELTA_UPDATE);
+    assert_true(terms.remote);
 }
 
 /* ---- who may be replaced ---- */
@@ -429,7 +433,7 @@ int main(void)
         TEST(test_what_a_sync_type_becomes),
         TEST(test_only_what_shares_layers_can_be_read_only),
         TEST(test_mirrors_of_hosted_volumes),
-        TEST(test_asynchronous_mirrors_are_refused),
+        TEST(test_asynchronous_mirrors),
         TEST(test_the_first_change_makes_a_snapshot_skewed),
         TEST(test_a_volume_is_replaced_only_while_no_copy_uses_it),
         TEST(test_a_replica_without_content_is_no_source),

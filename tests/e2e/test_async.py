@@ -1,0 +1,344 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asynchronous mirrors: the target always holds a moment of the source, whatever happens in between."""
+
+import datetime
+import threading
+import time
+
+import pytest
+
+import lun as luns
+from faults import Proxy
+from hosted import CREATE, MODIFY, Hosted
+from initiator import ScsiError, host
+from process import MIB, SLOWNESS, until
+
+SIZE = 8 * MIB
+PAGE = luns.BLOCK
+
+
+@pytest.fixture(scope="module")
+def array(service):
+    return Hosted(service)
+
+
+def begin(array, source, target=None, interval="PT1S", expect=202, **more):
+    body = {"SyncType": 6, "Mode": 3, "SourceElement": source,
+            "ReplicationSettingData": {"DeltaUpdateInterval": interval, **more}}
+    if target:
+        body["TargetElement"] = target
+    return array.client.method(CREATE, body, expect=expect)
+
+
+def mirror(array, source, target=None, **more):
+    answer = begin(array, source, target, **more)
+    array.client.completed(answer["Job"])
+    return answer["Synchronization"], answer["TargetElement"]
+
+
+def do(array, sync, operation, expect=(200, 202), **more):
+    answer = array.client.method(MODIFY, {"Synchronization": sync, "Operation": operation, **more}, expect=expect)
+    if answer.status == 202:
+        array.client.completed(answer["Job"])
+    return answer
+
+
+def point(array, sync):
+    text = array.client.get(sync)["LastConsistentPoint"]
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() if text else 0
+
+
+def after_now(array, sync):
+    """Until the target has everything that was written before the call."""
+    now = time.time() + 0.001
+    until(lambda: point(array, sync) >= now, 30, "a point after now")
+
+
+def state_becomes(array, sync, *states):
+    until(lambda: array.client.get(sync)["CopyState"] in states, 30, f"CopyState {states}")
+
+
+def end(array, sync, *volumes):
+    do(array, sync, "Detach", Force=True)
+    for volume in volumes:
+        array.delete(volume)
+    array.settle()
+
+
+class Prefix(threading.Thread):
+    """Writes page after page, each with its number, flushed; so every moment is a prefix of the numbers."""
+
+    def __init__(self, array, volume, rounds=1 << 30):
+        super().__init__(daemon=True)
+        self.url = array.url(volume)
+        self.rounds = rounds
+        self.written = 0
+        self.ended = threading.Event()
+        self.error = None
+        self.start()
+
+    def run(self):
+        try:
+            with host(self.url) as session:
+                while self.written < self.rounds and not self.ended.is_set():
+                    offset = self.written * 7 % (SIZE // PAGE) * PAGE
+                    session.write(offset, luns.stamp(offset, 1, self.written + 1))
+                    self.written += 1
+        except Exception as error:  # the array may be killed
+            self.error = error
+
+    def stop(self):
+        self.ended.set()
+        self.join()
+        return self.written
+
+
+def prefix_of(content):
+    """How many writes of Prefix are in there; fails when it is no moment."""
+    pages = SIZE // PAGE
+    numbers = {}
+    for at in range(0, SIZE, PAGE):
+        found = luns.read_stamp(content[at:at + PAGE], at)
+        numbers[at // PAGE] = found[1] if found else 0
+    last = max(numbers.values())
+    for number in range(max(1, last - pages + 1), last + 1):
+        assert numbers[(number - 1) * 7 % pages] == number, f"{number} is missing before {last}"
+    return last
+
+
+def read_all(array, volume):
+    return array.content(volume)
+
+
+def test_cycles_move_what_has_changed(array):
+    source = array.make(SIZE)
+    array.fill(source, 1, 0, 4 * MIB)
+    sync, target = mirror(array, source)
+    assert array.writers(target, 0, 4 * MIB) == {1}
+    shown = array.client.get(sync)
+    assert shown["CopyState"] == 4 and shown["Mode"] == 3 and shown["CopyType"] == 2 and shown["Cycles"] == 1
+    moved = shown["CycleBytes"]
+    assert 4 * MIB <= moved <= SIZE
+    with array.host(source) as session:
+        for at in range(16):
+            session.fill(MIB + at * 8 * PAGE, PAGE, 2)
+        session.discard(2 * MIB, 16 * PAGE)
+        session.flush()
+    after_now(array, sync)
+    assert array.content(target) == array.content(source)
+    shown = array.client.get(sync)
+    assert shown["CycleBytes"] - moved == 32 * PAGE
+    until(lambda: array.client.get(sync)["LagBytes"] == 0, 10, "no lag")
+    assert shown["LagSeconds"] <= 3 * SLOWNESS and shown["UpdateInterval"] == "PT1S"
+    with pytest.raises(ScsiError), array.host(target) as session:
+        session.fill(0, PAGE, 9)
+    end(array, sync, target, source)
+
+
+def test_the_target_is_a_past_moment_of_a_source_under_load(array):
+    source = array.make(SIZE)
+    load = Prefix(array, source)
+    sync, target = mirror(array, source)
+    seen = []
+    for _ in range(2):
+        after_now(array, sync)
+        do(array, sync, "Fracture")
+        seen.append(prefix_of(array.content(target)))
+        do(array, sync, "Resync Replica")
+    assert 0 < seen[0] < seen[1] <= load.written
+    written = load.stop()
+    after_now(array, sync)
+    assert prefix_of(array.content(target)) == written
+    shown = array.client.get(sync)
+    assert shown["AchievedRPO50"] and shown["AchievedRPO99"] and shown["Cycles"] >= 4
+    end(array, sync)
+
+
+SMALL = 4 * MIB
+RATE = 2 * MIB
+
+
+def slow_mirror(array, target=None):
+    """A source of which the first MiB is of writer 1, and its mirror, whose cycles take their time."""
+    source = array.make(SMALL)
+    array.fill(source, 1, 0, MIB)
+    return source, *mirror(array, source, target, BandwidthLimit=RATE)
+
+
+def slow(array, sync, source, writer=5):
+    """A cycle over all of the source, of two seconds, is under way and has left its first checkpoint behind."""
+    before = array.client.get(sync)["CycleBytes"]
+    with array.host(source) as session:
+        session.fill(0, SMALL, writer)
+        session.flush()
+    until(lambda: array.client.get(sync)["CycleBytes"] > before, 30, "a cycle that moves")
+
+
+def test_failover_in_the_middle_of_a_cycle_lands_on_the_last_point_and_failback_moves_the_differences(array):
+    source, sync, target = slow_mirror(array)
+    slow(array, sync, source)
+    do(array, sync, "Fracture")
+    do(array, sync, "Failover")
+    assert array.client.get(sync)["CopyState"] == 10
+    assert array.writers(target, 0, MIB) == {1} and array.writers(target, MIB, SMALL - MIB) == {None}
+    with pytest.raises(ScsiError), array.host(source) as session:
+        session.fill(0, PAGE, 9)
+    with array.host(target) as session:
+        session.fill(2 * MIB, 16 * PAGE, 7)
+        session.flush()
+    moved = array.client.get(sync)["CycleBytes"]
+    do(array, sync, "Failback")
+    state_becomes(array, sync, 4)
+    assert array.writers(source, 0, MIB) == {1} and array.writers(source, 2 * MIB, 16 * PAGE) == {7}
+    assert array.content(source) == array.content(target)
+    assert array.client.get(sync)["CycleBytes"] - moved == 16 * PAGE
+    kept = [path for path, volume in array.volumes().items() if "before-failback" in volume["ElementName"]]
+    assert len(kept) == 1 and array.writers(kept[0], 0, SMALL) == {5}
+    array.fill(source, 8, 0, 16 * PAGE)
+    after_now(array, sync)
+    assert array.content(source) == array.content(target)
+    end(array, sync)
+
+
+def test_killed_in_a_cycle_it_goes_on(make_service):
+    array = Hosted(make_service())
+    source, sync, target = slow_mirror(array)
+    slow(array, sync, source)
+    array.smirror.kill()
+    array.smirror.start()
+    after_now(array, sync)
+    assert array.client.get(sync)["CopyState"] == 4
+    assert array.writers(target, 0, SMALL) == {5}
+    slow(array, sync, source, 6)
+    array.smirror.kill()
+    array.smirror.start()
+    do(array, sync, "Fracture")
+    do(array, sync, "Failover")
+    assert array.writers(target, 0, SMALL) == {5}
+    array.settle()
+    array.assert_no_orphans()
+
+
+def test_an_interval_is_kept_with_many_small_changes(array):
+    size = 128 * MIB
+    source = array.make(size)
+    sync, target = mirror(array, source)
+    with array.host(source) as session:
+        block = luns.stamp(0, 3)
+        began = time.monotonic()
+        for number in range(10000):
+            session.write(number * 7919 % (size // PAGE) * PAGE, block)
+        session.flush()
+        took = time.monotonic() - began
+    before = time.time()
+    after_now(array, sync)
+    behind = time.time() - before
+    shown = array.client.get(sync)
+    assert behind < (2 + took) * SLOWNESS, (behind, took)
+    assert array.client.get(sync)["CycleBytes"] <= 10000 * PAGE * 1.1
+    assert shown["AchievedRPO99"]
+    do(array, sync, "Fracture")
+    with array.host(target) as session:
+        assert all(session.read(number * 7919 % (size // PAGE) * PAGE, PAGE) == block for number in range(0, 10000, 97))
+    end(array, sync, target, source)
+
+
+def test_a_target_that_goes_away_is_waited_for(world):
+    array = Hosted(world.smirror)
+    proxy = Proxy(world.array.port)
+    lun = world.lun(SIZE)
+    target = world.client.volume_of(lun.url_at(proxy.portal))
+    source = array.make(SIZE)
+    array.fill(source, 1)
+    sync, _ = mirror(array, source, target)
+    proxy.refuse = True
+    proxy.cut()
+    array.fill(source, 2)
+    state_becomes(array, sync, 16)
+    assert array.client.get(sync)["Problem"]
+    proxy.refuse = False
+    state_becomes(array, sync, 4)
+    after_now(array, sync)
+    assert array.client.get(sync)["Problem"] is None
+    source_content = array.content(source)
+    do(array, sync, "Split")
+    with open(lun.path, "rb") as file:
+        assert file.read() == source_content
+    proxy.close()
+
+
+def test_a_lun_of_another_system_is_compared_and_what_differs_is_written(world):
+    array = Hosted(world.smirror)
+    lun = world.lun(SIZE, "full")
+    source = world.volume(lun)
+    target = array.make(SIZE)
+    sync, _ = mirror(array, source, target)
+    with open(lun.path, "rb") as file:
+        assert array.content(target) == file.read()
+    moved = array.client.get(sync)["CycleBytes"]
+    assert array.client.get(sync)["LagBytes"] is None
+    luns.fill(lun.path, [(MIB, 2 * PAGE), (3 * MIB + 5 * PAGE, PAGE)], 7)
+    after_now(array, sync)
+    after_now(array, sync)
+    assert array.client.get(sync)["CycleBytes"] - moved == 3 * PAGE
+    assert array.writers(target, MIB, 2 * PAGE) == {7}
+    do(array, sync, "Detach", Force=True)
+
+
+def test_a_cycle_onto_a_lun_of_another_system_is_undone(world):
+    array = Hosted(world.smirror)
+    lun = world.lun(SMALL)
+    source, sync, _ = slow_mirror(array, world.volume(lun))
+    slow(array, sync, source)
+    do(array, sync, "Fracture")
+    with open(lun.path, "rb") as file:
+        found = [luns.read_stamp(file.read(PAGE), at) for at in range(0, SMALL, PAGE)]
+    assert found == [(1, 1)] * (MIB // PAGE) + [None] * ((SMALL - MIB) // PAGE)
+    luns.fill(lun.path, [(3 * MIB, 3 * PAGE)], 7)
+    do(array, sync, "Failover")
+    do(array, sync, "Failback")
+    with open(lun.path, "rb") as file:
+        assert array.content(source) == file.read()
+    state_becomes(array, sync, 4)
+
+
+def test_planned_failover_and_roles_reversed(array):
+    source = array.make(SIZE)
+    array.fill(source, 1, 0, 4 * MIB)
+    sync, target = mirror(array, source, interval="PT1H")
+    array.fill(source, 2, 0, 2 * MIB)
+    do(array, sync, "Failover")
+    assert array.writers(target, 0, 2 * MIB) == {2}
+    array.fill(target, 3, MIB, MIB)
+    do(array, sync, "Failback")
+    assert array.writers(source, MIB, MIB) == {3} and array.writers(source, 0, MIB) == {2}
+    array.fill(source, 4, 0, 16 * PAGE)
+    moved = array.client.get(sync)["CycleBytes"]
+    do(array, sync, "Reverse Roles")
+    state_becomes(array, sync, 4)
+    shown = array.client.get(sync)
+    assert shown["SystemElement"] == target and shown["SyncedElement"] == source
+    assert shown["CycleBytes"] - moved == 16 * PAGE
+    array.fill(target, 5, 0, 8 * PAGE)
+    do(array, sync, "Split")
+    assert array.content(source) == array.content(target)
+    assert array.client.get(sync)["CycleBytes"] - moved == 24 * PAGE
+    end(array, sync)
+
+
+def test_suspended_in_a_cycle_it_goes_on_and_blocks_may_begin_one(array):
+    source = array.make(SMALL)
+    sync, target = mirror(array, source, interval="PT1H", DeltaUpdateBlocks=2048, BandwidthLimit=RATE, DesiredRPO="PT2H")
+    slow(array, sync, source)
+    do(array, sync, "Suspend")
+    assert array.client.get(sync)["CopyState"] == 9
+    do(array, sync, "Resume")
+    state_becomes(array, sync, 4)
+    until(lambda: array.client.get(sync)["LagBytes"] == 0, 10, "no lag")
+    before = array.client.get(sync)["Cycles"]
+    array.fill(source, 6, 0, MIB)
+    until(lambda: array.client.get(sync)["Cycles"] > before, 10, "a cycle because of many blocks")
+    array.fill(source, 7, 0, 4 * PAGE)
+    until(lambda: array.client.get(sync)["LagBytes"] > 0, 10, "lag")
+    assert array.client.get(sync)["Cycles"] == before + 1
+    end(array, sync)
