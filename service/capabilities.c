@@ -26,6 +26,7 @@ enum {
     METHOD_MODIFY_LIST = 5,
     METHOD_CREATE_LIST = 7,
     METHOD_CREATE_GROUP_FROM_ELEMENTS = 8,
+    METHOD_ADD_ELEMENTS = 11,
 };
 
 /* The reverse of replication_type(). */
@@ -399,7 +400,8 @@ int method_get_supported_wait_states(struct call *call)
         return wait_states_of_modify(call, &query, operation);
     }
     if (method != METHOD_CREATE_ELEMENT && method != METHOD_CREATE_LIST &&
-        method != METHOD_CREATE_GROUP && method != METHOD_CREATE_GROUP_FROM_ELEMENTS) {
+        method != METHOD_CREATE_GROUP && method != METHOD_CREATE_GROUP_FROM_ELEMENTS &&
+        method != METHOD_ADD_ELEMENTS) {
         return call_fail_param(call, ERR_NOT_SUPPORTED, "MethodName",
                                "%s is not there in this version.",
                                enum_text(&map_wait_method, method));

@@ -67,6 +67,15 @@ static int refuse(struct call *call, const struct run *run, const struct sync_ro
 
 static int check(struct call *call, const struct run *run)
 {
+    for (size_t i = 0; i < run->n_groups && run->operation == OPERATION_REVERSE_ROLES; i++) {
+        if (run->groups[i].source_group_id[0] == '\0') {
+            return call_fail_param(
+                call, ERR_NOT_SUPPORTED, "Operation",
+                "The source of /groupsynchronizations/%s is one volume, %s; it cannot "
+                "become the target of a group.",
+                run->groups[i].head.id, run->groups[i].system_element);
+        }
+    }
     for (size_t i = 0; i < run->n; i++) {
         const struct sync_row *sync = &run->mods[i].sync;
         enum operation_verdict verdict = replica_verdict_of(sync, run->operation);
@@ -248,6 +257,20 @@ static int note_moment(struct call *call, const struct run *run, struct group_sy
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
+static void swap_ends(struct call *call, struct group_sync_row *group_sync)
+{
+    struct group_sync_row before = *group_sync;
+
+    memcpy(group_sync->system_element, before.synced_element, PATH_SIZE);
+    memcpy(group_sync->synced_element, before.system_element, PATH_SIZE);
+    memcpy(group_sync->source_group_id, before.target_group_id, ID_SIZE);
+    memcpy(group_sync->target_group_id, before.source_group_id, ID_SIZE);
+    if (values_param(call->outs, "UpdatedSynchronization") != NULL) {
+        outs_path(call->outs, "UpdatedSynchronization", "/groupsynchronizations/%s",
+                  group_sync->head.id);
+    }
+}
+
 /* A relationship of groups follows its pairs. */
 static int follow(struct call *call, const struct run *run)
 {
@@ -271,7 +294,12 @@ static int follow(struct call *call, const struct run *run)
                 return r;
             }
         }
-        if (n > 0 && pairs[0].mode != group_sync.mode) {
+        bool reversed = run->operation == OPERATION_REVERSE_ROLES;
+
+        if (reversed) {
+            swap_ends(call, &group_sync);
+        }
+        if (n > 0 && (reversed || pairs[0].mode != group_sync.mode)) {
             group_sync.mode = pairs[0].mode;
             r = table_update(call->db, &group_sync_table, &group_sync);
             if (r < 0) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Replicas of groups: CreateGroupReplica, CreateGroupReplicaFromElements.
+ * Replicas of groups: CreateGroupReplica, CreateGroupReplicaFromElements, AddElementsToGroupSynchronized.
  *
  * Both say which volumes (sources), onto which (targets, or how many), and what it is called (parts). From there it is as with a list
  * (replica_create.c): pairs are made up and checked, then made, with one job for those that have to be copied; besides them a
@@ -471,9 +471,9 @@ int method_create_group_replica(struct call *call)
     return hosted_run(call, create_group_replica);
 }
 
-/* The volumes of an array parameter. */
-static int elements_of(struct call *call, const char *name, struct volume_row **ret_volumes,
-                       size_t *ret_n)
+/* The volumes of an array parameter; once: each may be named once. */
+static int elements_of(struct call *call, const char *name, bool once,
+                       struct volume_row **ret_volumes, size_t *ret_n)
 {
     const struct value *value = values_get(call->args, name);
     struct volume_row *volumes = arena_alloc(&call->arena, (value->n_items + 1) * sizeof(*volumes));
@@ -492,7 +492,7 @@ static int elements_of(struct call *call, const char *name, struct volume_row **
         }
         int r = path_volume(call, parameter, value->items[i].text, &volumes[i]);
 
-        for (size_t k = 0; k < i && r == 0; k++) {
+        for (size_t k = 0; once && k < i && r == 0; k++) {
             if (strcmp(volumes[k].head.id, volumes[i].head.id) == 0) {
                 r = call_fail_param(call, ERR_BAD_VALUE, parameter,
                                     "/volumes/%s is named twice; a group has it once.",
@@ -612,7 +612,7 @@ static int create_group_replica_from_elements(struct call *call)
     int r = common_parts(call, parts);
 
     if (r == 0) {
-        r = elements_of(call, "SourceElements", &parts->sources, &parts->n_sources);
+        r = elements_of(call, "SourceElements", true, &parts->sources, &parts->n_sources);
     }
     if (r == 0 && parts->n_sources == 0) {
         r = call_fail_param(call, ERR_BAD_VALUE, "SourceElements",
@@ -627,7 +627,7 @@ static int create_group_replica_from_elements(struct call *call)
                               &parts->target_group);
     }
     if (r == 0 && args_present(call->args, "TargetElements")) {
-        r = elements_of(call, "TargetElements", &parts->targets, &parts->n_targets);
+        r = elements_of(call, "TargetElements", true, &parts->targets, &parts->n_targets);
         if (r == 0 && parts->n_targets == 0) {
             r = call_fail_param(call, ERR_BAD_VALUE, "TargetElements",
                                 "TargetElements is empty; name volumes, or leave it out.");
@@ -645,4 +645,137 @@ static int create_group_replica_from_elements(struct call *call)
 int method_create_group_replica_from_elements(struct call *call)
 {
     return hosted_run(call, create_group_replica_from_elements);
+}
+
+/* ---- more pairs ---- */
+
+/* Rule of Pairing: by position. Sources and targets as many, or targets are made. */
+static int added_parts(struct call *call, const struct group_sync_row *group_sync,
+                       struct parts *parts)
+{
+    const char *source = NULL;
+    int r = elements_of(call, "SourceElements", group_sync->source_group_id[0] != '\0',
+                        &parts->sources, &parts->n_sources);
+
+    parts->source_parameter = "SourceElements";
+    parts->target_parameter = "TargetElements";
+    if (r == 0 && parts->n_sources == 0) {
+        r = call_fail_param(call, ERR_BAD_VALUE, "SourceElements",
+                            "SourceElements must name at least one volume.");
+    }
+    for (size_t i = 0; i < parts->n_sources && r == 0; i++) {
+        source = arena_printf(&call->arena, "/volumes/%s", parts->sources[i].head.id);
+        if (group_sync->source_group_id[0] == '\0' &&
+            strcmp(source, group_sync->system_element) != 0) {
+            r = call_fail_param(call, ERR_BAD_VALUE,
+                                arena_printf(&call->arena, "SourceElements[%zu]", i),
+                                "The relationship has one source, %s.", group_sync->system_element);
+        }
+    }
+    if (r == 0 && args_present(call->args, "TargetElements")) {
+        r = elements_of(call, "TargetElements", true, &parts->targets, &parts->n_targets);
+        if (r == 0 && parts->n_targets != parts->n_sources) {
+            r = call_fail_param(call, ERR_BAD_VALUE, "TargetElements",
+                                "There are %zu targets for %zu sources.", parts->n_targets,
+                                parts->n_sources);
+        }
+    }
+    return r;
+}
+
+static int check_added_consistency(struct call *call, const struct group_sync_row *group_sync,
+                                   const struct pair *pairs, size_t n)
+{
+    uint32_t wanted = group_sync->consistency ? CONSISTENCY_SEQUENTIAL : CONSISTENCY_NONE;
+
+    if (args_number(call->args, "Consistency", wanted) != wanted) {
+        return call_fail_param(
+            call, ERR_BAD_VALUE, "Consistency",
+            "ConsistencyEnabled of the relationship is %s; Activate and Deactivate "
+            "Consistency change that.",
+            group_sync->consistency ? "true" : "false");
+    }
+    for (size_t i = 0; i < n && group_sync->consistency; i++) {
+        if (pairs[i].terms.engine != ENGINE_LAYERS) {
+            return call_fail_param(call, ERR_NOT_SUPPORTED, pairs[i].source_parameter,
+                                   "The relationship is consistent, and /volumes/%s does not get a "
+                                   "replica that shares its data.",
+                                   pairs[i].source.head.id);
+        }
+    }
+    return 0;
+}
+
+static int add_rows(struct call *call, const struct group_sync_row *group_sync, struct pair *pairs,
+                    size_t n)
+{
+    int r = pairs_create(call, NULL, pairs, n);
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        if (group_sync->source_group_id[0] != '\0') {
+            r = group_add(call, "SourceElements", group_sync->source_group_id,
+                          pairs[i].source.head.id);
+        }
+        if (r == 0) {
+            r = group_add(call, "TargetElements", group_sync->target_group_id,
+                          pairs[i].target.head.id);
+        }
+        outs_add_text(call->outs, "Synchronizations",
+                      arena_printf(&call->arena, "/synchronizations/%s", pairs[i].sync.head.id));
+    }
+    return r;
+}
+
+static int add_elements(struct call *call)
+{
+    struct parts *parts = arena_alloc(&call->arena, sizeof(*parts));
+    struct group_sync_row group_sync;
+    struct sync_row *before;
+    size_t n_before;
+    int r =
+        path_group_sync(call, "Synchronized", args_text(call->args, "Synchronized"), &group_sync);
+
+    if (r == 0) {
+        r = group_sync_pairs(call, group_sync.head.id, &before, &n_before);
+    }
+    if (r == 0) {
+        r = replica_terms_of_sync_type(call, group_sync.sync_type, group_sync.mode, &parts->terms);
+    }
+    if (r == 0) {
+        r = replica_terms_setting_data(call, "ReplicationSettingData", &parts->terms);
+    }
+    if (r == 0) {
+        r = replica_terms_wait(call, 0, &parts->terms);
+    }
+    if (r == 0) {
+        r = added_parts(call, &group_sync, parts);
+    }
+    if (r == 0) {
+        r = pairs_check_supplier(call, &parts->terms, parts->n_targets > 0, "TargetElements");
+    }
+    if (r < 0) {
+        return r;
+    }
+    struct pair *pairs = pairs_of(call, parts, &group_sync, parts->n_sources);
+
+    for (size_t i = 0; i < parts->n_sources; i++) {
+        pairs[i].element_name =
+            arena_printf(&call->arena, "%s_%zu", group_sync.relationship_name, n_before + i + 1);
+    }
+    r = pairs_check_same_target_twice(call, pairs, parts->n_sources);
+    if (r == 0) {
+        r = pairs_check(call, &parts->terms, NULL, pairs, parts->n_sources);
+    }
+    if (r == 0) {
+        r = check_added_consistency(call, &group_sync, pairs, parts->n_sources);
+    }
+    if (r == 0) {
+        r = add_rows(call, &group_sync, pairs, parts->n_sources);
+    }
+    return r < 0 ? r : pairs_start(call, &parts->terms, pairs, parts->n_sources, NULL);
+}
+
+int method_add_elements_to_group_synchronized(struct call *call)
+{
+    return hosted_run(call, add_elements);
 }

@@ -109,6 +109,19 @@ static const struct param create_group_replica_from_elements[] = {
     P_OUT_U64("BarrierMicroseconds"),
 };
 
+static const struct param add_elements_to_group_synchronized[] = {
+    P_REF_R("Synchronized", "Synchronized"),
+    P_REFS_R("SourceElements", "LogicalElement"),
+    P_REFS("TargetElements", "LogicalElement"),
+    P_REF("SourceAccessPoint", "ServiceAccessPoint"),
+    P_REF("TargetAccessPoint", "ServiceAccessPoint"),
+    P_ENUM("Consistency", consistency),
+    P_INSTANCE("ReplicationSettingData", ReplicationSettingData),
+    P_OUT_JOB,
+    P_OUT_REFS("Synchronizations", "Synchronized"),
+    P_ENUM("WaitForCopyState", copy_state),
+};
+
 static const struct param create_list_replica[] = {
     P_STRINGS("ElementNames"),
     P_ENUM_R("SyncType", sync_type),
@@ -230,6 +243,8 @@ static const struct method methods[] = {
     METHOD("CreateGroupReplica", create_group_replica, method_create_group_replica, returns_k6j),
     METHOD("CreateGroupReplicaFromElements", create_group_replica_from_elements,
            method_create_group_replica_from_elements, returns_k6j),
+    METHOD("AddElementsToGroupSynchronized", add_elements_to_group_synchronized,
+           method_add_elements_to_group_synchronized, returns_k6j),
     METHOD("ModifyReplicaSynchronization", modify_replica_synchronization,
            method_modify_replica_synchronization, returns_u6j),
     METHOD("CreateGroup", create_group, method_create_group, returns_k67_name),
@@ -258,7 +273,6 @@ static const struct method methods[] = {
     METHOD_NOT_SUPPORTED("AddToRemoteReplicationCollection"),
     METHOD_NOT_SUPPORTED("CreateRemoteReplicationCollection"),
     METHOD_NOT_SUPPORTED("RemoveFromRemoteReplicationCollection"),
-    METHOD_NOT_SUPPORTED("AddElementsToGroupSynchronized"),
     METHOD_NOT_SUPPORTED("ConfirmTargetData"),
     METHOD_NOT_SUPPORTED("CreateGroupReplicaFromElementSynchronizations"),
     METHOD_NOT_SUPPORTED("GetSynchronizationAspectInstances"),

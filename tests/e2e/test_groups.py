@@ -271,6 +271,30 @@ def test_pairs_are_added_and_taken_out(hosted):
     assert client.get(snapshot["Synchronization"])["GroupSynchronized"] is None
 
 
+def test_elements_are_added_to_a_relationship(hosted):
+    client, method = hosted.client, "AddElementsToGroupSynchronized"
+    answer = create(hosted, 1, RelationshipName="added", Consistency=2)
+    path = answer["Synchronization"]
+    shown = client.get(path)
+    sources, targets = [hosted.make(MIB) for _ in range(2)], [hosted.make(MIB) for _ in range(2)]
+    one_source = client.method("CreateGroupReplica", {"SyncType": 7, "SourceElement": sources[0], "TargetElementCount": 1}, expect=200)
+    before = unchanged(hosted)
+    for wrong, parameter in (({"SourceElements": []}, "SourceElements"), ({"SourceElements": sources[:1] * 2}, "SourceElements[1]"),
+                             ({"TargetElements": targets[:1]}, "TargetElements"), ({"Consistency": 3}, "Consistency"),
+                             ({"WaitForCopyState": 9}, "WaitForCopyState"),
+                             ({"Synchronized": one_source["Synchronization"]}, "SourceElements[1]")):
+        client.refused(method, {"Synchronized": path, "SourceElements": sources, **wrong}, 5, 400, parameter)
+    assert unchanged(hosted) == before
+    added = client.method(method, {"Synchronized": path, "SourceElements": sources, "TargetElements": targets}, expect=200)["Synchronizations"]
+    made = client.method(method, {"Synchronized": path, "SourceElements": [hosted.make(MIB)]}, expect=200)["Synchronizations"]
+    assert client.get(path)["Synchronizations"] == shown["Synchronizations"] + added + made
+    assert client.get(shown["SystemElement"])["Members"][1:3] == sources
+    assert client.get(shown["SyncedElement"])["Members"][1:3] == targets
+    assert client.get(client.get(made[0])["SyncedElement"])["ElementName"] == "added_4"
+    more = client.method(method, {"Synchronized": one_source["Synchronization"], "SourceElements": [sources[0]] * 2}, expect=200)
+    assert len(more["Synchronizations"]) == 2 and len(pairs_of(hosted, one_source)) == 3
+
+
 def test_a_deleted_member_takes_its_pair_with_it_and_the_last_the_relationship(hosted):
     client = hosted.client
     answer = create(hosted, 2)
@@ -374,14 +398,20 @@ def test_a_group_of_mirrors_is_made_and_operated_on_as_one(hosted):
     shown = client.get(path)
     assert shown["CopyState"] == 4 and shown["SyncMaintained"] is True and shown["ConsistencyEnabled"] is False
     for operation, state in (("Fracture", 6), ("Resync Replica", 4), ("Split", 7), ("Resync Replica", 4), ("Suspend", 9), ("Resume", 4),
-                             ("Failover", 10), ("Failback", 4)):
+                             ("Failover", 10), ("Failback", 4), ("Reverse Roles", 4), ("Reverse Roles", 4)):
         before = client.get("/jobs")["Total"]
         done = hosted.modify(path, operation, expect=(200, 202))
         if done["Job"]:
             assert client.get("/jobs")["Total"] <= before + 1
             assert len(client.completed(done["Job"])["Copies"]) == 2
         assert states(hosted, path) == [state, state], operation
-        assert client.get(path)["CopyState"] == state
+        now = client.get(path)
+        assert now["CopyState"] == state
+        if operation == "Reverse Roles":
+            assert done["UpdatedSynchronization"] == path
+            assert (now["SystemElement"], now["SyncedElement"]) == (shown["SyncedElement"], shown["SystemElement"])
+            assert client.get(now["SystemElement"])["AsSource"] == [path] and client.get(now["SyncedElement"])["AsTarget"] == [path]
+            shown = now
     for i, target in enumerate(targets):
         assert 20 + i in hosted.writers(target)
     hosted.modify(path, "Fracture")

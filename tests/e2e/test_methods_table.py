@@ -79,6 +79,10 @@ class Table:
         self.target_group = client.method("CreateGroup", {"Members": [self.free_too]}, expect=200)["ReplicationGroup"]
         self.pipe = client.method("CreateOrModifyReplicationPipe", {"SourceSystem": "/systems/local", "TargetSystem": self.system},
                                   expect=200)["ReplicationPipe"]
+        answer = client.method("CreateGroupReplicaFromElements", {
+            "SyncType": 8, "SourceElements": [world.volume(size=MIB)], "TargetElements": [world.volume(size=MIB)]}, expect=202)
+        client.completed(answer["Job"])
+        self.group_synchronization = answer["Synchronization"]
         self.bodies = {
             "CreateGroup": {"Members": [self.free]},
             "CreateGroupReplica": {"SyncType": 8, "SourceGroup": self.group, "TargetGroup": self.target_group},
@@ -103,6 +107,8 @@ class Table:
             "CreateElementReplica": {"SyncType": 8, "SourceElement": self.source, "TargetElement": self.target},
             "ModifyReplicaSynchronization": {"Operation": 14, "Synchronization": self.synchronization},
             "GetAvailableTargetElements": {"SyncType": 8, "SourceElement": self.source},
+            "AddElementsToGroupSynchronized": {"Synchronized": self.group_synchronization, "SourceElements": [self.source],
+                                               "TargetElements": [self.target]},
             "ModifyListSynchronization": {"Operation": 14, "Synchronization": [self.synchronization]},
             "GetPeerSystems": {"Options": 2},
             "GetReplicationRelationships": {}, "GetReplicationRelationshipInstances": {},
