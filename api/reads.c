@@ -398,6 +398,23 @@ static bool parse_wait(const char *text, uint64_t *ret_ms)
     return true;
 }
 
+int read_check_call_query(const struct uri *uri, bool takes_dry_run, bool *ret_dry_run,
+                          struct error *error)
+{
+    *ret_dry_run = false;
+    for (unsigned i = 0; i < uri->n_params; i++) {
+        const struct uri_param *param = &uri->params[i];
+        if (!takes_dry_run || strcmp(param->name, "dryRun") != 0) {
+            return bad_query(error, param->name, "is not a query parameter of this resource.");
+        }
+        *ret_dry_run = strcmp(param->value, "true") == 0;
+        if (!*ret_dry_run && strcmp(param->value, "false") != 0) {
+            return bad_query(error, param->name, "has to be true or false.");
+        }
+    }
+    return 0;
+}
+
 int read_check_query(const struct uri *uri, bool takes_wait, uint64_t *ret_wait_ms,
                      struct error *error)
 {

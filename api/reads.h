@@ -27,6 +27,9 @@ int read_metrics(struct edge *edge, struct strbuf *body, struct error *error);
 
 /* bad_query for any parameter, except "wait" where it is taken; then *ret_wait_ms is 0 when it is
  * not given. */
+/* The query of a method: ?dryRun=true where it takes that. */
+int read_check_call_query(const struct uri *uri, bool takes_dry_run, bool *ret_dry_run,
+                          struct error *error);
 int read_check_query(const struct uri *uri, bool takes_wait, uint64_t *ret_wait_ms,
                      struct error *error);
 /* Whether there is still something to wait for. */

@@ -481,13 +481,18 @@ static enum MHD_Result begin_call(struct request *request)
     if (json_doc_parse(&doc, strbuf_str(&request->body), request->body.len, &request->error) != 0) {
         return send_problem(request, &request->error);
     }
-    uint64_t no_wait;
-    if (read_check_query(&request->uri, false, &no_wait, &request->error) != 0) {
+    bool takes_dry_run = strcmp(request->route.method->name, "ModifyReplicaSynchronization") == 0;
+    bool dry_run;
+    if (read_check_call_query(&request->uri, takes_dry_run, &dry_run, &request->error) != 0) {
         json_doc_free(&doc);
         return send_problem(request, &request->error);
     }
     request->call = call_new();
     int err = make_call(request, &doc, request->call);
+    request->call->dry_run = dry_run;
+    if (dry_run) {
+        request->call->idempotency_key[0] = '\0'; /* nothing was done that could be done twice */
+    }
     json_doc_free(&doc);
     strbuf_fini(&request->body);
     strbuf_init(&request->body);

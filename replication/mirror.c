@@ -134,6 +134,7 @@ enum verb {
     VERB_SPLIT,
     VERB_MARK,
     VERB_SET_LEG,
+    VERB_LOOK,
     VERB_SET_LIMITS,
     VERB_SET_RECOVERY,
     VERB_END,
@@ -212,6 +213,10 @@ static void order_arrived(void *arg)
         case VERB_SET_LIMITS:
             mirror_core_set_limits(core, order->priority, order->bandwidth_limit);
             break;
+        case VERB_LOOK:
+            mirror_report(core);
+            mirror_tell_done(mirror, order->done, order->arg, NULL);
+            break;
         case VERB_SET_RECOVERY:
             core->spec.recover_by_hand = order->by_hand;
             core->spec.stop_host_io = order->stop_host_io;
@@ -288,6 +293,11 @@ void mirror_set_limits(struct mirror *mirror, unsigned priority, uint64_t bandwi
     order_send(mirror, (struct order){.verb = VERB_SET_LIMITS,
                                       .priority = priority,
                                       .bandwidth_limit = bandwidth_limit});
+}
+
+void mirror_look(struct mirror *mirror, mirror_done_fn done, void *arg)
+{
+    order_send(mirror, (struct order){.verb = VERB_LOOK, .done = done, .arg = arg});
 }
 
 void mirror_set_recovery(struct mirror *mirror, bool recover_by_hand, bool stop_host_io)

@@ -114,6 +114,8 @@ void mirror_mark(struct mirror *mirror, uint64_t offset, uint64_t len, mirror_do
                  void *arg);
 /* Another leg, while TRACKING (another path to it, other secrets). Takes the opener. */
 void mirror_set_leg(struct mirror *mirror, struct block_opener *leg);
+/* progress() is told as of now, and then done: of a mirror that tracks, too, which tells nothing by itself. */
+void mirror_look(struct mirror *mirror, mirror_done_fn done, void *arg);
 void mirror_set_limits(struct mirror *mirror, unsigned priority, uint64_t bandwidth_limit);
 void mirror_set_recovery(struct mirror *mirror, bool recover_by_hand, bool stop_host_io);
 

@@ -33,6 +33,7 @@ struct call {
     const struct method *method;
     char object_id[ID_SIZE]; /* methods of an object: {id} of the path */
     struct values *args;     /* values for method->params; NULL when a call has no parameters */
+    bool dry_run; /* ?dryRun: what it would do is told, and nothing is changed */
     char idempotency_key[256]; /* "" none */
     uint8_t request_hash[32];
     /* On control, inside the savepoint: fills *answer from return_value, outs, error. */

@@ -105,10 +105,8 @@ static const struct param params_ReplicationPipeSetting[] = {
 CLASS(ReplicationPipeSetting);
 
 static const struct param params_ServiceAccessPoint[] = {
-    P_STRING("Name"),
-    P_STRING("ElementName"),
-    P_STRING_R("AccessInfo"),
-    P_ENUM("InfoFormat", info_format),
+    P_STRING("Name"),         P_STRING("ElementName"),
+    P_STRING_R("AccessInfo"), P_ENUM("InfoFormat", info_format),
     P_STRING("SystemName"),
 };
 CLASS(ServiceAccessPoint);
@@ -122,11 +120,8 @@ static const struct param params_SharedSecret[] = {
 CLASS(SharedSecret);
 
 static const struct param params_ReplicationEntity[] = {
-    P_STRING("InstanceID"),
-    P_STRING("ElementName"),
-    P_ENUM_R("Type", entity_type),
-    P_STRING("OtherTypeDescription"),
-    P_STRING_R("EntityID"),
+    P_STRING("InstanceID"),           P_STRING("ElementName"), P_ENUM_R("Type", entity_type),
+    P_STRING("OtherTypeDescription"), P_STRING_R("EntityID"),
 };
 CLASS(ReplicationEntity);
 
@@ -139,3 +134,12 @@ static const struct param params_Error[] = {
     P_OUT_REF("ErrorSource", "ManagedElement"),
 };
 CLASS(Error);
+
+static const struct param params_DryRun[] = {
+    P_OUT_ENUM("CopyState", copy_state),
+    P_OUT_ENUM("Overwritten", read_only),
+    P_OUT_U64("BytesToCopy"),
+    P_OUT_U64("BytesDiscarded"),
+    P_OUT_STRING("Reason"),
+};
+CLASS(DryRun);

@@ -21,5 +21,6 @@ extern const struct class_info class_ReplicationEntity;
 
 /* Of answers only. */
 extern const struct class_info class_Error;
+extern const struct class_info class_DryRun; /* of ?dryRun */
 
 #endif

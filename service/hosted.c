@@ -430,7 +430,9 @@ static int put_onto(struct call *call, struct volume_row *volume, const char *fa
 static int volume_onto(struct call *call, struct volume_row *volume, const char *family,
                        const char *parent_id, const struct volume_row *below, bool keep_old)
 {
-    return put_onto(call, volume, family, parent_id, below, NULL, keep_old);
+    int r = mirror_content_changes(call, "", volume);
+
+    return r < 0 ? r : put_onto(call, volume, family, parent_id, below, NULL, keep_old);
 }
 
 int hosted_refresh(struct call *call, const struct volume_row *source, struct volume_row *target,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "service/classes.h"
 #include "service/hosted.h"
 #include "service/jobs.h"
 #include "service/mirror_records.h"
@@ -387,4 +388,113 @@ int mirror_operate(struct call *call, struct mirror_operation *op, method_fn aga
         CHECK(op->operation == OPERATION_PREPARE || op->operation == OPERATION_UNPREPARE);
         return prepare(call, sync);
     }
+}
+
+/* ---- ?dryRun ---- */
+
+struct looking {
+    struct call *call;
+    method_fn again;
+};
+
+static void looked(void *arg)
+{
+    struct looking *looking = arg;
+
+    call_resume(looking->call, looking->again);
+}
+
+static uint32_t state_after(const struct mirror_operation *op)
+{
+    switch (op->operation) {
+    case OPERATION_ABORT:
+        return STATE_ABORTED;
+    case OPERATION_DEACTIVATE:
+        return STATE_INACTIVE;
+    case OPERATION_DETACH:
+    case OPERATION_DISSOLVE:
+        return STATE_NOT_APPLICABLE;
+    case OPERATION_FAILOVER:
+        return STATE_FAILEDOVER;
+    case OPERATION_FRACTURE:
+        return STATE_FRACTURED;
+    case OPERATION_SPLIT:
+        return STATE_SPLIT;
+    case OPERATION_SUSPEND:
+        return STATE_SUSPENDED;
+    case OPERATION_PREPARE:
+    case OPERATION_UNPREPARE:
+        return STATE_PREPARED;
+    case OPERATION_RESET_TO_SYNC:
+    case OPERATION_RESET_TO_ASYNC:
+        return op->sync.copy_state;
+    default:
+        return STATE_SYNCHRONIZED;
+    }
+}
+
+/* Does data flow after the operation, and *ret_back: from the target? */
+static bool flows_after(const struct mirror_operation *op, bool *ret_back)
+{
+    *ret_back = op->operation == OPERATION_RESTORE || op->operation == OPERATION_FAILBACK ||
+                (op->operation == OPERATION_RESUME && op->sync.source_incomplete);
+    return *ret_back || op->operation == OPERATION_ACTIVATE || op->operation == OPERATION_RESYNC ||
+           op->operation == OPERATION_RESUME;
+}
+
+static int tell_flow(struct call *call, const struct mirror_operation *op, struct values *told,
+                     bool back)
+{
+    const struct sync_row *sync = &op->sync;
+    struct mirror_run *run = mirror_run_find(call->control, sync->head.id);
+    struct mirror_progress progress = {0};
+    uint64_t target_bytes = 0;
+    struct sides sides;
+    int r = sides_of(call, sync, &sides);
+
+    if (r < 0) {
+        return r;
+    }
+    uint64_t size = sides.source.size_bytes;
+    bool untracked =
+        replica_mirror_target_free(sync->copy_state) && sides.target.kind == VOLUME_REMOTE;
+    bool known = run != NULL && run->driver->progress(run, &progress, &target_bytes);
+    bool all = untracked || !known || sync->map_state == MAP_ALL;
+    uint64_t differs = all ? size : progress.marked_bytes + target_bytes;
+    uint64_t discarded = back ? progress.marked_bytes : target_bytes;
+
+    outs_number(told, "Overwritten", back ? 2 : 3);
+    outs_number(told, "BytesToCopy", differs < size ? differs : size);
+    outs_text(told, "Reason", all ? "Full" : "Map");
+    if (known && (back || !untracked)) {
+        outs_number(told, "BytesDiscarded", discarded < size ? discarded : size);
+    }
+    return 0;
+}
+
+int mirror_dry_run(struct call *call, struct mirror_operation *op, method_fn again)
+{
+    struct mirror_run *run = mirror_run_find(call->control, op->sync.head.id);
+    bool back;
+
+    if (!op->looked && run != NULL && run->driver->look != NULL) {
+        struct looking *looking = arena_alloc(&call->arena, sizeof(*looking));
+
+        *looking = (struct looking){call, again};
+        op->looked = true;
+        run->driver->look(run, looked, looking);
+        return CALL_PENDING;
+    }
+    struct values *told = values_new(&call->arena, class_DryRun.params, class_DryRun.n_params);
+    int r = 0;
+
+    outs_number(told, "CopyState", state_after(op));
+    if (flows_after(op, &back)) {
+        r = tell_flow(call, op, told, back);
+    } else {
+        outs_number(told, "BytesToCopy", 0);
+        outs_number(told, "BytesDiscarded", 0);
+    }
+    outs_instance(call->outs, "DryRun", told);
+    return r;
 }

@@ -188,13 +188,13 @@ static int job_for(struct call *call, struct sync_row *sync, uint32_t operation,
 int mirror_flows(struct call *call, struct sync_row *sync, uint32_t progress_status,
                  bool from_target)
 {
-    uint32_t wait = (uint32_t)args_number(call->args, "WaitForCopyState", 0);
+    bool waits = values_param(call->args, "WaitForCopyState") != NULL;
+    uint32_t wait = waits ? (uint32_t)args_number(call->args, "WaitForCopyState", 0) : 0;
     uint32_t operation = (uint32_t)args_number(call->args, "Operation", 0);
     struct job_row job;
 
     if (strcmp(call->method->name, "ModifySynchronization") == 0) {
         operation = replica_legacy_operation(operation);
-        wait = 0;
     }
     sync->revision++;
     sync->copy_state = STATE_UNSYNCHRONIZED;
@@ -526,6 +526,10 @@ int mirror_content_changes(struct call *call, const char *parameter,
                 volume->head.id, path);
             snprintf(call->error.parameter, sizeof(call->error.parameter), "%s", parameter);
             return -EBUSY;
+        }
+        if (mirror_run_busy(call->control, sync->head.id)) {
+            return call_fail_blocked(call, ERR_IN_USE, path,
+                                     "Another operation on %s is under way; ask again.", path);
         }
         sync->map_state = MAP_ALL;
         sync->map_generation++;

@@ -51,8 +51,8 @@ struct side {
 };
 
 enum step {
-    STEP_OLD,
     STEP_OLD_TRACKER,
+    STEP_OLD,
     STEP_DISCONNECT,
     STEP_SOURCE,
     STEP_TRACKER,
@@ -252,6 +252,16 @@ static void side_end(struct side *side, bool remove_map, loop_fn ended, void *ar
     side->ended = ended;
     side->ended_arg = arg;
     mirror_disconnect(side->mirror, side_disconnected, side);
+}
+
+/* The same of one that has no leg: its filter goes before what is asked of the volume next (a growth, say). */
+static void side_end_first(struct side *side, loop_fn ended, void *arg)
+{
+    side->owner = NULL;
+    side->remove_map = true;
+    side->ended = ended;
+    side->ended_arg = arg;
+    side_disconnected(side, NULL);
 }
 
 /* ---- placing a side on a volume that is open ---- */
@@ -569,7 +579,11 @@ static bool step_run(struct sync_mirror *sm)
             return false;
         }
         sm->source = NULL;
-        side_end(side, true, step_ended, sm);
+        if (replica_mirror_connected(&sm->row)) {
+            side_end(side, true, step_ended, sm);
+        } else {
+            side_end_first(side, step_ended, sm);
+        }
         return true;
     case STEP_OLD_TRACKER:
         side = sm->tracker;
@@ -577,7 +591,7 @@ static bool step_run(struct sync_mirror *sm)
             return false;
         }
         sm->tracker = NULL;
-        side_end(side, true, step_ended, sm);
+        side_end_first(side, step_ended, sm);
         return true;
     case STEP_DISCONNECT:
         if (sm->source == NULL) {
@@ -687,7 +701,7 @@ static void sync_apply(struct mirror_run *run, array_done_fn done, void *arg)
     sm->done = done;
     sm->done_arg = arg;
     sm->error = (struct error){0};
-    sm->step = STEP_OLD;
+    sm->step = STEP_OLD_TRACKER;
     steps_go_on(sm);
 }
 
@@ -838,6 +852,51 @@ static void sync_end(struct mirror_run *run, bool forget, loop_fn done, void *ar
     end_sides(sm);
 }
 
+struct look {
+    struct side *source;
+    struct sync_mirror *sm;
+    loop_fn done;
+    void *arg;
+};
+
+static void look_ended(void *arg, const struct error *error)
+{
+    struct look *look = arg;
+    loop_fn done = look->done;
+    void *done_arg = look->arg;
+
+    (void)error;
+    free(look);
+    done(done_arg);
+}
+
+static void look_at_target(void *arg, const struct error *error)
+{
+    struct look *look = arg;
+
+    /* It may be on its end meanwhile. */
+    if (look->source->owner == look->sm && look->sm->tracker != NULL) {
+        mirror_look(look->sm->tracker->mirror, look_ended, look);
+    } else {
+        look_ended(look, error);
+    }
+}
+
+static void sync_look(struct mirror_run *run, loop_fn done, void *arg)
+{
+    struct sync_mirror *sm = state_of(run);
+
+    if (sm->source == NULL) {
+        done(arg);
+        return;
+    }
+    struct look *look = calloc(1, sizeof(*look));
+
+    CHECK(look != NULL);
+    *look = (struct look){sm->source, sm, done, arg};
+    mirror_look(sm->source->mirror, look_at_target, look);
+}
+
 static bool sync_progress(const struct mirror_run *run, struct mirror_progress *ret_progress,
                           uint64_t *ret_target_bytes)
 {
@@ -858,5 +917,6 @@ const struct mirror_driver mirror_sync_driver = {
     .split = sync_split,
     .filter = sync_filter,
     .end = sync_end,
+    .look = sync_look,
     .progress = sync_progress,
 };

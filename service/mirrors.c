@@ -60,6 +60,13 @@ struct mirror_run *mirror_run_find(struct control *control, const char *sync_id)
 
 static void split_forgotten(void *arg);
 
+bool mirror_run_busy(struct control *control, const char *sync_id)
+{
+    const struct mirror_run *run = mirror_run_find(control, sync_id);
+
+    return run != NULL && (run->applying || run->splitting || run->again);
+}
+
 static struct mirror_run *run_new(struct mirrors *mirrors, const struct sync_row *sync)
 {
     struct mirror_run *run = calloc(1, sizeof(*run));

@@ -43,7 +43,9 @@ struct mirror_driver {
                    struct array_filter *ret_filter);
     /* Nothing of it is left when done is called; forget: its files neither. */
     void (*end)(struct mirror_run *run, bool forget, loop_fn done, void *arg);
-    /* What is known of it now, and how much hosts have changed on the target since it is theirs; false: nothing yet. */
+    /* Looks how much differs now; then progress() knows. done may come inside the call. */
+    void (*look)(struct mirror_run *run, loop_fn done, void *arg);
+    /* What was known of it then, and how much hosts have changed on the target since it is theirs; false: nothing. */
     bool (*progress)(const struct mirror_run *run, struct mirror_progress *ret_progress,
                      uint64_t *ret_target_bytes);
 };
@@ -91,6 +93,8 @@ void mirror_remove(struct call *call, const struct sync_row *sync);
 
 /* NULL: none runs. */
 struct mirror_run *mirror_run_find(struct control *control, const char *sync_id);
+/* It is being made what its row says, or parted: what is asked of its volumes now would not come after that. */
+bool mirror_run_busy(struct control *control, const char *sync_id);
 /* For hosted volumes that are opened: what stands between them and their layers, to be free()d. */
 size_t mirrors_filters(struct control *control, const struct volume_row *volume,
                        struct array_volume_filter **ret_filters);

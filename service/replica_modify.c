@@ -536,6 +536,9 @@ static int modify_mirror(struct call *call, struct modification *mod)
     mod->mirror.sync = mod->sync;
     mod->mirror.operation = mod->operation;
     mod->mirror.force = mod->force;
+    if (call->dry_run) {
+        return mirror_dry_run(call, &mod->mirror, mirror_again);
+    }
     return mirror_operate(call, &mod->mirror, mod->again != NULL ? mod->again : mirror_again);
 }
 
@@ -671,13 +674,20 @@ int modification_do(struct call *call, struct modification *mod)
     return modify(call, mod);
 }
 
+static int refuse_dry_run(struct call *call)
+{
+    return call_fail_param(call, ERR_NOT_SUPPORTED, "Synchronization",
+                           "dryRun tells what operations on a single mirror would move; clones, "
+                           "snapshots and groups have none.");
+}
+
 static int modify_replica_synchronization(struct call *call)
 {
     struct modification *mod = arena_alloc(&call->arena, sizeof(*mod));
     int r;
 
     if (path_is_group_sync(args_text(call->args, "Synchronization"))) {
-        return group_modify(call);
+        return call->dry_run ? refuse_dry_run(call) : group_modify(call);
     }
     call->step_state = mod;
     mod->operation = (uint32_t)args_number(call->args, "Operation", 0);
@@ -689,6 +699,9 @@ static int modify_replica_synchronization(struct call *call)
     if (args_present(call->args, "SyncPair")) {
         return call_fail_param(call, ERR_BAD_VALUE, "SyncPair",
                                "SyncPair goes with AddSyncPair and RemoveSyncPair of groups only.");
+    }
+    if (call->dry_run && !replica_is_mirror(&mod->sync)) {
+        return refuse_dry_run(call);
     }
     r = modification_prepare(call, mod);
     return r < 0 ? r : modify(call, mod);

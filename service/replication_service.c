@@ -153,6 +153,7 @@ static const struct param modify_replica_synchronization[] = {
     P_ENUM("WaitForCopyState", copy_state),
     P_OUT_REF("UpdatedSynchronization", "Synchronized"),
     P_OUT_U64("BarrierMicroseconds"),
+    P_OUT_INSTANCE("DryRun", DryRun),
 };
 
 static const struct param modify_list_synchronization[] = {
