@@ -30,8 +30,10 @@ int listen_reserve(const char *address, int *ret_fd, char text[SOCKADDR_TEXT_LEN
     if (fd < 0) {
         return failed(error, address, errno);
     }
-    /* Two that ask for any port could be given the same one with it, until the first listens. */
-    if (sockaddr_port(&addr) != 0) {
+    /* Two that ask for any port could be given the same one with it, until the first listens; but
+     * the next start can have the port only if this one had it, so it is set later then. */
+    bool any_port = sockaddr_port(&addr) == 0;
+    if (!any_port) {
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     }
     if (addr.ss_family == AF_INET6) {
@@ -43,6 +45,9 @@ int listen_reserve(const char *address, int *ret_fd, char text[SOCKADDR_TEXT_LEN
         int err = errno;
         close(fd);
         return failed(error, address, err);
+    }
+    if (any_port) {
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
     }
     sockaddr_format(&addr, text);
     *ret_fd = fd;

@@ -223,11 +223,15 @@ struct portal *portal_new(const struct sockaddr_storage *addr, struct sockaddr_s
         free(portal);
         return NULL;
     }
-    /* Two that ask for any port could be given the same one with it, until the first listens. */
-    if (sockaddr_port(addr) != 0) {
+    /* Two that ask for any port could be given the same one with it, until the first listens; but
+     * the next start can have the port only if this one had it, so it is set in the end. */
+    bool any_port = sockaddr_port(addr) == 0;
+    if (!any_port) {
         setsockopt(portal->fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
     }
     if (bind(portal->fd, (const struct sockaddr *)addr, sockaddr_len(addr)) ||
+        (any_port &&
+         setsockopt(portal->fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int)) != 0) ||
         listen(portal->fd, 128)) {
         enum error_code code = errno == EADDRINUSE                         ? ERR_IN_USE
                                : errno == EADDRNOTAVAIL || errno == EACCES ? ERR_ADDRESS_NOT_ALLOWED
