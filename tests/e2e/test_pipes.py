@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Replication pipes at work: copies over several ways at once, ways that are lost and come back, limits, a second smirrord."""
 
+import itertools
 import time
 
 import pytest
@@ -154,3 +155,48 @@ def test_a_pipe_to_a_second_smirrord(shared, directory):
             ways.close()
     finally:
         peer.close()
+
+
+def test_a_mirror_through_a_pipe_does_not_notice_a_way_that_is_cut(shared, ways):
+    """In the middle of a write: that is on the target once, and the relationship stays Synchronized."""
+    client, size = shared.client, 8 * MIB
+    hosted = Hosted(shared.smirror)
+    source, lun = hosted.make(size), shared.lun(size, "dirty")
+    hosted.fill(source, 1, 0, size)
+    target = registered(client, ways.url(lun))
+    way = ways.pipe()
+    body = {"SourceElement": source, "TargetElement": target, "CopyType": 3, "ReplicationPipe": way}
+    elsewhere = pipe(client, portal(client, "127.88.0.1")[2])
+    with shared.unchanged():
+        client.refused("AttachOrModifyReplica", {**body, "ReplicationPipe": elsewhere}, 5, 400, "ReplicationPipe", "bad_value")
+    client.completed(client.method("AttachOrModifyReplica", body, expect=202)["Job"])
+    sync = client.list("/synchronizations", SyncedElement=target)[0]["self"]
+    client.until(sync, lambda seen: seen["CopyState"] == 4, 20)
+    assert client.get(sync)["ReplicationPipe"] == way
+    client.until(way, lambda seen: seen["Sessions"] == 2, 20)
+    number = itertools.count(2)
+
+    def write_until(condition, seconds):
+        end = time.monotonic() + seconds * SLOWNESS
+        while not condition():
+            assert time.monotonic() < end, client.get(way).text
+            hosted.fill(source, next(number), 0, size)
+            assert client.get(sync)["CopyState"] == 4
+
+    start = written(client, way)
+    write_until(lambda: all(now > before for now, before in zip(written(client, way), start)), 20)
+    lost = ways.proxies[0]
+    lost.refuse = True
+    lost.cut_after = lost.sent + MIB
+    write_until(lambda: client.get(way)["Sessions"] == 1 and lost.cut_after is None, 30)
+    assert client.get(way)["SessionLosses"] == 1
+    lost.refuse = False
+    first = written(client, way)[0]
+    write_until(lambda: written(client, way)[0] > first, 40)
+    # The same pipe changes nothing (A12), another one of the same systems may be named.
+    assert client.method("AttachOrModifyReplica", body, expect=200)["Job"] is None
+    another = pipe(client, ways.system)
+    client.method("AttachOrModifyReplica", {**body, "ReplicationPipe": another}, expect=(200, 202))
+    assert client.get(sync)["ReplicationPipe"] == another
+    client.method("ModifyReplicaSynchronization", {"Operation": "Detach", "Synchronization": sync, "Force": True}, expect=(200, 202))
+    assert lun.path.read_bytes() == hosted.content(source)
