@@ -10,6 +10,7 @@
 
 #include "base/check.h"
 #include "service/capabilities_parts.h"
+#include "service/pipes.h"
 #include "service/replica.h"
 #include "service/services.h"
 #include "service/view_maps.h"
@@ -139,7 +140,7 @@ static void configuration_capabilities(struct out *out)
 
 /* StorageReplicationCapabilities: one for each kind of copy. */
 
-enum { COPY_ACTIONS_MAX = 6 };
+enum { COPY_ACTIONS_MAX = 7 };
 
 struct copy_services {
     const char *instance_id;
@@ -164,7 +165,7 @@ static const struct copy_services copy_services[] = {
      true,
      0,
      {2, 3, 4, 5, 7},
-     {2, 3, 4, 5, 7}},
+     {2, 3, 4, 5, 7, 9}},
     {INSTANCE_ID "copy-type-4-delta",
      "Snapshots",
      5,
@@ -184,7 +185,7 @@ static const struct copy_services copy_services[] = {
      true,
      0,
      {2, 3, 4, 5, 6, 7},
-     {2, 3, 4, 5, 6, 7}},
+     {2, 3, 4, 5, 6, 7, 9}},
 };
 
 static bool legacy_possible(const struct copy_services *services, uint32_t operation)
@@ -235,6 +236,10 @@ static void replication_capabilities(struct out *out, const struct copy_services
     out_enum(out, "InitialReplicationState", &map_initial_replication_state,
              INITIALLY_SYNCHRONIZED);
     out_number(out, "MaximumReplicasPerSource", services->max_per_source);
+    out_bool(out, "BidirectionalConnectionsSupported", true);
+    out_number(out, "MaximumPortsPerConnection", PIPE_PAIRS_MAX);
+    out_number(out, "MaximumConnectionsPerPort", PIPES_PER_PORT_MAX);
+    out_number(out, "MaximumPeerConnections", PIPES_PER_PEER_MAX);
     out_end_object(out);
 }
 

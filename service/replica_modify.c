@@ -563,6 +563,13 @@ static int modify(struct call *call, struct modification *mod)
     case VERDICT_LEGAL:
         break;
     }
+    if (mod->operation == OPERATION_RESTORE || mod->operation == OPERATION_FAILBACK ||
+        mod->operation == OPERATION_REVERSE_ROLES) {
+        r = pipe_check_back(call, sync);
+        if (r < 0) {
+            return r;
+        }
+    }
     if (replica_is_mirror(sync)) {
         return modify_mirror(call, mod);
     }
@@ -591,8 +598,7 @@ static int modify(struct call *call, struct modification *mod)
         return replica_engine_of(sync) == ENGINE_FILL ? start_filling(call, mod)
                                                       : start_copy(call, mod, false);
     case OPERATION_RESTORE:
-        r = pipe_check_back(call, sync);
-        return r < 0 ? r : start_copy(call, mod, true);
+        return start_copy(call, mod, true);
     case OPERATION_SUSPEND:
         return operation_suspend(call, mod);
     case OPERATION_RESUME:

@@ -131,6 +131,10 @@ def test_each_kind_of_copy_has_its_capabilities(shared):
     assert set(kinds[4]["SupportedAsynchronousActions"]) == {2, 3, 4, 5, 7}
     assert set(kinds[6]["SupportedAsynchronousActions"]) == {2, 3, 4, 5, 6, 7}
     assert kinds[5]["MaximumReplicasPerSource"] == 250
+    assert 9 in kinds[4]["SupportedSynchronousActions"] and 9 in kinds[6]["SupportedSynchronousActions"]  # pipes
+    for kind in kinds.values():
+        assert kind["BidirectionalConnectionsSupported"] is True
+        assert (kind["MaximumPortsPerConnection"], kind["MaximumConnectionsPerPort"], kind["MaximumPeerConnections"]) == (8, 64, 16)
     assert kinds[5]["SupportedModifyOperations"] == [2, 4, 5, 12, 13]  # no copy that could be suspended
     assert kinds[6]["SupportedModifyOperations"] == [2, 4, 5, 8, 9, 12, 13]
 
