@@ -109,6 +109,23 @@ void blockdev_submit(struct blockdev *dev, struct block_req *req)
     dev->submitting--;
 }
 
+void blockdev_pass(struct block_req *child, const struct block_req *req, block_done_fn done,
+                   void *arg)
+{
+    *child = (struct block_req){
+        .op = req->op,
+        .flags = req->flags,
+        .offset = req->offset,
+        .len = req->len,
+        .slices = req->slices,
+        .n_slices = req->n_slices,
+        .extents = req->extents,
+        .max_extents = req->max_extents,
+        .done = done,
+        .arg = arg,
+    };
+}
+
 static void idle_reached(struct blockdev *dev)
 {
     if (dev->idle_wanted && dev->inflight == 0) {

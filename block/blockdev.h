@@ -152,6 +152,11 @@ void blockdev_close(struct blockdev *dev, block_close_fn done, void *arg);
 
 /* For devices. */
 
+/* child: what req asks for, to be submitted to a device below, with the same slices and extents. n_extents is req's only
+ * once it is copied back. */
+void blockdev_pass(struct block_req *child, const struct block_req *req, block_done_fn done,
+                   void *arg);
+
 /* Completes req through loop_defer(): allowed anywhere, inside submit too. */
 void blockdev_complete(struct block_req *req, int status);
 /* Calls done() before it returns: for I/O events and timers, never inside submit. */

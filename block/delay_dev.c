@@ -47,18 +47,7 @@ static void wait_over(void *arg)
     struct delayed *delayed = arg;
     const struct block_req *req = delayed->req;
     list_remove(&delayed->link);
-    delayed->child = (struct block_req){
-        .op = req->op,
-        .flags = req->flags,
-        .offset = req->offset,
-        .len = req->len,
-        .slices = req->slices,
-        .n_slices = req->n_slices,
-        .extents = req->extents,
-        .max_extents = req->max_extents,
-        .done = child_done,
-        .arg = delayed,
-    };
+    blockdev_pass(&delayed->child, req, child_done, delayed);
     blockdev_submit(delayed->delay->child, &delayed->child);
 }
 

@@ -140,18 +140,7 @@ static void passage_go_below(struct passage *passage)
     const struct block_req *req = passage->req;
     list_remove(&passage->link);
     list_push_back(&fault->below, &passage->link);
-    passage->child = (struct block_req){
-        .op = req->op,
-        .flags = req->flags,
-        .offset = req->offset,
-        .len = req->len,
-        .slices = req->slices,
-        .n_slices = req->n_slices,
-        .extents = req->extents,
-        .max_extents = req->max_extents,
-        .done = child_done,
-        .arg = passage,
-    };
+    blockdev_pass(&passage->child, req, child_done, passage);
     blockdev_submit(fault->child, &passage->child);
 }
 

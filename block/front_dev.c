@@ -141,18 +141,7 @@ static void passage_go_below(struct passage *passage)
 {
     struct front_dev *front = passage->front;
     const struct block_req *req = passage->req;
-    passage->child = (struct block_req){
-        .op = req->op,
-        .flags = req->flags,
-        .offset = req->offset,
-        .len = req->len,
-        .slices = req->slices,
-        .n_slices = req->n_slices,
-        .extents = req->extents,
-        .max_extents = req->max_extents,
-        .done = child_done,
-        .arg = passage,
-    };
+    blockdev_pass(&passage->child, req, child_done, passage);
     front->n_below++;
     if (req->dev == &front->base) {
         watch_see(front, req);

@@ -131,18 +131,8 @@ static void handle_submit(struct blockdev *dev, struct block_req *req)
         return;
     }
     errand->req = req;
-    errand->child = (struct block_req){
-        .op = req->op,
-        .flags = req->flags,
-        .offset = req->offset,
-        .len = req->len,
-        .slices = same ? req->slices : errand->slices,
-        .n_slices = req->n_slices,
-        .extents = req->extents,
-        .max_extents = req->max_extents,
-        .done = child_done,
-        .arg = errand,
-    };
+    blockdev_pass(&errand->child, req, child_done, errand);
+    errand->child.slices = same ? req->slices : errand->slices;
     if (same) {
         errand_go(errand);
     } else {

@@ -108,18 +108,7 @@ static void pass(struct keep_op *op)
 {
     const struct block_req *req = op->req;
 
-    op->child = (struct block_req){
-        .op = req->op,
-        .flags = req->flags,
-        .offset = req->offset,
-        .len = req->len,
-        .slices = req->slices,
-        .n_slices = req->n_slices,
-        .extents = req->extents,
-        .max_extents = req->max_extents,
-        .done = passed,
-        .arg = op,
-    };
+    blockdev_pass(&op->child, req, passed, op);
     blockdev_submit(op->keep->below, &op->child);
 }
 

@@ -638,16 +638,7 @@ static void passage_send(struct passage *passage, struct path *path)
     list_remove(&passage->link);
     passage->path = path;
     passage->sent = ++multi->moment;
-    passage->child = (struct block_req){.op = req->op,
-                                        .flags = req->flags,
-                                        .offset = req->offset,
-                                        .len = req->len,
-                                        .slices = req->slices,
-                                        .n_slices = req->n_slices,
-                                        .extents = req->extents,
-                                        .max_extents = req->max_extents,
-                                        .done = child_done,
-                                        .arg = passage};
+    blockdev_pass(&passage->child, req, child_done, passage);
     path->n_flying++;
     path->bytes_flying += data ? req->len : 0;
     multi->n_flying++;
