@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 
 #include "base/random.h"
 #include "replication/copy.h"
@@ -39,6 +40,50 @@ static void test_all_layers_or_none(void **state)
     assert_false(file_is_there("c"));
     assert_true(file_is_there("a"));
     layers_make("f", "b c");
+}
+
+/* No descriptor is left for anybody. The limit that was. */
+static struct rlimit files_exhaust(void)
+{
+    struct rlimit before;
+    int next = open("/dev/null", O_RDONLY);
+
+    assert_true(next >= 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    close(next);
+    struct rlimit none = {.rlim_cur = (rlim_t)next, .rlim_max = before.rlim_max};
+
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    return before;
+}
+
+static void test_no_more_files(void **state)
+{
+    (void)state;
+    struct result created = {0};
+    struct result opened = {0};
+
+    layers_make("f", "a");
+    volume_open("v", "f", "a");
+    pages_write("v", 3, 2, 7);
+    volume_close("v");
+    array_restart();
+    struct rlimit before = files_exhaust();
+
+    layers_ask("g", "b c", &created);
+    open_ask("v", "f", "a", &opened);
+    await(&created);
+    await(&opened);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_true(created.failed && opened.failed);
+    assert_int_equal(created.error.code, ERR_LIMIT_REACHED);
+    assert_int_equal(opened.error.code, ERR_LIMIT_REACHED);
+    assert_false(file_is_there("b"));
+    assert_false(file_is_there("c"));
+    /* And then nothing has been lost. */
+    layers_make("g", "b c");
+    volume_open("v", "f", "a");
+    pages_are("v", 3, 2, 7);
 }
 
 static void test_cut_under_writes(void **state)
@@ -1216,6 +1261,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_content_stays),
         TEST(test_all_layers_or_none),
+        TEST(test_no_more_files),
         TEST(test_cut_under_writes),
         TEST(test_replace_under_load),
         TEST(test_merge_down),
