@@ -97,11 +97,48 @@ static bool has_marks(const struct region *region)
     return !granules_empty(&region->dirty) || !granules_empty(&region->stale);
 }
 
-/* On the list of idle regions or not, and in the set of marked ones or not. */
+struct granules change_map_unlogged(const struct change_map *map, const struct region *region)
+{
+    struct granules set = region->dirty;
+    granules_add(&set, &region->stale);
+    if (region->log_generation == map->log_generation && map->log_generation != 0) {
+        granules_take(&set, &region->logged);
+        granules_take(&set, &region->logging);
+    }
+    return set;
+}
+
+/* A region that is marked as a whole is not worth entries. */
+static bool wants_log(const struct change_map *map, const struct region *region)
+{
+    struct granules set = change_map_unlogged(map, region);
+    return !granules_empty(&set) &&
+           granules_count(&region->dirty) + granules_count(&region->stale) < REGION_GRANULES;
+}
+
+static bool is_logged(const struct change_map *map, const struct region *region)
+{
+    if (!has_marks(region)) {
+        return true;
+    }
+    struct granules set = region->dirty;
+    granules_add(&set, &region->stale);
+    if (region->log_generation == map->log_generation && map->log_generation != 0) {
+        granules_take(&set, &region->logged);
+    }
+    return granules_empty(&set);
+}
+
+/* On the lists of idle and of unlogged regions or not, and in the set of marked ones or not. */
 static void region_place(struct change_map *map, struct region *region)
 {
     bool marks = has_marks(region);
-    bool idle = !marks && region->users == 0 && bitmap_test(&map->want, region->index);
+    bool idle =
+        region->users == 0 && bitmap_test(&map->want, region->index) && is_logged(map, region);
+    bool unlogged = marks && wants_log(map, region);
+    if (unlogged && list_empty(&region->unlogged_link)) {
+        list_push_back(&map->unlogged, &region->unlogged_link);
+    }
     if (marks) {
         bitmap_set(&map->marked, region->index);
     } else {
@@ -128,6 +165,7 @@ static void region_release(struct change_map *map, struct region *region)
         return;
     }
     CHECK(list_empty(&region->idle) && list_empty(&region->marking));
+    list_remove(&region->unlogged_link);
     map->regions[region->index] = NULL;
     free(region);
 }
@@ -145,6 +183,7 @@ static struct region *region_get(struct change_map *map, uint64_t index)
     list_init(&region->marking);
     list_init(&region->fresh_link);
     list_init(&region->settling_link);
+    list_init(&region->unlogged_link);
     if (bitmap_clear(&map->whole, index)) {
         struct granules all = granules_range(0, region_granules(map, index));
         *(map->whole_stale ? &region->stale : &region->dirty) = all;
@@ -608,6 +647,56 @@ uint64_t change_map_stale_bytes(const struct change_map *map)
     return bytes_of(map, map->n_stale);
 }
 
+/* ---- the log ---- */
+
+struct region *change_map_region(struct change_map *map, uint64_t index)
+{
+    return region_get(map, index);
+}
+
+void change_map_place(struct change_map *map, struct region *region)
+{
+    region_place(map, region);
+    region_release(map, region);
+}
+
+/* From the log, which so has them. */
+void change_map_add_granules(struct change_map *map, uint64_t index, const struct granules *set,
+                             bool stale)
+{
+    struct region *region = region_get(map, index);
+    region_set_dirty(map, region, set, stale);
+    if (region->log_generation != map->log_generation) {
+        region->log_generation = map->log_generation;
+        granules_clear(&region->logged);
+    }
+    granules_add(&region->logged, set);
+    region_place(map, region);
+}
+
+void change_map_log(struct change_map *map)
+{
+    if (!list_empty(&map->unlogged) && !map->log_is_full) {
+        map->log_wanted = map->lazy = true;
+        change_map_commit(map);
+    }
+}
+
+void change_map_forget_log(struct change_map *map)
+{
+    bool has_entries = map->log_generation != 0 && (map->log_at > 0 || map->log_n > 0);
+    if (has_entries && map->n_dirty + map->n_stale == 0 && !map->log_writing) {
+        change_log_begin(map);
+        map->lazy = true;
+        change_map_commit(map);
+    }
+}
+
+bool change_map_is_busy(const struct change_map *map)
+{
+    return map->n_idle > 0 || (!list_empty(&map->unlogged) && !map->log_is_full);
+}
+
 /* ---- housekeeping ---- */
 
 bool change_map_tidy(struct change_map *map, uint64_t idle_ns)
@@ -698,6 +787,7 @@ void change_map_free(struct change_map *map)
     bitmap_fini(&map->block_dirty);
     bitmap_fini(&map->block_writing);
     free(map->image);
+    free(map->log_image);
     free(map->path);
     free(map);
 }

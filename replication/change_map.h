@@ -120,6 +120,13 @@ uint64_t change_map_stale_bytes(const struct change_map *map);
 /* Takes marks from the disk that are no longer needed: beyond CHANGE_ACTIVE_MAX, and of regions that nobody
  * has written to for idle_ns (UINT64_MAX: the former only). True: more could go after a flush of both sides. */
 bool change_map_tidy(struct change_map *map, uint64_t idle_ns);
+/* Writes marked granules behind, so that a crash costs them and not their regions (whose marks then go when they are
+ * idle). Until both sides are equal: change_map_forget_log(). */
+void change_map_log(struct change_map *map);
+/* Nothing is marked, and both sides were flushed. */
+void change_map_forget_log(struct change_map *map);
+/* There is something for tidy or log to do, sooner or later. */
+bool change_map_is_busy(const struct change_map *map);
 /* Regions marked on the disk. */
 uint64_t change_map_regions(const struct change_map *map);
 /* Commits so far, for tests. */

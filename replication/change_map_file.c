@@ -4,10 +4,12 @@
  *
  *     block 0, 1   header, twice: of 4 KiB each, the first 512 bytes are used
  *     block 2...   marks: a bit for each region of 1 MiB
+ *     then         the log of granules (change_log.c)
  *
  *     header   0 "smirmap\n"   8 version   12 CRC32C of the 512 bytes with zeros here
  *              16 id, 16 random bytes      32 size of the volume     40 bytes of a region
  *              44 bytes of a granule       48 offset of the marks    56 their blocks
+ *              64 offset of the log        72 its blocks
  *     sector   0 CRC32C of the rest, begun with that of the id       4 its number   8 4032 bits
  *
  * Each sector of 512 bytes stands for itself, so a disk that tears a block leaves sectors that are old or new. One
@@ -16,7 +18,7 @@
  * The header is written last, and is never written again. A file with two empty headers is one whose making did not
  * come to its end: it is made again, with everything marked.
  *
- * A commit: the dirty blocks are put together, written, synced; then the marks that waited for it are told. Meanwhile
+ * A commit: the dirty blocks and those of the log are put together, written, synced; then the marks that waited for it are told. Meanwhile
  * marks gather for the next one.
  */
 #include <endian.h>
@@ -162,6 +164,11 @@ static void block_is_durable(struct change_map *map, uint64_t block)
     }
 }
 
+static uint64_t file_bytes_of(const struct change_map *map)
+{
+    return change_log_offset(map) + map->log_blocks * BLOCK_BYTES;
+}
+
 /* ---- commits ---- */
 
 void change_map_want(struct change_map *map, uint64_t region, bool set)
@@ -172,7 +179,7 @@ void change_map_want(struct change_map *map, uint64_t region, bool set)
     }
 }
 
-static void close_file(struct change_map *map);
+static void close_step(struct change_map *map, int status);
 
 static void commit_end(struct change_map *map, int status)
 {
@@ -189,10 +196,31 @@ static void commit_end(struct change_map *map, int status)
     if (status) {
         log_error("changes[%s]: marks cannot be written: %s", map->path, strerrorname_np(-status));
     }
+    change_log_committed(map, status);
     change_map_committed(map, map->commits, status);
     change_map_commit(map);
     if (map->closing && !map->committing) {
-        close_file(map);
+        close_step(map, status);
+    }
+}
+
+static void commit_sync(struct change_map *map, int status)
+{
+    if (status) {
+        commit_end(map, status);
+    } else {
+        file_io(map, LAYER_IO_SYNC, 0, NULL, 0, commit_end);
+    }
+}
+
+static void commit_log(struct change_map *map)
+{
+    uint64_t first, n;
+    if (change_log_blocks(map, &first, &n)) {
+        file_io(map, LAYER_IO_WRITE, change_log_offset(map) + first * BLOCK_BYTES, map->log_image,
+                n * BLOCK_BYTES, commit_sync);
+    } else {
+        commit_sync(map, 0);
     }
 }
 
@@ -202,7 +230,7 @@ static void commit_write(struct change_map *map, int status)
     if (status) {
         commit_end(map, status);
     } else if (first >= map->n_blocks) {
-        file_io(map, LAYER_IO_SYNC, 0, NULL, 0, commit_end);
+        commit_log(map);
     } else {
         uint64_t end = bitmap_next_clear(&map->block_writing, first);
         map->next_block = end;
@@ -213,9 +241,13 @@ static void commit_write(struct change_map *map, int status)
 
 void change_map_commit(struct change_map *map)
 {
-    if (map->committing || (!map->urgent && !map->lazy) || bitmap_count(&map->block_dirty) == 0) {
+    bool log =
+        map->log_dirty || (map->log_wanted && !map->log_is_full && !list_empty(&map->unlogged));
+    if (map->committing || (!map->urgent && !map->lazy) ||
+        (bitmap_count(&map->block_dirty) == 0 && !log)) {
         return;
     }
+    change_log_prepare(map);
     map->committing = true;
     map->urgent = map->lazy = false;
     map->commits++;
@@ -250,6 +282,8 @@ static void header_encode(const struct change_map *map, uint8_t *block)
     put32(block + 44, CHANGE_GRANULE_BYTES);
     put64(block + 48, HEADER_BLOCKS * BLOCK_BYTES);
     put64(block + 56, map->n_blocks);
+    put64(block + 64, change_log_offset(map));
+    put64(block + 72, map->log_blocks);
     put32(block + 12, header_crc(block));
 }
 
@@ -268,13 +302,14 @@ static int header_decode(struct change_map *map, const uint8_t *block, uint64_t 
     memcpy(map->id, block + 16, ID_BYTES);
     if (get64(block + 32) != map->size_bytes || get32(block + 40) != CHANGE_REGION_BYTES ||
         get32(block + 44) != CHANGE_GRANULE_BYTES ||
-        get64(block + 48) != HEADER_BLOCKS * BLOCK_BYTES || get64(block + 56) != map->n_blocks) {
+        get64(block + 48) != HEADER_BLOCKS * BLOCK_BYTES || get64(block + 56) != map->n_blocks ||
+        get64(block + 64) != change_log_offset(map) || get64(block + 72) != map->log_blocks) {
         return error_set(&map->error, ERR_INCOMPATIBLE,
                          "%s: a change map for a volume of %llu bytes, this one has %llu",
                          map->path, (unsigned long long)get64(block + 32),
                          (unsigned long long)map->size_bytes);
     }
-    if (file_bytes < (HEADER_BLOCKS + map->n_blocks) * BLOCK_BYTES) {
+    if (file_bytes < file_bytes_of(map)) {
         return error_set(&map->error, ERR_INTERNAL, "%s: the change map is cut short", map->path);
     }
     return 0;
@@ -389,8 +424,7 @@ static void make_extended(struct change_map *map, int status)
 
 static void make(struct change_map *map)
 {
-    file_io(map, LAYER_IO_EXTEND, 0, NULL, (HEADER_BLOCKS + map->n_blocks) * BLOCK_BYTES,
-            make_extended);
+    file_io(map, LAYER_IO_EXTEND, 0, NULL, file_bytes_of(map), make_extended);
 }
 
 static void read_marked(struct change_mark *mark, int status)
@@ -400,6 +434,34 @@ static void read_marked(struct change_mark *mark, int status)
         open_status(map, status, "everything differs, but cannot be marked");
     } else {
         opened(map);
+    }
+}
+
+static void read_done(struct change_map *map)
+{
+    if (!map->all_differs) {
+        opened(map);
+        return;
+    }
+    map->open_mark.done = read_marked;
+    int rc = change_map_mark_all(map, &map->open_mark);
+    if (rc != 0) {
+        read_marked(&map->open_mark, rc < 0 ? rc : 0);
+    }
+}
+
+static void read_log_done(struct change_map *map, int status)
+{
+    if (status) {
+        open_status(map, status, "the change map cannot be read");
+        return;
+    }
+    if (change_log_load(map, map->log_read_at, map->log_read, map->whole_stale) &&
+        ++map->log_read_at < map->log_blocks) {
+        file_io(map, LAYER_IO_READ, change_log_offset(map) + map->log_read_at * BLOCK_BYTES,
+                map->log_read, BLOCK_BYTES, read_log_done);
+    } else {
+        read_done(map);
     }
 }
 
@@ -427,15 +489,7 @@ static void read_marks_done(struct change_map *map, int status)
         }
     }
     change_map_load_regions(map, map->whole_stale);
-    if (!map->all_differs) {
-        opened(map);
-        return;
-    }
-    map->open_mark.done = read_marked;
-    int rc = change_map_mark_all(map, &map->open_mark);
-    if (rc != 0) {
-        read_marked(&map->open_mark, rc < 0 ? rc : 0);
-    }
+    file_io(map, LAYER_IO_READ, change_log_offset(map), map->log_read, BLOCK_BYTES, read_log_done);
 }
 
 static void read_header_done(struct change_map *map, int status)
@@ -486,9 +540,8 @@ static void file_opened(void *arg, struct layer_file *file, const struct error *
     }
     if (!map->create && !map->must_exist && error->code == ERR_NO_SUCH_OBJECT) {
         map->create = true;
-        if (map->files->open(map->files, map->loop, map->path, true,
-                             (HEADER_BLOCKS + map->n_blocks) * BLOCK_BYTES, file_opened,
-                             map) == 0) {
+        if (map->files->open(map->files, map->loop, map->path, true, file_bytes_of(map),
+                             file_opened, map) == 0) {
             return;
         }
         error_set(&map->error, ERR_NO_MEMORY, "%s", map->path);
@@ -512,6 +565,10 @@ int change_map_open(struct loop *loop, const struct change_map_spec *spec, chang
     map->n_granules = (spec->size_bytes + CHANGE_GRANULE_BYTES - 1) / CHANGE_GRANULE_BYTES;
     map->n_regions = (spec->size_bytes + CHANGE_REGION_BYTES - 1) / CHANGE_REGION_BYTES;
     map->n_blocks = (map->n_regions + BLOCK_REGIONS - 1) / BLOCK_REGIONS;
+    map->log_blocks = map->n_regions / 4;
+    map->log_blocks = map->log_blocks < LOG_BLOCKS_MIN ? LOG_BLOCKS_MIN : map->log_blocks;
+    map->log_blocks = map->log_blocks > LOG_BLOCKS_MAX ? LOG_BLOCKS_MAX : map->log_blocks;
+    map->log_image = calloc(LOG_COMMIT_BLOCKS, BLOCK_BYTES);
     map->all_differs = spec->all_differs;
     map->must_exist = spec->must_exist;
     map->whole_stale = spec->stale;
@@ -522,10 +579,12 @@ int change_map_open(struct loop *loop, const struct change_map_spec *spec, chang
     list_init(&map->fresh);
     list_init(&map->settling);
     list_init(&map->marks);
+    list_init(&map->unlogged);
+    list_init(&map->logging);
     map->path = strdup(spec->path);
     uint64_t image_blocks = map->n_blocks > HEADER_BLOCKS ? map->n_blocks : HEADER_BLOCKS;
     map->image = calloc(image_blocks, BLOCK_BYTES);
-    if (!map->path || !map->image || change_map_init_sets(map) < 0 ||
+    if (!map->path || !map->image || !map->log_image || change_map_init_sets(map) < 0 ||
         bitmap_init(&map->block_dirty, map->n_blocks) < 0 ||
         bitmap_init(&map->block_writing, map->n_blocks) < 0 ||
         map->files->open(map->files, loop, map->path, false, 0, file_opened, map) < 0) {
@@ -563,8 +622,26 @@ static void file_closed(void *arg)
     }
 }
 
-static void close_file(struct change_map *map)
+/* Granules into the log; then marks that this makes needless, and all others that are, away; then the file. */
+static void close_step(struct change_map *map, int status)
 {
+    if (!status && !map->remove && !map->close_tidied) {
+        /* A commit that ends at once has called this function already. */
+        change_map_log(map);
+        if (map->committing || !map->closing || map->close_tidied) {
+            return;
+        }
+        map->close_tidied = true;
+        change_map_tidy(map, 0);
+        if (map->committing || !map->closing) {
+            return;
+        }
+        map->lazy = true;
+        change_map_commit(map);
+        if (map->committing || !map->closing) {
+            return;
+        }
+    }
     map->closing = false; /* once */
     layer_file_close(map->file, file_closed, map);
 }
@@ -575,15 +652,9 @@ void change_map_close(struct change_map *map, bool remove, loop_fn fn, void *arg
     map->remove = remove;
     map->close_fn = fn;
     map->close_arg = arg;
-    if (!remove) {
-        change_map_tidy(map, 0);
-        map->lazy = true;
-        change_map_commit(map);
-    }
-    if (map->committing) {
-        map->closing = true;
-    } else {
-        close_file(map);
+    map->closing = true;
+    if (!map->committing) {
+        close_step(map, 0);
     }
 }
 

@@ -650,6 +650,7 @@ static void step_connected(struct mirror_core *core)
     if (core->phase == MIRROR_COPYING) {
         core->backoff_ns = BACKOFF_MIN_NS;
         mirror_copy_rest(core);
+        change_map_forget_log(core->map);
         change_map_tidy(core->map, SEC_NS);
         if (core->direction == MIRROR_FROM_LEG) {
             core->direction = MIRROR_TO_LEG;
@@ -766,6 +767,9 @@ static void tick(void *arg)
     if (!core->map || core->map_closing) {
         return;
     }
+    if (!core->connected) {
+        change_map_log(core->map);
+    }
     bool more = change_map_tidy(core->map, IDLE_NS);
     if (more && core->connected) {
         core->tidy_wanted = true;
@@ -779,7 +783,7 @@ static void tick(void *arg)
     }
     mirror_queue_go(core);
     if (core->phase == MIRROR_COPYING || core->phase == MIRROR_AWAY || core->split_wanted ||
-        (core->connected && change_map_regions(core->map) > 0) || !list_empty(&core->queue)) {
+        change_map_is_busy(core->map) || !list_empty(&core->queue)) {
         mirror_tick_soon(core);
     }
     mirror_kick(core);

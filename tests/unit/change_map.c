@@ -327,7 +327,7 @@ static void refused(void **state)
     /* One of the two headers is enough. */
     layer_disk_poke(bench.disk, PATH, 0, rubbish, 4096);
     assert_true(bench_open(&bench, 100 * MIB, false));
-    assert_int_equal(change_map_marked_bytes(bench.map), MIB);
+    assert_int_equal(change_map_marked_bytes(bench.map), 4096);
     bench_close(&bench, false);
     /* Marks that are damaged count as set. */
     layer_disk_poke(bench.disk, PATH, 8192 + 100, rubbish, 1);
@@ -364,6 +364,76 @@ static void made_with_a_cut(void **state)
     }
 }
 
+/* What was logged costs its granules after a crash, what was not costs its region. */
+static void granules_in_the_log(void **state)
+{
+    (void)state;
+    struct bench bench;
+    bench_init(&bench, 8);
+    assert_true(bench_open(&bench, 100 * MIB, false));
+    for (unsigned i = 0; i < 80; i++) {
+        change(&bench, i * MIB + i * 4096, 8192, CHANGE_DIFFERS);
+    }
+    assert_in_range(change_map_regions(bench.map), 80, 88); /* and some ahead */
+    change_map_log(bench.map);
+    loop_sim_run_until_idle(bench.sim);
+    loop_sim_advance(bench.sim, MS_NS);
+    change_map_tidy(bench.map, 0);
+    loop_sim_advance(bench.sim, MS_NS);
+    assert_int_equal(change_map_regions(bench.map), 0);
+    assert_int_equal(change_map_marked_bytes(bench.map), 80 * 8192);
+    change(&bench, 90 * MIB, 512, CHANGE_DIFFERS);
+    layer_disk_cut_at(bench.disk, 1);
+    bench_close(&bench, false);
+    layer_disk_power_on(bench.disk);
+    assert_true(bench_open(&bench, 100 * MIB, false));
+    assert_int_equal(change_map_marked_bytes(bench.map), 80 * 8192 + MIB);
+    /* An orderly end costs granules only: of this region all are marked now. */
+    change(&bench, 95 * MIB, 512, CHANGE_DIFFERS);
+    bench_close(&bench, false);
+    assert_true(bench_open(&bench, 100 * MIB, false));
+    assert_int_equal(change_map_marked_bytes(bench.map), 80 * 8192 + MIB + 4096);
+    /* When nothing differs any more it is empty again. */
+    for (unsigned i = 0; i < 100; i++) {
+        change_map_copied(bench.map, i * MIB, MIB);
+    }
+    flush(&bench);
+    change_map_forget_log(bench.map);
+    bench_close(&bench, false);
+    assert_true(bench_open(&bench, 100 * MIB, false));
+    assert_int_equal(change_map_marked_bytes(bench.map), 0);
+    bench_fini(&bench);
+}
+
+/* Beyond its room regions stay what they are: marked. */
+static void a_full_log(void **state)
+{
+    (void)state;
+    struct bench bench;
+    enum { SIZE = 64 };
+    bench_init(&bench, 9);
+    assert_true(bench_open(&bench, SIZE * MIB, false));
+    for (unsigned i = 0; i < SIZE * 128; i++) {
+        change(&bench, i * UINT64_C(8192), 512, CHANGE_DIFFERS);
+        if (i % 1000 == 0) {
+            change_map_log(bench.map);
+        }
+    }
+    change_map_log(bench.map);
+    loop_sim_advance(bench.sim, SEC_NS);
+    change_map_tidy(bench.map, 0);
+    loop_sim_advance(bench.sim, SEC_NS);
+    assert_false(change_map_is_busy(bench.map));
+    uint64_t left = change_map_regions(bench.map);
+    assert_in_range(left, SIZE / 4, SIZE * 3 / 4);
+    uint64_t marked = change_map_marked_bytes(bench.map);
+    assert_int_equal(marked, SIZE * 128 * 4096);
+    bench_close(&bench, false);
+    assert_true(bench_open(&bench, SIZE * MIB, false));
+    assert_int_equal(change_map_marked_bytes(bench.map), marked + left * MIB / 2);
+    bench_fini(&bench);
+}
+
 /* ---- the power is cut at every write ---- */
 
 enum { REGIONS = 60, SIZE_MIB = REGIONS };
@@ -395,6 +465,7 @@ static bool cut_here(uint64_t seed, uint64_t n)
             break;
         case 1:
             change_map_tidy(bench.map, 0);
+            change_map_log(bench.map);
             break;
         case 2: /* copied */
             change_map_copied(bench.map, region * MIB, MIB);
@@ -463,6 +534,8 @@ int main(void)
         cmocka_unit_test(a_mark_that_fails),
         cmocka_unit_test(refused),
         cmocka_unit_test(made_with_a_cut),
+        cmocka_unit_test(granules_in_the_log),
+        cmocka_unit_test(a_full_log),
         cmocka_unit_test(cut_at_every_write),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

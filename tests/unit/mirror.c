@@ -831,6 +831,44 @@ static void a_restore_given_up(void **state)
     finish_equal(&bench);
 }
 
+/* Granules, as far as the log has come; also through a crash of ours in the middle of it. */
+static void an_outage_costs_what_was_changed(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 6; seed++) {
+        struct mirror_bench bench;
+        static bool changed[16 * MIB / 4096];
+        memset(changed, 0, sizeof(changed));
+        start_equal(&bench, 120 + seed, 16 * MIB);
+        test_opener_link_down(&bench.target_opener, 60 * SEC_NS);
+        uint64_t n = 0;
+        for (unsigned i = 0; i < 300; i++) {
+            uint64_t at = random_below(&bench.random, 16 * MIB / 512 - 16) * 512;
+            assert_int_equal(mirror_bench_write(&bench, at, 4096, 0), 0);
+            for (uint64_t g = at / 4096; g <= (at + 4095) / 4096; g++) {
+                n += !changed[g];
+                changed[g] = true;
+            }
+        }
+        if (seed % 3 > 0) {
+            assert_int_equal(mirror_bench_flush(&bench), 0);
+            loop_sim_advance(bench.sim, 20 * SEC_NS); /* logged, and no region in use */
+        }
+        if (seed % 3 == 2) { /* except this one */
+            assert_int_equal(mirror_bench_write(&bench, 5 * MIB, 4096, BLOCK_FUA), 0);
+            n += !changed[5 * MIB / 4096];
+        }
+        if (seed % 3 > 0) {
+            mirror_bench_crash(&bench, false);
+            mirror_bench_start(&bench);
+        }
+        mirror_bench_until_equal(&bench);
+        assert_in_range(bench.progress.copied_bytes, n * 4096,
+                        n * 4096 + (seed % 3 == 2 ? MIB : 0));
+        finish_equal(&bench);
+    }
+}
+
 static void flag_set(void *arg)
 {
     *(bool *)arg = true;
@@ -927,6 +965,7 @@ int main(void)
         cmocka_unit_test(ends_in_every_phase),
         cmocka_unit_test(another_leg),
         cmocka_unit_test(between_front_and_below),
+        cmocka_unit_test(an_outage_costs_what_was_changed),
         cmocka_unit_test(restored),
         cmocka_unit_test(restored_while_in_use),
         cmocka_unit_test(a_restore_whose_leg_goes_away),
