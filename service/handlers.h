@@ -34,6 +34,7 @@ int method_modify_list_synchronization(struct call *call);
 int method_create_group_replica(struct call *call);
 int method_create_group_replica_from_elements(struct call *call);
 int method_add_elements_to_group_synchronized(struct call *call);
+int method_create_group_replica_from_synchronizations(struct call *call);
 /* pools.c */
 int method_create_or_modify_storage_pool(struct call *call);
 int method_delete_storage_pool(struct call *call);

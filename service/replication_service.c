@@ -122,6 +122,22 @@ static const struct param add_elements_to_group_synchronized[] = {
     P_ENUM("WaitForCopyState", copy_state),
 };
 
+static const struct param create_group_replica_from_synchronizations[] = {
+    P_STRING("RelationshipName"),
+    P_REFS_R("ElementSynchronizations", "Synchronized"),
+    P_INOUT_STRING("SourceGroupName"),
+    P_INOUT_REF("SourceGroup", "ReplicationGroup"),
+    P_REF("SourceAccessPoint", "ServiceAccessPoint"),
+    P_INOUT_STRING("TargetGroupName"),
+    P_INOUT_REF("TargetGroup", "ReplicationGroup"),
+    P_REF("TargetAccessPoint", "ServiceAccessPoint"),
+    P_ENUM("Consistency", consistency),
+    P_INSTANCE("ReplicationSettingData", ReplicationSettingData),
+    P_OUT_JOB,
+    P_OUT_REF("GroupSynchronization", "Synchronized"),
+    P_ENUM("WaitForCopyState", copy_state),
+};
+
 static const struct param create_list_replica[] = {
     P_STRINGS("ElementNames"),
     P_ENUM_R("SyncType", sync_type),
@@ -244,6 +260,8 @@ static const struct method methods[] = {
     METHOD("CreateGroupReplica", create_group_replica, method_create_group_replica, returns_k6j),
     METHOD("CreateGroupReplicaFromElements", create_group_replica_from_elements,
            method_create_group_replica_from_elements, returns_k6j),
+    METHOD("CreateGroupReplicaFromElementSynchronizations", create_group_replica_from_synchronizations,
+           method_create_group_replica_from_synchronizations, returns_k6j),
     METHOD("AddElementsToGroupSynchronized", add_elements_to_group_synchronized,
            method_add_elements_to_group_synchronized, returns_k6j),
     METHOD("ModifyReplicaSynchronization", modify_replica_synchronization,
@@ -275,7 +293,6 @@ static const struct method methods[] = {
     METHOD_NOT_SUPPORTED("CreateRemoteReplicationCollection"),
     METHOD_NOT_SUPPORTED("RemoveFromRemoteReplicationCollection"),
     METHOD_NOT_SUPPORTED("ConfirmTargetData"),
-    METHOD_NOT_SUPPORTED("CreateGroupReplicaFromElementSynchronizations"),
     METHOD_NOT_SUPPORTED("GetSynchronizationAspectInstances"),
     METHOD_NOT_SUPPORTED("GetSynchronizationAspects"),
     METHOD_NOT_SUPPORTED("RequestStateChange"),

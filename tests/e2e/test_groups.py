@@ -295,6 +295,31 @@ def test_elements_are_added_to_a_relationship(hosted):
     assert len(more["Synchronizations"]) == 2 and len(pairs_of(hosted, one_source)) == 3
 
 
+def test_groups_are_made_around_pairs_that_are_there(hosted):
+    client, method = hosted.client, "CreateGroupReplicaFromElementSynchronizations"
+    snapshots = [hosted.replica(hosted.make(MIB)) for _ in range(2)]
+    pairs, volume = [each["Synchronization"] for each in snapshots], hosted.make(MIB)
+    clone, twice = hosted.replica(volume, 8)["Synchronization"], [hosted.replica(volume)["Synchronization"] for _ in range(2)]
+    full = group(client, [volume])
+    before = unchanged(hosted)
+    for wrong, parameter in (({"ElementSynchronizations": []}, "ElementSynchronizations"),
+                             ({"ElementSynchronizations": [*pairs, clone]}, "ElementSynchronizations[2]"),
+                             ({"ElementSynchronizations": twice}, "ElementSynchronizations[1]"), ({"SourceGroup": full}, "SourceGroup")):
+        client.refused(method, {"ElementSynchronizations": pairs, **wrong}, 5, 400, parameter)
+    client.refused(method, {"ElementSynchronizations": pairs, "WaitForCopyState": 9}, 1, 501, "WaitForCopyState")
+    assert unchanged(hosted) == before
+    made = client.method(method, {"ElementSynchronizations": pairs, "RelationshipName": "around", "SourceGroupName": "from",
+                                  "WaitForCopyState": 4}, expect=200)
+    path = made["GroupSynchronization"]
+    assert client.get(path)["Synchronizations"] == pairs and client.get(path)["RelationshipName"] == "around"
+    assert made["SourceGroupName"] == "from" and made["TargetGroupName"] == "around"
+    assert client.get(made["TargetGroup"])["Members"] == [each["TargetElement"] for each in snapshots]
+    assert consistency(hosted, path) == (True, 2, 4, 5)  # each was made by itself
+    hosted.modify(path, 14)
+    assert consistency(hosted, path) == (True, 2, 3, 2)
+    assert client.refused(method, {"ElementSynchronizations": pairs}, 6, 409)["BlockedOn"] == path
+
+
 def test_a_deleted_member_takes_its_pair_with_it_and_the_last_the_relationship(hosted):
     client = hosted.client
     answer = create(hosted, 2)

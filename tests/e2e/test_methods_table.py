@@ -107,6 +107,7 @@ class Table:
             "CreateElementReplica": {"SyncType": 8, "SourceElement": self.source, "TargetElement": self.target},
             "ModifyReplicaSynchronization": {"Operation": 14, "Synchronization": self.synchronization},
             "GetAvailableTargetElements": {"SyncType": 8, "SourceElement": self.source},
+            "CreateGroupReplicaFromElementSynchronizations": {"ElementSynchronizations": [self.synchronization]},
             "AddElementsToGroupSynchronized": {"Synchronized": self.group_synchronization, "SourceElements": [self.source],
                                                "TargetElements": [self.target]},
             "ModifyListSynchronization": {"Operation": 14, "Synchronization": [self.synchronization]},

@@ -414,3 +414,7 @@ def test_relationships_of_groups_are_found(groups):
     assert [each["self"] for each in groups.client.list("/groupsynchronizations", SyncedElement=answer["TargetGroup"])] == \
         [answer["Synchronization"]]
     assert [each["self"] for each in groups.client.list("/groupsynchronizations", SystemElement=source)] == [answer["Synchronization"]]
+    instances = groups.client.method("GetReplicationRelationshipInstances", {"Type": 3, "SyncType": 7, "CopyState": 4})["Synchronizations"]
+    shown = groups.client.get(answer["Synchronization"]).body
+    assert shown in [{key: value for key, value in each.items()} for each in instances]
+    assert {each["class"] for each in instances} == {"GroupSynchronized"}
