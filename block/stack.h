@@ -128,7 +128,8 @@ int stack_remove(struct blockdev *dev, unsigned index, layer_done_fn fn, void *a
  * below is read again.
  */
 int stack_fill_open(struct blockdev *dev, uint64_t size_bytes, struct blockdev **ret_dev);
-/* When all of it was filled and flushed. fn is called when no read is in the bottom any more. */
+/* When all of it was filled and flushed. fn is called when no read is in the bottom any more. Fill devices that are open say from then
+ * on that all is kept, and the oldest layer is one like others. */
 int stack_drop_bottom(struct blockdev *dev, layer_done_fn fn, void *arg);
 
 struct stack_stats {

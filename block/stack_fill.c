@@ -17,7 +17,8 @@ enum { ZERO_GRANULES = 1 << 18, MAP_GRANULES = LAYER_PAGE_GRANULES };
 struct stack_fill {
     struct blockdev base;
     struct list link;    /* of the stack's */
-    struct stack *stack; /* NULL: it was closed */
+    struct stack *stack; /* NULL: it was closed, or needs nothing any more */
+    bool whole;          /* nothing is below any more: all is there */
     struct layer *layer;
     unsigned n_ops;
     struct list spare;
@@ -57,6 +58,15 @@ static struct fill_op *op_get(struct stack_fill *fill, struct block_req *req)
     return op;
 }
 
+static void fill_leave(struct stack_fill *fill)
+{
+    list_remove(&fill->link);
+    if (list_empty(&fill->stack->fills)) {
+        layer_sharing(fill->layer)->has_job = false;
+    }
+    fill->stack = NULL;
+}
+
 static void op_end(void *arg, int status)
 {
     struct fill_op *op = arg;
@@ -64,6 +74,9 @@ static void op_end(void *arg, int status)
     struct stack *stack = fill->stack;
     list_push_front(&fill->spare, &op->link);
     fill->n_ops--;
+    if (fill->whole && fill->n_ops == 0) {
+        fill_leave(fill);
+    }
     blockdev_complete(op->req, status);
     stack_try_close(stack);
 }
@@ -271,9 +284,23 @@ static void flush_start(struct stack_fill *fill, struct block_req *req)
     layer_flush_wait(fill->layer, &op->wait);
 }
 
+static void whole_submit(struct block_req *req)
+{
+    if (req->op == BLOCK_MAP) {
+        req->extents[0] = (struct block_extent){
+            .offset = req->offset, .len = req->len, .kind = BLOCK_EXTENT_KEPT};
+        req->n_extents = 1;
+    }
+    blockdev_complete(req, req->op == BLOCK_READ || req->op == BLOCK_DISCARD ? -EOPNOTSUPP : 0);
+}
+
 static void fill_submit(struct blockdev *dev, struct block_req *req)
 {
     struct stack_fill *fill = fill_of(dev);
+    if (fill->whole) {
+        whole_submit(req);
+        return;
+    }
     if (!fill->stack || fill->stack->closing) {
         blockdev_complete(req, -ESTALE);
         return;
@@ -295,13 +322,16 @@ static void fill_submit(struct blockdev *dev, struct block_req *req)
     }
 }
 
-static void fill_leave(struct stack_fill *fill)
+void stack_fill_whole(struct stack *stack)
 {
-    list_remove(&fill->link);
-    if (list_empty(&fill->stack->fills)) {
-        layer_sharing(fill->layer)->has_job = false;
+    list_for_each_safe(link, next, &stack->fills)
+    {
+        struct stack_fill *fill = list_entry(link, struct stack_fill, link);
+        fill->whole = true;
+        if (fill->n_ops == 0) {
+            fill_leave(fill);
+        }
     }
-    fill->stack = NULL;
 }
 
 bool stack_fill_detach(struct stack *stack)

@@ -792,6 +792,7 @@ int stack_drop_bottom(struct blockdev *dev, layer_done_fn fn, void *arg)
     }
     *drop = (struct stack_bottom_drop){.stack = stack, .fn = fn, .arg = arg};
     stack->bottom = NULL;
+    stack_fill_whole(stack);
     stack_resolved_forget(stack);
     stack->bottom_drop = drop;
     stack->bottom_reads++;

@@ -163,6 +163,8 @@ void stack_try_close(struct stack *stack);
 /* stack_fill.c */
 /* False: a request of the fill device is under way, and calls stack_try_close() at its end. */
 bool stack_fill_detach(struct stack *stack);
+/* Nothing is below any more: fill devices do nothing from now on, and hold no layer back from merging. */
+void stack_fill_whole(struct stack *stack);
 
 /* stack_job.c */
 /* Does the job of the stack read or write the layer? */

@@ -46,7 +46,7 @@ def writers_of_lun(one, length):
 
 
 def test_hosts_move_the_lun_stays_the_newest_and_they_move_back(clone):  # noqa: F811
-    one = clone(limit=HARDLY, size=SIZE)
+    one = clone(limit=MIB, size=SIZE)
     mirror = front(one, limit=2 * MIB)
     moments = []
     with one.array.host(one.volume) as session:
@@ -64,6 +64,9 @@ def test_hosts_move_the_lun_stays_the_newest_and_they_move_back(clone):  # noqa:
     for replica, then in moments:
         one.check(replica["TargetElement"], then)
         one.array.modify(replica, "Return To ResourcePool")
+    one.filled()  # the leg keeps nothing any more: layers are merged
+    one.array.layers_become(one.volume)
+    one.check()
     # Back: the LUN alone is what is left.
     one.array.modify(mirror, DETACH)
     one.modify("Return To ResourcePool")

@@ -431,6 +431,9 @@ static void a_clone_of_a_device_is_filled_beside_its_host(void **state)
     world_await(world, &wait);
     /* Who keeps what he overwrites may go on asking for it: it is all there. */
     assert_int_equal(sim_do(world, fill, BLOCK_ZERO, 0, NULL, 65536, 0, &io), 0);
+    assert_int_equal(sim_do(world, fill, BLOCK_MAP, 0, NULL, 65536, 0, &io), 0);
+    assert_extent(&io, 0, 0, 65536, BLOCK_EXTENT_KEPT);
+    assert_false(layer_sharing(world->layers[0])->has_job);
     close_dev(world, fill);
     assert_int_equal(sim_do(world, dev, BLOCK_READ, 0, data, sizeof(data), 0, &io), 0);
     for (unsigned b = 0; b < sizeof(data) / 512; b++) {
