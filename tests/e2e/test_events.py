@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from events import Refused, Stream
+from pipes import pipe, portal
 from process import MIB, SLOWNESS, until
 
 CREATE = "CreateOrModifyElementFromStoragePool"
@@ -80,6 +81,17 @@ def test_groups_and_their_relationships_are_told(service):
         assert [e for e in seen if e.path == group][-1].object["AsSource"] == [answer["Synchronization"]]
         assert names(seen, answer["TargetGroup"])[0] == names(seen, answer["Synchronization"])[0] == "created"
         assert len([e for e in seen if e.data["Class"] == "StorageSynchronized" and e.name == "created"]) == 2
+
+
+def test_pipes_and_access_points_are_told(service):
+    client = service.client
+    with Stream(service, "?path=/pipes,/accesspoints,/systems") as stream:
+        point, endpoint, system = portal(client, "127.77.250.1:3260")
+        made = pipe(client, system, SourceEndpoint=["/endpoints/initiator"], TargetEndpoint=[endpoint])
+        seen = stream.until(lambda e: e.path == made)
+        assert {point, system, made} <= {e.path for e in seen if e.name == "created"}
+        client.delete(made, expect=204)
+        stream.until(lambda e: e.path == made and e.name == "deleted")
 
 
 def test_a_copy_is_told_from_its_job_to_its_end(world):
