@@ -250,6 +250,23 @@ static void over(struct async_mirror *am)
 
 /* ---- the decision ---- */
 
+/* What is over keeps nobody from writing. True: it is on its way. At the end of the service the rows are as they were. */
+static bool unguards(struct async_mirror *am)
+{
+    struct db *db = control_db(am->run->control);
+    const char *ids[] = {am->row.source_id, am->row.target_id};
+
+    am->part_guard = false;
+    for (unsigned side = 0; side < ARRAY_LEN(ids); side++) {
+        unsigned at = side == 0 ? ASYNC_SOURCE : ASYNC_TARGET;
+
+        if (table_get(db, &volume_table, ids[side], &am->volumes[at]) == 0 && guard(am, at)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void end_go_on(struct async_mirror *am)
 {
     if (am->looking) {
@@ -260,7 +277,7 @@ static void end_go_on(struct async_mirror *am)
     } else if (am->forget) {
         am->forget = false;
         async_forget(am);
-    } else {
+    } else if (!unguards(am)) {
         over(am);
     }
 }
