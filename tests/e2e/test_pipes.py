@@ -200,3 +200,47 @@ def test_a_mirror_through_a_pipe_does_not_notice_a_way_that_is_cut(shared, ways)
     assert client.get(sync)["ReplicationPipe"] == another
     client.method("ModifyReplicaSynchronization", {"Operation": "Detach", "Synchronization": sync, "Force": True}, expect=(200, 202))
     assert lun.path.read_bytes() == hosted.content(source)
+
+
+def test_the_cycles_of_an_asynchronous_mirror_go_through_its_pipe(shared, ways):
+    client, size = shared.client, 8 * MIB
+    hosted = Hosted(shared.smirror)
+    source, lun = hosted.make(size), shared.lun(size, "dirty")
+    hosted.fill(source, 1, 0, size)
+    target = registered(client, ways.url(lun))
+    way = ways.pipe()
+    answer = client.method("CreateElementReplica", {
+        "SyncType": 6, "Mode": 3, "SourceElement": source, "TargetElement": target,
+        "ReplicationSettingData": {"ReplicationPipe": way, "DeltaUpdateInterval": "PT1S"}}, expect=202)
+    sync = answer["Synchronization"]
+    client.until(sync, lambda seen: seen["CopyState"] == 4, 30)
+    assert sum(written(client, way)) >= size
+    before = written(client, way)
+    hosted.fill(source, 2, 0, size)
+    client.until(way, lambda seen: seen["BytesWritten"] >= sum(before) + size, 20)
+    client.until(sync, lambda seen: seen["CycleBytes"] >= 2 * size and seen["LagBytes"] == 0, 20)
+    client.method("ModifyReplicaSynchronization", {"Operation": "Detach", "Synchronization": sync, "Force": True}, expect=(200, 202))
+    assert lun.path.read_bytes() == hosted.content(source)
+
+
+def test_sessions_come_from_the_address_that_their_pair_has(make_world):
+    world = make_world("--initiator-addresses", "127.0.0.8, 127.0.0.9")
+    client = world.client
+    ours = {endpoint["Address"]: endpoint["self"] for endpoint in client.list("/endpoints", System=LOCAL) if endpoint["Address"]}
+    assert set(ours) == {"127.0.0.8", "127.0.0.9"}
+    source, target = world.volume(world.lun(4 * MIB, "full")), Hosted(world.smirror).make(4 * MIB)
+    volume = client.get(source)
+    there = volume["AccessPoint"].replace("accesspoints", "endpoints")
+    way = pipe(client, volume["System"], SourceEndpoint=[ours["127.0.0.9"]], TargetEndpoint=[there], Goal={"BandwidthLimit": MIB})
+    answer = through(client, source, target, way)
+    client.until(way, lambda seen: seen["Sessions"] == 1, 20)
+    assert "127.0.0.9" in world.array.admin("--op", "show", "--mode", "target")
+    pipe(client, volume["System"], ReplicationPipe=way)
+    client.method(METHOD, {"SourceSystem": LOCAL, "TargetSystem": volume["System"], "ReplicationPipe": way, "Goal": {}}, expect=200)
+    client.completed(answer["Job"])
+    # What is not given any more goes at the next start, but for what a pipe needs.
+    world.smirror.options = ["--initiator-addresses", "127.0.0.10"]
+    world.smirror.restart()
+    until(lambda: {endpoint["Address"] for endpoint in client.list("/endpoints", System=LOCAL) if endpoint["Address"]}
+          == {"127.0.0.9", "127.0.0.10"}, 10, "endpoints are as the option says")
+    assert client.get(way)["Endpoints"][0]["Antecedent"] == ours["127.0.0.9"]
