@@ -637,6 +637,27 @@ static int set_read_only(struct call *call, struct modification *mod)
     return r < 0 ? r : store_sync(call, &mod->sync);
 }
 
+/* Another pipe, from the next time on that the elements are opened. */
+static int set_pipe(struct call *call, struct modification *mod)
+{
+    struct volume_row source;
+    struct volume_row target;
+
+    if (mod->terms.pipe_id[0] == '\0' || strcmp(mod->terms.pipe_id, mod->sync.pipe_id) == 0) {
+        return 0;
+    }
+    int r = volumes_of(call, &mod->sync, &source, &target);
+
+    if (r == 0) {
+        r = pipe_check_use(call, mod->terms.pipe_parameter, mod->terms.pipe_id, &source, &target);
+    }
+    if (r < 0) {
+        return r;
+    }
+    memcpy(mod->sync.pipe_id, mod->terms.pipe_id, sizeof(mod->sync.pipe_id));
+    return store_sync(call, &mod->sync);
+}
+
 int modification_prepare(struct call *call, struct modification *mod)
 {
     int r;
@@ -657,6 +678,9 @@ int modification_prepare(struct call *call, struct modification *mod)
         return r;
     }
     r = set_read_only(call, mod);
+    if (r == 0) {
+        r = set_pipe(call, mod);
+    }
     if (r < 0) {
         return r;
     }

@@ -346,6 +346,16 @@ def test_a_replica_goes_through_a_pipe_of_its_two_systems_only(shared):
                                                         "ReplicationPipe": way}, 5, 400, "CopyType")
     found = shared.client.get(sync)
     assert found["ReplicationPipe"] == way and shared.client.get(way)["Synchronizations"] == [sync]
+    # Another one, with an operation.
+    another = pipe(shared.client, system)
+    resync = {"Operation": "Resync Replica", "Synchronization": sync}
+    with shared.unchanged():
+        shared.client.refused("ModifyReplicaSynchronization", {**resync, "ReplicationSettingData": {"ReplicationPipe": elsewhere}}, 5, 400,
+                              "ReplicationSettingData.ReplicationPipe", "bad_value")
+    shared.client.completed(shared.client.method("ModifyReplicaSynchronization", {
+        **resync, "ReplicationSettingData": {"ReplicationPipe": another}}, expect=202)["Job"])
+    assert shared.client.get(sync)["ReplicationPipe"] == another and shared.client.get(another)["BytesRead"] >= MIB
+    assert shared.client.get(way)["Synchronizations"] == []
     detach(shared, sync)
     assert shared.client.get(way)["Synchronizations"] == []
 
