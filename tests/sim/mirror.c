@@ -55,6 +55,7 @@ struct world {
     bool overlaps; /* writes over each other: what is read is not looked at */
     bool crash_soon;
     bool restoring; /* as recorded */
+    unsigned disconnecting;
     unsigned crashes, restores, splits, losses;
 };
 
@@ -518,6 +519,17 @@ static void connect(struct world *world, bool from_leg)
     settle(world);
 }
 
+static void disconnected(void *arg, const struct error *error)
+{
+    CHECK(!error || error->code == ERR_TERMINATED);
+    ((struct world *)arg)->disconnecting--;
+}
+
+static bool is_disconnected(void *arg)
+{
+    return ((struct world *)arg)->disconnecting == 0;
+}
+
 static void disconnect(struct world *world)
 {
     struct mirror_bench *bench = &world->bench;
@@ -525,10 +537,10 @@ static void disconnect(struct world *world)
     if (world->restoring) {
         host_wait(world);
     }
-    unsigned n = bench->n_done;
-    mirror_disconnect(bench->mirror, mirror_bench_done, bench);
+    world->disconnecting++;
+    mirror_disconnect(bench->mirror, disconnected, world);
     if (world->restoring || chance(1, 2)) {
-        CHECK(mirror_bench_until_done(bench, n + 1, 600 * SEC_NS));
+        CHECK(loop_sim_run_until(bench->sim, is_disconnected, world, 600 * SEC_NS));
     }
     if (world->restoring) {
         host_wait(world);
