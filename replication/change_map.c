@@ -685,6 +685,7 @@ void change_map_log(struct change_map *map)
 void change_map_forget_log(struct change_map *map)
 {
     bool has_entries = map->log_generation != 0 && (map->log_at > 0 || map->log_n > 0);
+    map->log_forget = has_entries && map->log_writing;
     if (has_entries && map->n_dirty + map->n_stale == 0 && !map->log_writing) {
         change_log_begin(map);
         map->lazy = true;

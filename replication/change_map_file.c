@@ -197,6 +197,9 @@ static void commit_end(struct change_map *map, int status)
         log_error("changes[%s]: marks cannot be written: %s", map->path, strerrorname_np(-status));
     }
     change_log_committed(map, status);
+    if (map->log_forget && !change_map_has_recent(map)) {
+        change_map_forget_log(map);
+    }
     change_map_committed(map, map->commits, status);
     change_map_commit(map);
     if (map->closing && !map->committing) {
@@ -626,6 +629,12 @@ static void file_closed(void *arg)
 static void close_step(struct change_map *map, int status)
 {
     if (!status && !map->remove && !map->close_tidied) {
+        if (!change_map_has_recent(map)) {
+            change_map_forget_log(map);
+            if (map->committing || !map->closing || map->close_tidied) {
+                return;
+            }
+        }
         /* A commit that ends at once has called this function already. */
         change_map_log(map);
         if (map->committing || !map->closing || map->close_tidied) {

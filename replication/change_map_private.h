@@ -101,6 +101,7 @@ struct change_map {
     bool log_dirty;   /* the image is to be written */
     bool log_writing; /* this commit does */
     bool log_is_full;
+    bool log_forget;      /* when it has been written */
     struct list logging;  /* regions whose granules this commit appends */
     uint64_t log_read_at; /* while opening */
     uint8_t log_read[BLOCK_BYTES];
