@@ -178,6 +178,56 @@ static int let_go(struct call *call, const struct left *left)
     return r;
 }
 
+/* Synchronous mirrors of a volume do not see that its layers are other ones: to them anything may differ now. */
+struct others {
+    struct call *call;
+    struct sync_row rows[16];
+    size_t n;
+};
+
+static int other_row(void *arg, const void *row)
+{
+    struct others *others = arg;
+    const struct sync_row *sync = row;
+
+    if (replica_engine_of(sync) == ENGINE_MIRROR && others->n < ARRAY_LEN(others->rows)) {
+        others->rows[others->n++] = *sync;
+    }
+    return 0;
+}
+
+static int others_differ(struct call *call, const char *volume_id)
+{
+    struct condition where[] = {WHERE_TEXT("source_id", volume_id), WHERE_END};
+    struct others others = {.call = call};
+    int r = table_each(call->db, &sync_table, where, 0, 0, other_row, &others);
+
+    for (size_t i = 0; i < others.n && r == 0; i++) {
+        struct sync_row *sync = &others.rows[i];
+
+        sync->map_state = MAP_ALL;
+        sync->map_generation++;
+        sync->revision++;
+        if (sync->copy_state == STATE_SYNCHRONIZED) {
+            sync->copy_state = STATE_UNSYNCHRONIZED;
+            sync->progress_status = PROGRESS_RESYNCING;
+        }
+        r = table_update(call->db, &sync_table, sync);
+        if (r == 0) {
+            mirror_apply(call, sync);
+        }
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+static int go_back(struct call *call, struct volume_row *volume, const struct hosted_fresh *fresh,
+                   const char *layer_id)
+{
+    int r = hosted_go_back(call, volume, fresh, layer_id);
+
+    return r < 0 ? r : others_differ(call, volume->head.id);
+}
+
 /* What the target had is kept below what the cycle fills. */
 static int target_cut(struct call *call, const struct async_event *event, struct rows *rows,
                       bool valid_point)
@@ -189,7 +239,7 @@ static int target_cut(struct call *call, const struct async_event *event, struct
         return 0;
     }
     if (valid_point) {
-        return hosted_go_back(call, target, fresh, rows->cycle.point_id);
+        return go_back(call, target, fresh, rows->cycle.point_id);
     }
     return hosted_cut(call, target, fresh, rows->cycle.point_id);
 }
@@ -234,7 +284,7 @@ static int begin_back(struct call *call, const struct async_event *event, struct
         return call_fail_store(call, base < 0 ? base : point);
     }
     if (base && point && event->files.made[ASYNC_SOURCE]) {
-        r = hosted_go_back(call, source, &event->files.fresh[ASYNC_SOURCE], rows->cycle.base_id);
+        r = go_back(call, source, &event->files.fresh[ASYNC_SOURCE], rows->cycle.base_id);
     } else {
         leave(&left, rows->cycle.base_id);
         r = 0;
@@ -415,7 +465,7 @@ static int land(struct call *call, const struct async_event *event, struct rows 
         return 0;
     }
     if (point && interrupted) {
-        return hosted_go_back(call, target, &event->files.fresh[ASYNC_TARGET], cycle->point_id);
+        return go_back(call, target, &event->files.fresh[ASYNC_TARGET], cycle->point_id);
     }
     if (!point) {
         leave(left, cycle->point_id);

@@ -326,6 +326,24 @@ def test_planned_failover_and_roles_reversed(array):
     end(array, sync)
 
 
+def test_a_synchronous_mirror_beside_it_gets_what_a_failback_brings(array):
+    source = array.make(SMALL)
+    array.fill(source, 1, 0, MIB)
+    sync, target = mirror(array, source, interval="PT1H")
+    answer = array.client.method(CREATE, {"SyncType": 6, "Mode": 2, "SourceElement": source}, expect=202)
+    array.client.completed(answer["Job"])
+    do(array, sync, "Failover")
+    array.fill(target, 2, 0, 8 * PAGE)
+    do(array, sync, "Failback")
+    array.fill(source, 3, 8 * PAGE, PAGE)
+    state_becomes(array, answer["Synchronization"], 4)
+    do(array, answer["Synchronization"], "Split")
+    assert array.content(answer["TargetElement"]) == array.content(source)
+    assert array.writers(source, 0, 8 * PAGE) == {2}
+    end(array, answer["Synchronization"])
+    end(array, sync)
+
+
 def test_suspended_in_a_cycle_it_goes_on_and_blocks_may_begin_one(array):
     source = array.make(SMALL)
     sync, target = mirror(array, source, interval="PT1H", DeltaUpdateBlocks=2048, BandwidthLimit=RATE, DesiredRPO="PT2H")
