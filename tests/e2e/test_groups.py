@@ -404,24 +404,25 @@ def test_the_capabilities_tell_what_a_group_takes_now(hosted):
 # ---- groups of mirrors
 
 
-def mirrors(hosted, n=2, **more):
+def mirrors(hosted, n=2, mode=2, **more):
     sources, targets = ([hosted.make(MIB) for _ in range(n)] for _ in range(2))
     for i, volume in enumerate(sources):
         hosted.fill(volume, 20 + i)
     groups = [group(hosted.client, members) for members in (sources, targets)]
-    answer = hosted.client.method("CreateGroupReplica", {"SyncType": 6, "Mode": 2, "SourceGroup": groups[0], "TargetGroup": groups[1],
+    answer = hosted.client.method("CreateGroupReplica", {"SyncType": 6, "Mode": mode, "SourceGroup": groups[0], "TargetGroup": groups[1],
                                                          "WaitForCopyState": 4, **more}, expect=202)
     job = hosted.client.completed(answer["Job"])
     assert len(job["Copies"]) == n
     return answer, sources, targets
 
 
-def test_a_group_of_mirrors_is_made_and_operated_on_as_one(hosted):
+@pytest.mark.parametrize("mode", [2, 3])
+def test_a_group_of_mirrors_is_made_and_operated_on_as_one(hosted, mode):
     client = hosted.client
-    answer, sources, targets = mirrors(hosted)
+    answer, sources, targets = mirrors(hosted, mode=mode)
     path = answer["Synchronization"]
     shown = client.get(path)
-    assert shown["CopyState"] == 4 and shown["SyncMaintained"] is True and shown["ConsistencyEnabled"] is False
+    assert shown["CopyState"] == 4 and shown["Mode"] == mode and shown["SyncMaintained"] and shown["ConsistencyEnabled"] is False
     for operation, state in (("Fracture", 6), ("Resync Replica", 4), ("Split", 7), ("Resync Replica", 4), ("Suspend", 9), ("Resume", 4),
                              ("Failover", 10), ("Failback", 4), ("Reverse Roles", 4), ("Reverse Roles", 4)):
         before = client.get("/jobs")["Total"]
