@@ -202,6 +202,7 @@ int mirror_flows(struct call *call, struct sync_row *sync, uint32_t progress_sta
     sync->requested_copy_state = wait != 0 ? wait : STATE_NOT_APPLICABLE;
     sync->source_incomplete = from_target;
     sync->when_activated_ms = control_now_ms(call->control);
+    sync->percent_synced = 0;
     sync->problem[0] = '\0';
     int r = job_for(call, sync, operation, wait, from_target, &job);
 
@@ -311,19 +312,26 @@ static int told_away(struct call *call, const struct mirror_event *event, struct
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
+/* It tries nothing any more. Where only the target is whole it is not parted from that: what is missing cannot be read, then. */
+static int rest_now(struct call *call, struct sync_row *sync)
+{
+    sync->revision += !sync->source_incomplete;
+    int r = store(call, sync);
+
+    if (r == 0 && !sync->source_incomplete) {
+        mirror_apply(call, sync);
+    }
+    return r;
+}
+
 static int told_held(struct call *call, struct sync_row *sync)
 {
     sync->copy_state = STATE_SUSPENDED;
     sync->progress_status = PROGRESS_REQUIRES_RESUME;
     sync->when_suspended_ms = control_now_ms(call->control);
-    sync->revision++;
-    int r = store(call, sync);
+    int r = rest_now(call, sync);
 
-    if (r == 0) {
-        mirror_apply(call, sync);
-        r = mirror_job_end(call, sync, COPY_ROW_SUSPENDED, NULL);
-    }
-    return r;
+    return r < 0 ? r : mirror_job_end(call, sync, COPY_ROW_SUSPENDED, NULL);
 }
 
 /* A LUN that was found to be another one is not to be used again before somebody has looked. */
@@ -349,19 +357,14 @@ static int told_broken(struct call *call, const struct mirror_event *event, stru
     sync->copy_state = STATE_BROKEN;
     sync->requested_copy_state = STATE_NOT_APPLICABLE;
     sync->progress_status = PROGRESS_NOT_APPLICABLE;
-    sync->revision++;
     text_cut(event->error.code != ERR_NONE ? event->error.detail : event->progress.last_error,
              sync->problem, sizeof(sync->problem));
-    int r = store(call, sync);
+    int r = rest_now(call, sync);
 
     if (r == 0) {
         r = note_changed(call, event, sync);
     }
-    if (r == 0) {
-        mirror_apply(call, sync);
-        r = mirror_job_end(call, sync, COPY_ROW_BROKEN, &event->error);
-    }
-    return r;
+    return r < 0 ? r : mirror_job_end(call, sync, COPY_ROW_BROKEN, &event->error);
 }
 
 static int told(struct call *call, const struct mirror_event *event, struct sync_row *sync)

@@ -639,7 +639,8 @@ static bool step_run(struct sync_mirror *sm)
         merge_begin(sm);
         return true;
     case STEP_CONNECT:
-        if (replica_mirror_connected(&sm->row)) {
+        if (replica_mirror_connected(&sm->row) && sm->row.copy_state != STATE_SUSPENDED &&
+            sm->row.copy_state != STATE_BROKEN) {
             sm->run->revision = sm->row.revision;
             mirror_connect(sm->source->mirror,
                            sm->row.source_incomplete ? MIRROR_FROM_LEG : MIRROR_TO_LEG);

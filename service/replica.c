@@ -506,6 +506,7 @@ struct busy_check {
     const char *except_id;
     bool only_moving;
     bool as_source; /* what is asked is whether the volume can be copied from */
+    bool may_share; /* what shares its layers, or mirrors it, takes nothing from it */
     bool may_fill; /* what is being filled reads as what it will be */
     const char *filled_id; /* a volume that is filled from it does not count: what is overwritten is kept for it */
     struct sync_row found;
@@ -538,6 +539,10 @@ static int busy_row(void *arg, const void *row)
     }
     if (check->filled_id != NULL && replica_engine_of(sync) == ENGINE_FILL &&
         strcmp(sync->target_id, check->filled_id) == 0) {
+        return 0;
+    }
+    if (check->may_share &&
+        (replica_is_mirror(sync) || replica_engine_of(sync) == ENGINE_LAYERS)) {
         return 0;
     }
     check->found = *sync;
@@ -728,6 +733,7 @@ static int check_pair(struct call *call, const char *source_parameter,
     }
     if (r == 0) {
         check.filled_id = filled_id;
+        check.may_share = except != NULL && replica_is_mirror(except);
         r = find_busy(call, "source_id", target, &check);
         if (r == 1) {
             return in_use(call, &check.found, "the source", target);

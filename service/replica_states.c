@@ -350,9 +350,12 @@ bool replica_is_mirror(const struct sync_row *sync)
 
 bool replica_mirror_connected(const struct sync_row *sync)
 {
+    bool needs_target = sync->source_incomplete && replica_engine_of(sync) == ENGINE_MIRROR &&
+                        (sync->copy_state == STATE_BROKEN || sync->copy_state == STATE_SUSPENDED);
+
     return replica_is_mirror(sync) &&
-           (sync->copy_state == STATE_UNSYNCHRONIZED || sync->copy_state == STATE_SYNCHRONIZED ||
-            sync->copy_state == STATE_PARTITIONED);
+           (needs_target || sync->copy_state == STATE_UNSYNCHRONIZED ||
+            sync->copy_state == STATE_SYNCHRONIZED || sync->copy_state == STATE_PARTITIONED);
 }
 
 bool replica_mirror_target_free(uint32_t copy_state)

@@ -72,7 +72,8 @@ bool replica_engine_possible(uint32_t sync_type, uint32_t mode, bool remote,
                              enum replica_engine engine);
 bool replica_engine_mirrors(enum replica_engine engine);
 bool replica_is_mirror(const struct sync_row *sync);
-/* Data flows, or would if the target could be reached: 3, 4 and 16 of a mirror. */
+/* Data flows, or would if the target could be reached: 3, 4 and 16 of a mirror; of a synchronous one whose source is not whole without
+ * the target, 5 and 9 too. */
 bool replica_mirror_connected(const struct sync_row *sync);
 /* Hosts may write to the target of a mirror in that state, and only there to the source. */
 bool replica_mirror_target_free(uint32_t copy_state);

@@ -96,6 +96,20 @@ def test_fracture_frees_the_target_and_resync_moves_what_changed(mirrors, pair):
     read_only(mirrors, target)
 
 
+def test_snapshots_of_both_sides_stay_what_they_are(mirrors, pair):
+    source, target, synchronization = pair
+    mirrors.modify(synchronization, "Fracture")
+    snapshots = [mirrors.replica(volume)["TargetElement"] for volume in (source, target)]
+    mirrors.fill(source, 2)
+    mirrors.fill(target, 3)
+    mirrors.flow(synchronization, "Resync Replica")
+    same(mirrors, source, target)
+    mirrors.modify(synchronization, "Fracture")
+    mirrors.flow(synchronization, "Restore from Replica")
+    for snapshot in snapshots:
+        assert mirrors.writers(snapshot) == {1}
+
+
 def test_suspend_and_resume(mirrors, pair):
     source, target, synchronization = pair
     mirrors.modify(synchronization, "Suspend")
@@ -273,6 +287,34 @@ def test_it_can_be_failed_over_to_while_it_is_away(shared, remote):
         assert host.read(2 * MIB, 4096) == b"w" * 4096
 
 
+def test_a_way_back_that_waits_is_not_parted_from_the_target(shared, remote):
+    """The link is lost in a Restore and back, by hand: what only the target has cannot be read, and after a restart it goes on."""
+    mirrors, source, lun, synchronization = remote
+    mirrors.modify(synchronization, "Detach")
+    answer = mirrors.mirror(source, shared.volume(lun), setting={"CopyRecoveryMode": 3})
+    synchronization, attached = answer["Synchronization"], {"SourceElement": source, "TargetElement": answer["TargetElement"], "CopyType": 3}
+    mirrors.client.method(ATTACH, {**attached, "Goal": {"BandwidthLimit": MIB}}, expect=200)
+    mirrors.modify(synchronization, "Split")
+    with open(lun.path, "r+b") as file:
+        file.write(b"r" * 8 * MIB)
+    job = mirrors.modify(synchronization, "Restore from Replica", expect=202)["Job"]
+    mirrors.client.until(job, lambda j: 0 < j["BytesDone"] < 8 * MIB, 20)
+    shared.array.kill()
+    mirrors.reaches(synchronization, 16)
+    shared.array.start()
+    shown = mirrors.reaches(synchronization, 9)
+    assert 16 in shown["LegalOperations"] and 8 not in shown["LegalOperations"]
+    with mirrors.host(source) as host:
+        with pytest.raises(ScsiError):
+            host.read(8 * MIB - 4096, 4096)
+    mirrors.client.method(ATTACH, {**attached, "Goal": {"BandwidthLimit": 0}}, expect=200)
+    assert mirrors.client.get(synchronization)["CopyState"] == 9
+    shared.smirror.restart()
+    mirrors.reaches(synchronization, 4)
+    mirrors.client.completed(job, 30 * SLOWNESS)
+    assert mirrors.content(source) == b"r" * 8 * MIB
+
+
 # ---- load
 
 def test_both_sides_are_equal_after_load_and_restarts(mirrors):
@@ -303,5 +345,97 @@ def test_both_sides_are_equal_after_load_and_restarts(mirrors):
             same(mirrors, source, target)
             stamp("run", "a")
         stamp("pause", "a")
+    finally:
+        stamp.close()
+
+
+# ---- kill -9
+
+@pytest.mark.parametrize("operation,back", [("Fracture", "Resync Replica"), ("Split", "Restore from Replica"), ("Failover", "Failback"),
+                                            ("Suspend", "Resume")])
+def test_what_is_parted_is_so_after_a_crash(mirrors, pair, operation, back):
+    source, target, synchronization = pair
+    mirrors.modify(synchronization, operation)
+    state = mirrors.client.get(synchronization)["CopyState"]
+    if operation != "Failover":
+        mirrors.fill(source, 2, length=65536)
+    if operation != "Suspend":
+        mirrors.fill(target, 3, offset=2 * MIB, length=65536)
+    mirrors.smirror.restart()
+    assert mirrors.client.get(synchronization)["CopyState"] == state
+    if operation in ("Failover", "Suspend"):
+        read_only(mirrors, source if operation == "Failover" else target)
+    if operation != "Suspend":
+        mirrors.fill(target, 4, offset=3 * MIB, length=65536)
+    job = mirrors.flow(synchronization, back)
+    same(mirrors, source, target)
+    wins = {"Fracture": (2, None), "Split": (1, 3), "Failover": (1, 3), "Suspend": (2, None)}[operation]
+    assert mirrors.writers(source, 0, 65536) == {wins[0]} and mirrors.writers(source, 2 * MIB, 65536) == {wins[1]}
+    assert mirrors.moved(job) <= 4 * MIB
+    read_only(mirrors, target)
+
+
+@pytest.mark.parametrize("operation,back", [("Split", "Restore from Replica"), ("Failover", "Failback")])
+def test_a_way_back_goes_on_after_a_crash(mirrors, operation, back):
+    """While it lasts hosts see what the target has; what they write is on both sides."""
+    source = mirrors.make(4 * MIB)
+    mirrors.fill(source, 1, length=4 * MIB)
+    answer = mirrors.mirror(source)
+    synchronization, target = answer["Synchronization"], answer["TargetElement"]
+    attached = {"SourceElement": source, "TargetElement": target, "CopyType": 3}
+    mirrors.client.method(ATTACH, {**attached, "Goal": {"BandwidthLimit": MIB}}, expect=200)
+    mirrors.modify(synchronization, operation)
+    mirrors.fill(target, 2, length=4 * MIB)
+    job = mirrors.modify(synchronization, back, expect=202)["Job"]
+    assert mirrors.client.get(synchronization)["CopyState"] == 3
+    assert mirrors.writers(source, 0, 4 * MIB) == {2}
+    mirrors.fill(source, 3, offset=3 * MIB, length=65536)
+    mirrors.smirror.restart()
+    shown = mirrors.client.get(synchronization)
+    assert shown["CopyState"] == 3 and shown["Job"] == job
+    assert mirrors.writers(source, 0, 3 * MIB) == {2} and mirrors.writers(source, 3 * MIB, 65536) == {3}
+    for refused in ("Suspend", "Split", "Fracture"):
+        assert "incomplete" in mirrors.modify(synchronization, refused, expect=409)["detail"]
+    mirrors.client.method(ATTACH, {**attached, "Goal": {"BandwidthLimit": 0}}, expect=200)
+    mirrors.client.completed(job, 60 * SLOWNESS)
+    mirrors.reaches(synchronization, 4)
+    same(mirrors, source, target)
+    assert mirrors.writers(source, 0, 3 * MIB) == {2}
+
+
+def test_under_load_either_end_may_die(shared):
+    """The array is killed while hosts write, then we are, during the copying too; nothing that was flushed is lost, and both sides are equal."""
+    mirrors = Mirrors(shared.smirror)
+    lun = shared.lun(8 * MIB)
+    source = mirrors.make(8 * MIB)
+    stamp = Stamp(5)
+    try:
+        stamp("volume", "a", mirrors.url(source), 2, 8)
+        stamp("run", "a")
+        synchronization = mirrors.mirror(source, shared.volume(lun), wait=None)["Synchronization"]
+        for who in ("array", "both", "us"):
+            if who != "us":
+                shared.array.kill()
+                mirrors.reaches(synchronization, 16)
+            writes = stamp.stats("a")["writes"]
+            until(lambda before=writes: stamp.stats("a")["writes"] > before + 100, 30, "hosts write")
+            if who != "array":
+                mirrors.smirror.kill()
+                try:
+                    stamp("pause", "a")
+                except Lost:
+                    pass
+                mirrors.smirror.start()
+                stamp("reconnect", "a", mirrors.url(source))
+                stamp("run", "a")
+            if who != "us":
+                shared.array.start()
+            mirrors.reaches(synchronization, 4)
+            stamp("pause", "a")
+            stamp("verify", "a", mirrors.url(source))
+            assert holds(mirrors, source, lun)
+            stamp("run", "a")
+        stamp("pause", "a")
+        mirrors.modify(synchronization, "Detach")
     finally:
         stamp.close()
