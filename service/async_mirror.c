@@ -274,6 +274,13 @@ static void end_go_on(struct async_mirror *am)
     }
     if (am->look_open) {
         async_look_close(am);
+    } else if (am->forget && !am->left_whole) {
+        am->left_whole = true;
+        if (rows_read(am) == 0 && am->cycle.way == CYCLE_FORWARD && am->valid_point) {
+            async_land(am);
+        } else {
+            end_go_on(am);
+        }
     } else if (am->forget) {
         am->forget = false;
         async_forget(am);

@@ -44,6 +44,7 @@ struct async_mirror {
     bool undo_failed;  /* it cannot be now */
     bool ending;
     bool forget;
+    bool left_whole; /* at its end: tried */
 
     /* who waits */
     array_done_fn applied;

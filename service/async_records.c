@@ -80,10 +80,15 @@ struct rows {
 };
 
 /* 0, -ENOENT when the relationship or a volume is gone, or what the store says. */
-static int rows_read(struct call *call, const char *sync_id, struct rows *rows)
+static int rows_read(struct call *call, const struct async_event *event, struct rows *rows)
 {
+    const char *sync_id = event->sync_id;
     int r = table_get(call->db, &sync_table, sync_id, &rows->sync);
 
+    if (r == -ENOENT && event->am->ending) {
+        rows->sync = event->am->row; /* its end leaves the target whole */
+        r = 0;
+    }
     if (r == 0) {
         r = table_get(call->db, &volume_table, rows->sync.source_id, &rows->volumes[ASYNC_SOURCE]);
     }
@@ -322,7 +327,7 @@ int async_begin_event(struct call *call)
 {
     const struct async_event *event = call->step_state;
     struct rows rows;
-    int r = rows_read(call, event->sync_id, &rows);
+    int r = rows_read(call, event, &rows);
 
     if (r == -ENOENT) {
         call_fail(call, ERR_CONFLICT, "The relationship is gone.");
@@ -389,7 +394,7 @@ int async_done_event(struct call *call)
     struct left left = {0};
     struct rows rows;
     uint64_t now_ms = control_now_ms(call->control);
-    int r = rows_read(call, event->sync_id, &rows);
+    int r = rows_read(call, event, &rows);
 
     if (r == -ENOENT) {
         call_fail(call, ERR_CONFLICT, "The relationship is gone.");
@@ -482,7 +487,7 @@ int async_land_event(struct call *call)
     const struct async_event *event = call->step_state;
     struct left left = {0};
     struct rows rows;
-    int r = rows_read(call, event->sync_id, &rows);
+    int r = rows_read(call, event, &rows);
 
     if (r == -ENOENT) {
         call_fail(call, ERR_CONFLICT, "The relationship is gone.");

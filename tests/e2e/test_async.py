@@ -200,6 +200,18 @@ def test_failover_in_the_middle_of_a_cycle_lands_on_the_last_point_and_failback_
     end(array, sync)
 
 
+def test_detached_in_a_cycle_the_target_is_its_last_point(array):
+    source, sync, target = slow_mirror(array)
+    slow(array, sync, source)
+    do(array, sync, "Detach")
+    until(lambda: array.writers(target, 0, SMALL) == {1, None}, 10, "the last point")
+    assert array.writers(target, 0, MIB) == {1}
+    array.fill(target, 9, 0, PAGE)
+    array.delete(target)
+    array.delete(source)
+    array.settle()
+
+
 def test_killed_in_a_cycle_it_goes_on(make_service):
     array = Hosted(make_service())
     source, sync, target = slow_mirror(array)
