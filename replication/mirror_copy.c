@@ -168,7 +168,7 @@ static void chunk_written(struct mirror_chunk *chunk)
 {
     struct mirror_core *core = chunk->core;
     if (!chunk->failed && chunk->epoch == core->epoch &&
-        (!chunk->stale || chunk->source_epoch == core->source_epoch)) {
+        chunk->source_epoch == core->source_epoch) {
         change_map_copied(core->map, chunk->offset, chunk->len);
         core->need_gen++;
         core->copy_backoff_ns = 0;

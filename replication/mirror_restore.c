@@ -21,7 +21,7 @@ struct mirror_part {
     struct block_req req;
     uint64_t at; /* of a read: up to here it is done */
     bool from_leg;
-    unsigned epoch;
+    unsigned epoch, source_epoch;
     unsigned n_slices;
     struct slice *slices;
     uint8_t granule[CHANGE_GRANULE_BYTES];
@@ -62,6 +62,7 @@ static void part_submit(struct mirror_part *part, bool at_leg)
     struct mirror_core *core = part->op->core;
     part->from_leg = at_leg;
     part->epoch = core->epoch;
+    part->source_epoch = core->source_epoch;
     core->leg_inflight += at_leg;
     core->below_inflight += !at_leg;
     blockdev_submit(at_leg ? core->leg : core->below, &part->req);
@@ -217,13 +218,14 @@ static void fetch_written(struct block_req *child)
     uint64_t offset = child->offset;
     uint64_t len = child->len;
     unsigned epoch = part->epoch;
+    unsigned source_epoch = part->source_epoch;
     bool well = part_back(part);
     part_free(op);
     if (!well) {
         mirror_write_unfetched(op, status);
         return;
     }
-    if (core->connected && epoch == core->epoch) {
+    if (core->connected && epoch == core->epoch && source_epoch == core->source_epoch) {
         change_map_copied(core->map, offset, len);
         core->need_gen++;
     }
