@@ -574,14 +574,14 @@ void test_opener_fault(struct test_opener *opener, struct test_fault fault)
 
 void test_opener_link_down(struct test_opener *opener, uint64_t down_ns)
 {
-    if (opener->dev) {
+    if (opener->dev && !opener->dev->base.closing) {
         link_down(opener->dev, down_ns);
     }
 }
 
 void test_opener_changed(struct test_opener *opener)
 {
-    if (opener->dev) {
+    if (opener->dev && !opener->dev->base.closing) {
         opener->dev->changed = true;
         lose_session(opener->dev, -ENOTCONN);
         blockdev_emit(&opener->dev->base, BLOCK_EVENT_CHANGED, 1, "another LUN answered");
