@@ -124,7 +124,7 @@ static struct mirror_op *op_take(struct mirror_core *core, struct block_req *req
     op->req = req;
     op->deadline_ns = 0;
     op->lock.chunk = NULL;
-    op->on_leg = op->token = false;
+    op->on_leg = op->token = op->settles = false;
     op->below_status = op->leg_status = 0;
     return op;
 }
@@ -151,7 +151,7 @@ static void op_side_done(struct mirror_op *op)
     if (--op->outstanding > 0) {
         return;
     }
-    if (op->req && changes(op->req)) {
+    if (op->req && changes(op->req) && !op->settles) {
         op_write_end(op);
     } else {
         op_flush_end(op);
@@ -280,11 +280,15 @@ static void op_write_end(struct mirror_op *op)
         !core->leaving) {
         status = -EIO;
     }
-    if (!status && missed && mirror_is_restoring(core) && req->flags & BLOCK_FUA) {
-        status = -EIO; /* a crash now would bring back what the leg has */
-    }
+    /* A crash now would bring back what the leg has: it ends as a flush does, when the leg is back. */
+    bool settles = !status && missed && mirror_is_restoring(core) && req->flags & BLOCK_FUA;
     mirror_tick_soon(core);
     op_unlock(op);
+    if (settles) {
+        op->settles = true;
+        op_begin(op);
+        return;
+    }
     op_give(op);
     blockdev_complete_now(req, status);
 }
@@ -425,9 +429,10 @@ static void op_flush(struct mirror_op *op)
 
 static void op_begin(struct mirror_op *op)
 {
+    static const struct block_req settling = {.op = BLOCK_FLUSH};
     struct mirror_core *core = op->core;
     struct block_req *req = op->req;
-    enum mirror_gate gate = gate_of(core, req);
+    enum mirror_gate gate = gate_of(core, op->settles ? &settling : req);
     uint64_t now_ns = gate == MIRROR_GATE_LEG ? loop_now_ns(core->loop) : 0;
     if (gate == MIRROR_GATE_LEG && op->deadline_ns == 0) {
         op->deadline_ns = now_ns + LEG_PATIENCE_NS;
@@ -439,7 +444,7 @@ static void op_begin(struct mirror_op *op)
         mirror_op_refuse(op, -ECANCELED);
     } else if (gate != MIRROR_GATE_OPEN) {
         list_push_back(&core->queue, &op->link);
-    } else if (req->op == BLOCK_FLUSH) {
+    } else if (req->op == BLOCK_FLUSH || op->settles) {
         op_flush(op);
     } else if (!changes(req)) {
         if (mirror_reads_stale(op)) {
@@ -491,9 +496,15 @@ static void op_flush_end(struct mirror_op *op)
     if (status) {
         mirror_below_failed(core, &op->below);
     }
-    if (!status && req && !both && !core->leaving &&
-        ((op->on_leg && core->spec.stop_host_io) || mirror_is_restoring(core))) {
+    bool missed = !status && req && !both && !core->leaving;
+    if (missed && op->on_leg && core->spec.stop_host_io) {
         status = -EIO;
+    } else if (missed && mirror_is_restoring(core)) {
+        if (core->flush_waits) {
+            mirror_kick(core);
+        }
+        op_begin(op); /* when the leg is back */
+        return;
     }
     op_give(op);
     if (!req) {

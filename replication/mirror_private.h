@@ -44,6 +44,7 @@ struct mirror_op {
     int below_status, leg_status;
     bool on_leg;
     bool token;               /* this flush counts */
+    bool settles;             /* a write with FUA that missed the leg in a restore: now like a flush */
     uint64_t gen;             /* own flush: what it covers */
     struct mirror_part *part; /* mirror_restore.c */
 };

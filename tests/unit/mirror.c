@@ -745,6 +745,40 @@ static void a_restore_whose_leg_goes_away(void **state)
     finish_restore(&bench, model);
 }
 
+/* Under way there when it went away: nobody has seen anything, and what was promised holds. */
+static void a_restore_whose_leg_takes_promises_with_it(void **state)
+{
+    (void)state;
+    struct mirror_bench bench;
+    uint8_t *model;
+    start_restore(&bench, 73, 4 * MIB, &model);
+    mirror_set_limits(bench.mirror, 1, 1 * KIB);
+    assert_true(mirror_bench_until(&bench, MIRROR_COPYING, SEC_NS));
+    struct test_fault fault = {.ops = TEST_OP(BLOCK_WRITE),
+                               .first = 1,
+                               .count = 1,
+                               .action = TEST_LINK_DOWN,
+                               .down_ns = 5 * SEC_NS};
+    test_opener_fault(&bench.target_opener, fault);
+    assert_int_equal(write_both_ways(&bench, model, 2 * MIB, 4096, BLOCK_FUA), 0);
+    assert_memory_equal(bench.target->stable + 2 * MIB, model + 2 * MIB, 4096);
+    assert_int_equal(write_both_ways(&bench, model, 3 * MIB, 4096, 0), 0);
+    fault.ops = TEST_OP(BLOCK_FLUSH);
+    test_opener_fault(&bench.target_opener, fault);
+    assert_int_equal(mirror_bench_flush(&bench), 0);
+    assert_memory_equal(bench.target->stable + 3 * MIB, model + 3 * MIB, 4096);
+    /* For too long. */
+    fault.ops = TEST_OP(BLOCK_WRITE);
+    fault.down_ns = 60 * SEC_NS;
+    test_opener_fault(&bench.target_opener, fault);
+    assert_int_equal(write_both_ways(&bench, model, 2 * MIB, 4096, BLOCK_FUA), -EIO);
+    assert_true(mirror_bench_until(&bench, MIRROR_COPYING, 60 * SEC_NS));
+    mirror_bench_flush(&bench);
+    assert_int_equal(write_both_ways(&bench, model, 2 * MIB, 4096, 0), 0);
+    mirror_set_limits(bench.mirror, 0, 0);
+    finish_restore(&bench, model);
+}
+
 static void a_restore_that_breaks(void **state)
 {
     (void)state;
@@ -969,6 +1003,7 @@ int main(void)
         cmocka_unit_test(restored),
         cmocka_unit_test(restored_while_in_use),
         cmocka_unit_test(a_restore_whose_leg_goes_away),
+        cmocka_unit_test(a_restore_whose_leg_takes_promises_with_it),
         cmocka_unit_test(a_restore_that_breaks),
         cmocka_unit_test(a_restore_after_a_crash),
         cmocka_unit_test(a_restore_whose_source_forgets),
