@@ -124,8 +124,11 @@ class Stamp:
 
     def __call__(self, *words):
         with self.lock:
-            self.process.stdin.write(" ".join(map(str, words)) + "\n")
-            self.process.stdin.flush()
+            try:
+                self.process.stdin.write(" ".join(map(str, words)) + "\n")
+                self.process.stdin.flush()
+            except BrokenPipeError:
+                pass  # its last words say why
             answer = self.process.stdout.readline().strip()
         if answer.startswith("lost"):
             raise Lost(answer)

@@ -92,6 +92,7 @@ struct op {
 
 struct session {
     struct iscsi_context *iscsi;
+    int lun;
     unsigned under_way;
     unsigned since_flush;
     struct op ops[MAX_DEPTH];
@@ -245,15 +246,14 @@ static bool url_parse(const char *url, char *portal, char *target, int *lun)
     return sscanf(url, "iscsi://%127[^/]/%255[^/]/%d", portal, target, lun) == 3;
 }
 
-static struct iscsi_context *session_open(const char *url)
+static struct iscsi_context *session_open(const char *url, int *ret_lun)
 {
     char portal[128];
     char target[256];
     char name[64];
     static unsigned n;
-    int lun;
 
-    if (!url_parse(url, portal, target, &lun)) {
+    if (!url_parse(url, portal, target, ret_lun)) {
         bad("%s is no address", url);
     }
     snprintf(name, sizeof(name), "iqn.2026-11.test:stamp.%d.%u", (int)getpid(), n++);
@@ -266,7 +266,7 @@ static struct iscsi_context *session_open(const char *url)
     iscsi_set_session_type(iscsi, ISCSI_SESSION_NORMAL);
     iscsi_set_timeout(iscsi, 20);
     iscsi_set_noautoreconnect(iscsi, 1);
-    if (iscsi_full_connect_sync(iscsi, portal, lun) != 0) {
+    if (iscsi_full_connect_sync(iscsi, portal, *ret_lun) != 0) {
         iscsi_destroy_context(iscsi);
         return NULL;
     }
@@ -279,10 +279,10 @@ static void session_end(struct iscsi_context *iscsi)
     iscsi_destroy_context(iscsi);
 }
 
-static uint64_t size_of(struct iscsi_context *iscsi)
+static uint64_t size_of(struct iscsi_context *iscsi, int lun)
 {
     for (unsigned i = 0; i < 8; i++) {
-        struct scsi_task *task = iscsi_readcapacity16_sync(iscsi, 0);
+        struct scsi_task *task = iscsi_readcapacity16_sync(iscsi, lun);
         struct scsi_readcapacity16 *capacity =
             task != NULL && task->status == SCSI_STATUS_GOOD ? scsi_datain_unmarshall(task) : NULL;
         uint64_t size =
@@ -299,12 +299,12 @@ static uint64_t size_of(struct iscsi_context *iscsi)
 }
 
 /* Blocks of a LUN, in peace. False: the array is away. */
-static bool blocks_read(struct iscsi_context *iscsi, uint64_t block, unsigned n,
+static bool blocks_read(struct iscsi_context *iscsi, int lun, uint64_t block, unsigned n,
                         unsigned char *data)
 {
     for (unsigned i = 0; i < 8; i++) {
         struct scsi_task *task =
-            iscsi_read16_sync(iscsi, 0, block * LBAS, n * BLOCK, 512, 0, 0, 0, 0, 0);
+            iscsi_read16_sync(iscsi, lun, block * LBAS, n * BLOCK, 512, 0, 0, 0, 0, 0);
 
         if (task == NULL) {
             return false;
@@ -337,23 +337,24 @@ static void op_done(struct iscsi_context *iscsi, int status, void *command, void
 static int op_send(struct op *op)
 {
     struct iscsi_context *iscsi = op->session->iscsi;
+    int lun = op->session->lun;
     struct scsi_task *task = NULL;
 
     switch (op->kind) {
     case OP_WRITE:
-        task = iscsi_write16_task(iscsi, 0, op->block * LBAS, op->data, op->n * BLOCK, 512, 0, 0,
+        task = iscsi_write16_task(iscsi, lun, op->block * LBAS, op->data, op->n * BLOCK, 512, 0, 0,
                                   op->fua, 0, 0, op_done, op);
         break;
     case OP_READ:
-        task = iscsi_read16_task(iscsi, 0, op->block * LBAS, op->n * BLOCK, 512, 0, 0, 0, 0, 0,
+        task = iscsi_read16_task(iscsi, lun, op->block * LBAS, op->n * BLOCK, 512, 0, 0, 0, 0, 0,
                                  op_done, op);
         break;
     case OP_FLUSH:
-        task = iscsi_synchronizecache16_task(iscsi, 0, 0, 0, 0, 0, op_done, op);
+        task = iscsi_synchronizecache16_task(iscsi, lun, 0, 0, 0, 0, op_done, op);
         break;
     case OP_DISCARD:
         op->unmap = (struct unmap_list){op->block * LBAS, LBAS};
-        task = iscsi_unmap_task(iscsi, 0, 0, 0, &op->unmap, 1, op_done, op);
+        task = iscsi_unmap_task(iscsi, lun, 0, 0, &op->unmap, 1, op_done, op);
         break;
     }
     return task != NULL ? 0 : -1;
@@ -570,8 +571,10 @@ static void volume_disconnect(struct volume *volume, bool logout)
 static bool volume_connect(struct volume *volume, const char *url)
 {
     for (unsigned s = 0; s < volume->n_sessions; s++) {
-        volume->sessions[s].iscsi = session_open(url);
-        if (volume->sessions[s].iscsi == NULL) {
+        struct session *session = &volume->sessions[s];
+
+        session->iscsi = session_open(url, &session->lun);
+        if (session->iscsi == NULL) {
             volume_disconnect(volume, false);
             return false;
         }
@@ -626,16 +629,17 @@ typedef void (*piece_fn)(void *arg, uint64_t block, const unsigned char *data);
 static bool each_block(const char *url, uint64_t n_blocks, piece_fn fn, void *arg)
 {
     unsigned char *data = zalloc(PIECE, BLOCK);
-    struct iscsi_context *iscsi = session_open(url);
+    int lun = 0;
+    struct iscsi_context *iscsi = session_open(url, &lun);
     bool good = iscsi != NULL;
 
-    if (good && size_of(iscsi) < n_blocks * BLOCK) {
-        bad("%s has %" PRIu64 " bytes, not %" PRIu64, url, size_of(iscsi), n_blocks * BLOCK);
+    if (good && size_of(iscsi, lun) < n_blocks * BLOCK) {
+        bad("%s has %" PRIu64 " bytes, not %" PRIu64, url, size_of(iscsi, lun), n_blocks * BLOCK);
     }
     for (uint64_t block = 0; good && block < n_blocks; block += PIECE) {
         unsigned n = n_blocks - block < PIECE ? (unsigned)(n_blocks - block) : PIECE;
 
-        good = blocks_read(iscsi, block, n, data);
+        good = blocks_read(iscsi, lun, block, n, data);
         for (unsigned i = 0; good && i < n; i++) {
             fn(arg, block + i, data + (size_t)i * BLOCK);
         }
@@ -789,7 +793,8 @@ static void do_volume(const char *name, const char *mark_name, const char *url, 
     volumes = volume;
     bool good = volume_connect(volume, url);
 
-    volume->n_blocks = good ? size_of(volume->sessions[0].iscsi) / BLOCK : 0;
+    volume->n_blocks =
+        good ? size_of(volume->sessions[0].iscsi, volume->sessions[0].lun) / BLOCK : 0;
     volume->issued = zalloc(volume->n_blocks + 1, sizeof(uint32_t));
     volume->completed = zalloc(volume->n_blocks + 1, sizeof(uint32_t));
     volume->durable = zalloc(volume->n_blocks + 1, sizeof(uint32_t));

@@ -1,0 +1,341 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Mirrors while something breaks: whatever fails, and whenever, nothing that was answered is lost and nothing is stuck.
+
+Three processes: smirrord, which has the source; a second smirrord and tgtd, which have the targets, each behind a proxy. A stamped load
+runs over each fault; after it both sides are compared byte by byte.
+"""
+
+import itertools
+import signal
+
+import pytest
+
+from client import ENDED
+from conftest import World
+from faults import Proxy
+from hosted import CREATE, Hosted, Lost, Stamp
+from initiator import host
+from process import MIB, SLOWNESS, free_port, until
+from smirror import Smirror
+
+ATTACH = "AttachOrModifyReplica"
+SIZE = 8 * MIB
+RATE = MIB  # of a copy that is to be hit in its middle
+_seeds = itertools.count(1)
+
+
+class Array:
+    """tgtd."""
+
+    def __init__(self, site):
+        self.site = site
+        self.proxy = Proxy(site.world.array.port)
+
+    def make(self):
+        return self.site.world.lun(SIZE, thin=True)
+
+    def register(self, made):
+        return self.site.client.volume_of(made.url_at(self.proxy.portal))
+
+    def url(self, made):
+        return made.url
+
+    def content(self, made):
+        with open(made.path, "rb") as file:
+            return file.read(SIZE)
+
+    def drop(self, made):
+        made.target.remove(made)
+
+    def kill(self):
+        self.site.world.array.kill()
+
+    def start(self):
+        self.site.world.array.start()
+
+    def freeze(self):
+        self.site.world.array.freeze()
+
+    def thaw(self):
+        self.site.world.array.thaw()
+
+
+class Peer:
+    """The second smirrord."""
+
+    def __init__(self, site, directory):
+        self.site = site
+        port = free_port()
+        self.smirror = Smirror(directory, "--iscsi", f"127.0.0.1:{port}", "--reach-interval", "1h")
+        self.hosted = Hosted(self.smirror)
+        self.pool = self.hosted.make_pool("targets", 1 << 30)
+        self.proxy = Proxy(port)
+
+    def make(self):
+        return self.hosted.make(SIZE, self.pool)
+
+    def url(self, made):
+        return self.hosted.url(made)
+
+    def register(self, made):
+        return self.site.client.volume_of(self.url(made).replace(self.smirror.ready["iscsi"], self.proxy.portal))
+
+    def content(self, made):
+        return self.hosted.content(made)
+
+    def drop(self, made):
+        self.hosted.delete(made)
+
+    def kill(self):
+        self.smirror.kill()
+
+    def start(self):
+        self.smirror.start()
+
+    def freeze(self):
+        self.smirror.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.smirror.process.send_signal(signal.SIGCONT)
+
+
+class Site:
+    def __init__(self, room):
+        self.world = World(room, "--reach-interval", "1h")
+        self.client = self.world.client
+        self.smirror = self.world.smirror
+        self.hosted = Hosted(self.smirror)
+        self.pool = self.hosted.make_pool("sources", 1 << 30)
+        self.peer = Peer(self, self.world.directory / "peer")
+        self.array = Array(self)
+        self.targets = {"smirrord": self.peer, "tgtd": self.array}
+
+    def close(self):
+        try:
+            for target in self.targets.values():
+                target.proxy.close()
+            self.peer.smirror.close()
+        finally:
+            self.world.close()
+
+
+@pytest.fixture(scope="module")
+def site(room):
+    made = Site(room)
+    yield made
+    made.close()
+
+
+class Pair:
+    """A volume of ours under load, its mirror elsewhere, and the relationship."""
+
+    def __init__(self, site, kind):
+        self.site = site
+        self.client = site.client
+        self.there = site.targets[kind]
+        self.proxy = self.there.proxy
+        self.stamp = Stamp(next(_seeds))
+        self.source = site.hosted.make(SIZE, site.pool)
+        self.made = self.there.make()
+        self.target = self.there.register(self.made)
+        self.sync = None
+        self.job = None
+        self.stamp("volume", "a", self.url, 1, 8)
+
+    @property
+    def url(self):
+        return self.site.hosted.url(self.source)
+
+    def shown(self):
+        return self.client.get(self.sync)
+
+    def reaches(self, state, timeout=30):
+        return self.client.until(self.sync, lambda r: r["CopyState"] == state, timeout * SLOWNESS)
+
+    # ---- the load
+
+    def run(self):
+        self.stamp("run", "a")
+
+    def rest(self):
+        self.stamp("pause", "a")
+
+    def writes_go_on(self, more=50):
+        before = self.stamp.stats("a")["writes"]
+        until(lambda: self.stamp.stats("a")["writes"] > before + more, 20, "hosts write")
+
+    def moves_to(self, url):
+        """Hosts log in somewhere else: all that they wrote is there."""
+        self.rest()
+        self.stamp("reconnect", "a", url, "all")
+
+    # ---- the relationship
+
+    def begin(self, wait=True, **setting):
+        body = {"SyncType": 6, "Mode": 2, "SourceElement": self.source, "TargetElement": self.target, "ReplicationSettingData": setting}
+        answer = self.client.method(CREATE, body, expect=202)
+        self.sync, self.job = answer["Synchronization"], answer["Job"]
+        if wait:
+            self.client.completed(self.job, 60 * SLOWNESS)
+            self.reaches(4)
+
+    def limit(self, rate):
+        self.client.method(ATTACH, {"SourceElement": self.source, "TargetElement": self.target, "CopyType": 3,
+                                    "Goal": {"BandwidthLimit": rate}}, expect=200)
+
+    def do(self, operation, expect=(200, 202), **more):
+        answer = self.site.hosted.modify(self.sync, operation, expect, **more)
+        if answer.status == 202:
+            self.job = answer["Job"]
+        return answer
+
+    def in_the_middle(self):
+        self.client.until(self.job, lambda j: 0 < j["BytesDone"] < j["BytesTotal"], 30 * SLOWNESS)
+
+    # ---- afterwards
+
+    def is_whole(self):
+        """It has come back by itself: both sides are equal, and hold what hosts were told is there."""
+        self.limit(0)
+        self.client.completed(self.job, 60 * SLOWNESS)
+        shown = self.reaches(4)
+        assert shown["Problem"] is None and shown["PercentSynced"] == 100, shown
+        self.writes_go_on()
+        self.rest()
+        self.stamp("verify", "a", self.url)
+        self.reaches(4)
+        self.equal()
+
+    def equal(self):
+        assert self.site.hosted.content(self.source) == self.there.content(self.made)
+
+    def end(self):
+        self.do("Detach", Force=True)
+        self.stamp.close()
+        jobs = self.client.list("/jobs")
+        assert all(job["JobState"] in ENDED for job in jobs), jobs
+        self.site.hosted.delete(self.source)
+        self.client.delete(self.target)
+        self.there.drop(self.made)
+
+
+@pytest.fixture
+def make_pair(site):
+    made = []
+
+    def make(kind):
+        made.append(Pair(site, kind))
+        return made[-1]
+
+    yield make
+    for pair in made:
+        pair.stamp.process.kill()
+
+
+# ---- moments
+
+def initial_copy(pair):
+    pair.run()
+    pair.writes_go_on()
+    pair.begin(wait=False, BandwidthLimit=RATE)
+    pair.in_the_middle()
+
+
+def in_sync(pair):
+    pair.begin()
+    pair.run()
+    pair.writes_go_on()
+
+
+def resync(pair):
+    in_sync(pair)
+    pair.do("Fracture")
+    pair.writes_go_on(500)
+    pair.limit(RATE)
+    pair.do("Resync Replica")
+    pair.in_the_middle()
+
+
+def failed_over(pair):
+    """Hosts work on the target."""
+    in_sync(pair)
+    pair.rest()
+    pair.do("Failover")
+    assert pair.shown()["CopyState"] == 10
+    pair.moves_to(pair.there.url(pair.made))
+    pair.run()
+    pair.writes_go_on(500)
+    pair.rest()
+
+
+def failback(pair):
+    failed_over(pair)
+    pair.limit(RATE)
+    pair.do("Failback")
+    pair.moves_to(pair.url)
+    pair.run()
+    pair.in_the_middle()
+
+
+MOMENTS = [initial_copy, in_sync, resync, failback]
+
+
+# ---- faults
+
+def away(pair, moment):
+    """The target is gone, and that is told; hosts do not notice, but those of a failback wait."""
+    shown = pair.reaches(16)
+    assert shown["Problem"] and shown["ProgressStatus"] == 3, shown
+    if moment is not failback:
+        pair.writes_go_on()
+        assert pair.shown()["CopyState"] == 16
+
+
+def link_cut(pair, moment):
+    pair.proxy.refuse = True
+    pair.proxy.cut()
+    away(pair, moment)
+    pair.proxy.refuse = False
+
+
+def peer_killed(pair, moment):
+    pair.there.kill()
+    away(pair, moment)
+    pair.there.start()
+
+
+def peer_stopped(pair, moment):
+    """Not for long: hosts wait, and nothing else happens."""
+    before = pair.shown()["CopyState"]
+    pair.there.freeze()
+    with host(pair.there.site.hosted.url(pair.source)):  # another host may log in meanwhile
+        assert pair.shown()["CopyState"] == before
+    pair.there.thaw()
+
+
+def self_killed(pair, moment):
+    pair.site.smirror.kill()
+    with pytest.raises(Lost):
+        pair.rest()
+    pair.site.smirror.start()
+    pair.stamp("reconnect", "a", pair.url)
+    pair.run()
+
+
+FAULTS = [link_cut, peer_killed, peer_stopped, self_killed]
+CASES = [(fault, moment, "smirrord" if (f + m) % 2 else "tgtd")
+         for (f, fault), (m, moment) in itertools.product(enumerate(FAULTS), enumerate(MOMENTS))]
+
+
+def ids(case):
+    return f"{case[0].__name__}-{case[1].__name__}-{case[2]}"
+
+
+@pytest.mark.parametrize("case", CASES, ids=ids)
+def test_nothing_is_lost_and_nothing_is_stuck(make_pair, case):
+    fault, moment, kind = case
+    pair = make_pair(kind)
+    moment(pair)
+    fault(pair, moment)
+    pair.is_whole()
+    pair.end()
