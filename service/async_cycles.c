@@ -53,7 +53,7 @@ uint64_t async_interval_ms(const struct async_mirror *am)
     return ms < INTERVAL_LEAST_MS ? INTERVAL_LEAST_MS : ms;
 }
 
-static struct async_event event_of(struct async_mirror *am)
+struct async_event async_event_of(struct async_mirror *am)
 {
     struct async_event event = {.am = am, .files = am->files};
 
@@ -145,32 +145,36 @@ static void file_made(void *arg, const struct error *error)
     async_step_done(am, &kept);
 }
 
-static void file_make(struct begin *begin, const struct volume_row *volume,
-                      struct hosted_fresh *fresh)
+void async_fresh(const struct volume_row *volume, struct hosted_fresh *ret_fresh)
 {
     char id[ID_SIZE];
 
     store_new_id(id);
-    *fresh = (struct hosted_fresh){0};
-    strcpy(fresh->layer.id, id);
-    strcpy(fresh->layer.pool_id, volume->pool_id);
-    fresh->layer.size_bytes = volume->size_bytes;
-    strcpy(fresh->family, volume->family);
+    *ret_fresh = (struct hosted_fresh){0};
+    strcpy(ret_fresh->layer.id, id);
+    strcpy(ret_fresh->layer.pool_id, volume->pool_id);
+    ret_fresh->layer.size_bytes = volume->size_bytes;
+    strcpy(ret_fresh->family, volume->family);
+}
+
+static void file_make(struct begin *begin, const struct volume_row *volume,
+                      struct hosted_fresh *fresh)
+{
+    async_fresh(volume, fresh);
     begin->am->files_pending++;
     array_layers_create(array_of(begin->am), fresh->family, &fresh->layer, 1, file_made, begin);
 }
 
-static bool file_wanted(const struct begin *begin, unsigned side)
+bool async_file_wanted(const struct async_mirror *am, const struct async_event *event,
+                       unsigned side)
 {
-    const struct async_mirror *am = begin->am;
-
     if (!hosted(am, side)) {
         return false;
     }
-    if (begin->event.adopt) {
+    if (event->adopt) {
         return side == ASYNC_SOURCE;
     }
-    if (begin->event.back) {
+    if (event->back) {
         return side == ASYNC_TARGET || (am->valid_base && am->valid_point);
     }
     return side == ASYNC_SOURCE || !is_first(am);
@@ -190,7 +194,7 @@ static void begin_files(struct begin *begin)
     am->files_error = (struct error){0};
     am->files_pending = 1;
     for (unsigned i = 0; i < ASYNC_SIDES; i++) {
-        if (file_wanted(begin, i)) {
+        if (async_file_wanted(am, &begin->event, i)) {
             begin->event.files.made[i] = true;
             file_make(begin, &am->volumes[i], &begin->event.files.fresh[i]);
         }
@@ -204,7 +208,7 @@ void async_cycle_begin(struct async_mirror *am, bool back)
 
     CHECK(begin != NULL);
     begin->am = am;
-    begin->event = event_of(am);
+    begin->event = async_event_of(am);
     begin->event.files = (struct async_files){0};
     begin->event.back = back;
     begin->event.asked_ms = control_now_ms(am->run->control);
@@ -250,7 +254,7 @@ void async_land(struct async_mirror *am)
 
     CHECK(landing != NULL);
     landing->am = am;
-    landing->event = event_of(am);
+    landing->event = async_event_of(am);
     landing->event.files = (struct async_files){0};
     am->busy = true;
     if (!hosted(am, ASYNC_TARGET)) {
@@ -270,7 +274,7 @@ void async_land(struct async_mirror *am)
 
 static void send_plain(struct async_mirror *am, method_fn fn)
 {
-    struct async_event event = event_of(am);
+    struct async_event event = async_event_of(am);
 
     event.files = (struct async_files){0};
     am->busy = true;
@@ -450,7 +454,7 @@ static void copy_news(void *arg, const struct copy_progress *progress)
 static void copy_checkpoint(void *arg, const struct copy_progress *progress)
 {
     struct async_mirror *am = arg;
-    struct async_event event = event_of(am);
+    struct async_event event = async_event_of(am);
 
     am->progress = *progress;
     event.progress = *progress;
@@ -480,19 +484,18 @@ static void finish_made(void *arg, const struct error *error)
 }
 
 /* A copy back has a cut of the source at its end: from there on changes count again. */
-static void cycle_finish(struct async_mirror *am)
+void async_cycle_finish(struct async_mirror *am)
 {
     struct finish *finish = calloc(1, sizeof(*finish));
     const struct volume_row *source = &am->volumes[ASYNC_SOURCE];
-    uint64_t now_ns = loop_now_ns(control_loop(am->run->control));
 
     CHECK(finish != NULL);
     finish->am = am;
-    finish->event = event_of(am);
+    finish->event = async_event_of(am);
     finish->event.files = (struct async_files){0};
     finish->event.progress = am->progress;
     finish->event.counted = am->told;
-    finish->event.took_ms = am->begun_ns != 0 ? (now_ns - am->begun_ns) / MS_NS : 0;
+    finish->event.took_ms = am->took_ms;
     am->told = am->progress;
     am->busy = true;
     am->cycle_done = true;
@@ -510,6 +513,21 @@ static void cycle_finish(struct async_mirror *am)
     strcpy(fresh->family, source->family);
     finish->event.files.made[ASYNC_SOURCE] = true;
     array_layers_create(array_of(am), fresh->family, &fresh->layer, 1, finish_made, finish);
+}
+
+/* With others it waits for them. */
+static void copied(struct async_mirror *am)
+{
+    uint64_t now_ns = loop_now_ns(control_loop(am->run->control));
+
+    am->took_ms = am->begun_ns != 0 ? (now_ns - am->begun_ns) / MS_NS : 0;
+    if (am->group_id[0] != '\0' && am->cycle.way == CYCLE_FORWARD) {
+        strcpy(am->copied_id, am->cycle.cut_id);
+        copy_checkpoint(am, &am->progress);
+        async_go_on(am);
+    } else {
+        async_cycle_finish(am);
+    }
 }
 
 static void copy_over(void *arg, const struct copy_progress *progress, const struct error *error)
@@ -531,7 +549,7 @@ static void copy_over(void *arg, const struct copy_progress *progress, const str
         am->undo_failed = !am->undone;
         async_go_on(am);
     } else if (last.phase == COPY_DONE) {
-        cycle_finish(am);
+        copied(am);
     } else if (last.phase == COPY_BROKEN) {
         async_break(am, &kept);
     } else {

@@ -19,6 +19,7 @@
 #include "service/exports.h"
 #include "service/live.h"
 #include "service/mirror_records.h"
+#include "store/group.h"
 
 enum { LOOK_MS = 500, LOOK_BLOCKS_MS = 200, AGAIN_MS = 1000 };
 
@@ -106,7 +107,25 @@ void async_step_done(struct async_mirror *am, const struct error *error)
 
 /* ---- what is read before each decision ---- */
 
-static int rows_read(struct async_mirror *am)
+/* Members of a consistent relationship of groups have their cycles together. */
+static int group_read(struct async_mirror *am)
+{
+    struct db *db = control_db(am->run->control);
+    struct group_sync_row group_sync;
+    struct sync_row sync;
+    int r = table_get(db, &sync_table, am->row.head.id, &sync);
+
+    am->group_id[0] = '\0';
+    if (r == 0 && sync.group_sync_id[0] != '\0') {
+        r = table_get(db, &group_sync_table, sync.group_sync_id, &group_sync);
+        if (r == 0 && group_sync.consistency) {
+            strcpy(am->group_id, sync.group_sync_id);
+        }
+    }
+    return r == -ENOENT ? 0 : r;
+}
+
+int async_rows_read(struct async_mirror *am)
 {
     struct db *db = control_db(am->run->control);
     int r = table_get(db, &volume_table, am->row.source_id, &am->volumes[ASYNC_SOURCE]);
@@ -120,6 +139,9 @@ static int rows_read(struct async_mirror *am)
             am->cycle = (struct cycle_row){0};
             r = 0;
         }
+    }
+    if (r == 0) {
+        r = group_read(am);
     }
     if (r < 0) {
         return r;
@@ -276,7 +298,7 @@ static void end_go_on(struct async_mirror *am)
         async_look_close(am);
     } else if (am->forget && !am->left_whole) {
         am->left_whole = true;
-        if (rows_read(am) == 0 && am->cycle.way == CYCLE_FORWARD && am->valid_point) {
+        if (async_rows_read(am) == 0 && am->cycle.way == CYCLE_FORWARD && am->valid_point) {
             async_land(am);
         } else {
             end_go_on(am);
@@ -371,13 +393,23 @@ static void tell_equal(struct async_mirror *am)
     mirror_told(am->run, &progress, NULL);
 }
 
+/* The way back, and what follows reversed roles, is each one's own: it is of the moment of the point, or hosts cannot write meanwhile. */
+static bool in_rounds(const struct async_mirror *am)
+{
+    return am->group_id[0] != '\0' && !am->row.source_incomplete && !am->reversed;
+}
+
 /* Between two cycles. */
 static void rest_go_on(struct async_mirror *am)
 {
     uint64_t wait = am->row.source_incomplete ? 0 : wait_ms(am);
     uint64_t look = am->row.delta_update_blocks != 0 ? LOOK_BLOCKS_MS : LOOK_MS;
 
-    if (wait == 0) {
+    if (wait == 0 && in_rounds(am)) {
+        if (!async_round_go_on(am)) {
+            again_in(am, LOOK_MS);
+        }
+    } else if (wait == 0) {
         am->part_cut = am->parted != NULL;
         async_cycle_begin(am, am->row.source_incomplete);
     } else {
@@ -402,6 +434,12 @@ static void flow_go_on(struct async_mirror *am)
         } else {
             async_abandon(am);
         }
+    } else if (async_is_copied(am)) {
+        if (!in_rounds(am)) {
+            async_cycle_finish(am);
+        } else if (!async_round_go_on(am)) {
+            again_in(am, LOOK_MS);
+        }
     } else if (am->volumes[from].kind == VOLUME_HOSTED && !am->look_open) {
         async_cycle_look(am);
     } else {
@@ -409,7 +447,7 @@ static void flow_go_on(struct async_mirror *am)
     }
 }
 
-static bool flows(const struct async_mirror *am)
+bool async_flows(const struct async_mirror *am)
 {
     return am->flow && !am->broken && !am->ending;
 }
@@ -433,9 +471,10 @@ void async_go_on(struct async_mirror *am)
         return;
     }
     if (am->copy != NULL) {
-        bool wanted = am->cycle.way == CYCLE_UNDO
-                          ? !am->flow && !am->ending
-                          : flows(am) && (am->cycle.way == CYCLE_BACK) == am->row.source_incomplete;
+        bool wanted =
+            am->cycle.way == CYCLE_UNDO
+                ? !am->flow && !am->ending
+                : async_flows(am) && (am->cycle.way == CYCLE_BACK) == am->row.source_incomplete;
 
         if (!wanted && !am->cancelling) {
             am->cancelling = true;
@@ -456,12 +495,12 @@ void async_go_on(struct async_mirror *am)
         end_go_on(am);
         return;
     }
-    int r = rows_read(am);
+    int r = async_rows_read(am);
 
     if (r < 0) {
         log_warning("async[%s] its records cannot be read: %s", am->row.head.id, strerror(-r));
         again_in(am, AGAIN_MS);
-    } else if (!flows(am)) {
+    } else if (!async_flows(am)) {
         halt_go_on(am);
     } else if (am->cycle.way == CYCLE_RESTS && am->valid_base && !am->looking &&
                now_ns(am) - am->looked_ns > LOOK_BLOCKS_MS * MS_NS) {

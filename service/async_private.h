@@ -82,6 +82,25 @@ struct async_mirror {
     uint64_t tried_again_ns;
 
     int guarded[ASYNC_SIDES]; /* what hosts see: -1 not known */
+
+    /* with others (async_rounds.c) */
+    char group_id
+        [ID_SIZE]; /* its relationship of groups, if that is consistent: it has no cycles of its own */
+    char copied_id[ID_SIZE]; /* this cut is at the target, but not recorded yet as its point */
+    uint64_t took_ms;
+};
+
+struct async_event {
+    struct async_mirror *am;
+    char sync_id[ID_SIZE];
+    bool back;
+    bool blank; /* nothing had changed when it was asked: only the time goes on */
+    uint64_t asked_ms;
+    bool adopt; /* both sides are what the base is, which the target has: roles were reversed */
+    struct async_files files;
+    struct copy_progress progress;
+    struct copy_progress counted;
+    uint64_t took_ms;
 };
 
 /* ---- async_mirror.c ---- */
@@ -92,6 +111,9 @@ void async_step_done(struct async_mirror *am, const struct error *error);
 void async_go_on(struct async_mirror *am);
 /* It is to be told, and rests until another row comes. */
 void async_break(struct async_mirror *am, const struct error *error);
+/* Its rows, as they are now; negative errno. */
+int async_rows_read(struct async_mirror *am);
+bool async_flows(const struct async_mirror *am);
 
 /* ---- async_cycles.c ---- */
 
@@ -111,22 +133,40 @@ void async_copy_start(struct async_mirror *am);
 void async_changes_look(struct async_mirror *am);
 /* Milliseconds between the beginnings of two cycles. */
 uint64_t async_interval_ms(const struct async_mirror *am);
+/* The cut is at the target: it becomes its point. */
+void async_cycle_finish(struct async_mirror *am);
+bool async_file_wanted(const struct async_mirror *am, const struct async_event *event,
+                       unsigned side);
+/* A layer that fits above the volume, not made yet. */
+void async_fresh(const struct volume_row *volume, struct hosted_fresh *ret_fresh);
+struct async_event async_event_of(struct async_mirror *am);
 void async_publish(struct async_mirror *am);
+
+/* ---- async_rounds.c: members of a consistent relationship of groups ---- */
+
+/* It rests and its time has come, or it has copied: if all others have, too, what follows is done with all of them. False: they have
+ * not. */
+bool async_round_go_on(struct async_mirror *am);
+bool async_is_copied(const struct async_mirror *am);
+
+/* What a round does with all of its members in one transaction. */
+struct async_round {
+    struct control *control;
+    char group_id[ID_SIZE];
+    char round_id[ID_SIZE];
+    bool blank;
+    uint64_t cut_ms;
+    unsigned pending;
+    struct error error;
+    struct async_mirror *culprit; /* of the error; NULL: none of them */
+    size_t n;
+    struct async_event parts[];
+};
+/* It could not be done, and is freed; what was made for it is removed. */
+void async_round_failed(struct async_round *round);
 
 /* ---- async_records.c: events; each ends with async_step_done() by an effect ---- */
 
-struct async_event {
-    struct async_mirror *am;
-    char sync_id[ID_SIZE];
-    bool back;
-    bool blank; /* nothing had changed when it was asked: only the time goes on */
-    uint64_t asked_ms;
-    bool adopt; /* both sides are what the base is, which the target has: roles were reversed */
-    struct async_files files;
-    struct copy_progress progress;
-    struct copy_progress counted;
-    uint64_t took_ms;
-};
 int async_begin_event(struct call *call);
 int async_checkpoint_event(struct call *call);
 int async_done_event(struct call *call);
@@ -134,6 +174,9 @@ int async_land_event(struct call *call);
 int async_forget_event(struct call *call);
 int async_abandon_event(struct call *call);
 int async_undo_event(struct call *call);
+/* step_state: a pointer to the round, which is freed at the end. */
+int async_round_begin_event(struct call *call);
+int async_round_done_event(struct call *call);
 /* Of rows whose relationship is gone, after a crash. */
 int async_sweep_event(struct call *call);
 

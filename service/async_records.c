@@ -16,6 +16,7 @@
 #include "base/check.h"
 #include "base/log.h"
 #include "service/async_private.h"
+#include "service/groups.h"
 #include "service/jobs_private.h"
 
 /* ---- how it ends ---- */
@@ -77,6 +78,7 @@ struct rows {
     struct volume_row volumes[ASYNC_SIDES];
     struct cycle_row cycle;
     bool has_cycle;
+    bool gone; /* the relationship is */
 };
 
 /* 0, -ENOENT when the relationship or a volume is gone, or what the store says. */
@@ -85,6 +87,7 @@ static int rows_read(struct call *call, const struct async_event *event, struct 
     const char *sync_id = event->sync_id;
     int r = table_get(call->db, &sync_table, sync_id, &rows->sync);
 
+    rows->gone = r == -ENOENT;
     if (r == -ENOENT && event->am->ending) {
         rows->sync = event->am->row; /* its end leaves the target whole */
         r = 0;
@@ -264,6 +267,7 @@ static int begin_forward(struct call *call, const struct async_event *event, str
     if (!point) {
         leave(&left, rows->cycle.point_id);
     }
+    leave(&left, rows->cycle.cut_id); /* of a round that has come to nothing */
     int r = target_cut(call, event, rows, point);
 
     if (r == 0 && event->files.made[ASYNC_SOURCE]) {
@@ -350,6 +354,7 @@ int async_begin_event(struct call *call)
         r = adopt(call, event, &rows);
     } else {
         rows.cycle.checkpoint_bytes = 0;
+        rows.cycle.round_id[0] = '\0';
         rows.cycle.cut_ms = control_now_ms(call->control);
         r = event->back ? begin_back(call, event, &rows) : begin_forward(call, event, &rows);
     }
@@ -388,12 +393,66 @@ static void close_look_effect(struct control *control, void *arg)
     }
 }
 
+/* Alone it has left the moment that it had in common with others. */
+static int leave_moment(struct call *call, struct rows *rows)
+{
+    if (rows->sync.moment == 0 || rows->gone) {
+        return 0;
+    }
+    rows->sync.moment = 0;
+    int r = table_update(call->db, &sync_table, &rows->sync);
+
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+static int done(struct call *call, const struct async_event *event, struct rows *rows, bool alone)
+{
+    struct left left = {0};
+    struct cycle_row *cycle = &rows->cycle;
+    struct async_mirror *am = event->am;
+    int r = 0;
+
+    control_effect(call->control, close_look_effect, &am, sizeof(am));
+    leave(&left, cycle->base_id);
+    leave(&left, cycle->point_id);
+    if (cycle->way == CYCLE_FORWARD) {
+        strcpy(cycle->base_id, cycle->cut_id);
+        r = alone ? leave_moment(call, rows) : 0;
+    } else {
+        /* The target may have been written to until its hosts were stopped: what was copied is the point. */
+        strcpy(cycle->point_id, cycle->cut_id);
+        if (event->files.made[ASYNC_SOURCE]) {
+            r = hosted_cut(call, &rows->volumes[ASYNC_SOURCE], &event->files.fresh[ASYNC_SOURCE],
+                           cycle->base_id);
+        }
+    }
+    cycle->cut_id[0] = '\0';
+    if (cycle->point_ms != 0 && cycle->way == CYCLE_FORWARD) {
+        cycle_history_add(cycle->history, control_now_ms(call->control) - cycle->point_ms);
+    }
+    cycle->way = CYCLE_RESTS;
+    cycle->point_ms = cycle->cut_ms;
+    cycle->took_ms = event->took_ms;
+    cycle->cycles++;
+    cycle->checkpoint_bytes = 0;
+    cycle->moved_bytes += event->progress.bytes_written - event->counted.bytes_written +
+                          event->progress.bytes_zeroed - event->counted.bytes_zeroed;
+    if (r == 0) {
+        r = cycle_store(call, rows);
+    }
+    if (r == 0) {
+        r = let_go(call, &left);
+    }
+    if (r == 0) {
+        step_ends(call, am);
+    }
+    return r;
+}
+
 int async_done_event(struct call *call)
 {
     const struct async_event *event = call->step_state;
-    struct left left = {0};
     struct rows rows;
-    uint64_t now_ms = control_now_ms(call->control);
     int r = rows_read(call, event, &rows);
 
     if (r == -ENOENT) {
@@ -407,43 +466,199 @@ int async_done_event(struct call *call)
     if (r < 0) {
         return call->error.code == ERR_STORE_FAILED ? r : step_fails(call, event);
     }
-    struct cycle_row *cycle = &rows.cycle;
-    struct async_mirror *am = event->am;
+    return done(call, event, &rows, true);
+}
 
-    control_effect(call->control, close_look_effect, &am, sizeof(am));
-    leave(&left, cycle->base_id);
-    leave(&left, cycle->point_id);
-    if (cycle->way == CYCLE_FORWARD) {
-        strcpy(cycle->base_id, cycle->cut_id);
-    } else {
-        /* The target may have been written to until its hosts were stopped: what was copied is the point. */
-        strcpy(cycle->point_id, cycle->cut_id);
-        if (event->files.made[ASYNC_SOURCE]) {
-            r = hosted_cut(call, &rows.volumes[ASYNC_SOURCE], &event->files.fresh[ASYNC_SOURCE],
-                           cycle->base_id);
+/* ---- with others ---- */
+
+static void round_failed_effect(struct control *control, void *arg)
+{
+    (void)control;
+    async_round_failed(*(struct async_round **)arg);
+}
+
+static void round_free_effect(struct control *control, void *arg)
+{
+    (void)control;
+    free(*(struct async_round **)arg);
+}
+
+static int round_failed_event(struct call *call)
+{
+    struct async_round *round = *(struct async_round **)call->step_state;
+
+    control_effect(call->control, round_failed_effect, &round, sizeof(round));
+    return 0;
+}
+
+/* The rows were taken back: not all could be held. */
+static void round_taken_back(struct call *call)
+{
+    struct async_round *round = *(struct async_round **)call->step_state;
+
+    round->error = call->error;
+    async_round_failed(round);
+}
+
+/* Everything that can be wrong, before anything is written. */
+static int round_check(struct call *call, struct async_round *round)
+{
+    for (size_t i = 0; i < round->n; i++) {
+        struct rows rows;
+        int r = rows_read(call, &round->parts[i], &rows);
+
+        round->culprit = round->parts[i].am;
+        if (r == 0) {
+            r = check_files(call, &round->parts[i], &rows);
+        } else if (r == -ENOENT) {
+            r = call_fail(call, ERR_CONFLICT, "The relationship is gone.");
+        } else {
+            r = call_fail_store(call, r);
+        }
+        if (r < 0) {
+            return r;
         }
     }
-    cycle->cut_id[0] = '\0';
-    if (cycle->point_ms != 0 && cycle->way == CYCLE_FORWARD) {
-        cycle_history_add(cycle->history, now_ms - cycle->point_ms);
-    }
-    cycle->way = CYCLE_RESTS;
-    cycle->point_ms = cycle->cut_ms;
-    cycle->took_ms = event->took_ms;
-    cycle->cycles++;
-    cycle->checkpoint_bytes = 0;
-    cycle->moved_bytes += event->progress.bytes_written - event->counted.bytes_written +
-                          event->progress.bytes_zeroed - event->counted.bytes_zeroed;
-    if (r == 0) {
-        r = cycle_store(call, &rows);
-    }
-    if (r == 0) {
-        r = let_go(call, &left);
-    }
-    if (r == 0) {
-        step_ends(call, am);
+    round->culprit = NULL;
+    return 0;
+}
+
+static int round_each(struct call *call, struct async_round *round,
+                      int (*fn)(struct call *call, struct async_round *round,
+                                const struct async_event *event, struct rows *rows))
+{
+    int r = 0;
+
+    /* What is read comes after what was written for the others: one volume may be in several pairs. */
+    for (size_t i = 0; i < round->n && r == 0; i++) {
+        struct rows rows;
+
+        r = rows_read(call, &round->parts[i], &rows);
+        r = r < 0 ? call_fail_store(call, r) : fn(call, round, &round->parts[i], &rows);
     }
     return r;
+}
+
+static int begin_one(struct call *call, struct async_round *round, const struct async_event *event,
+                     struct rows *rows)
+{
+    int r;
+
+    if (round->blank) {
+        rows->cycle.point_ms = event->asked_ms;
+        r = cycle_store(call, rows);
+    } else {
+        rows->cycle.checkpoint_bytes = 0;
+        rows->cycle.cut_ms = round->cut_ms;
+        strcpy(rows->cycle.round_id, round->round_id);
+        r = begin_forward(call, event, rows);
+    }
+    if (r == 0) {
+        step_ends(call, event->am);
+    }
+    return r;
+}
+
+/* All points are of one moment now, if they were not before. */
+static int round_moment(struct call *call, const struct async_round *round)
+{
+    struct group_sync_row group_sync;
+    struct sync_row *pairs;
+    size_t n;
+    bool same = true;
+    int r = table_get(call->db, &group_sync_table, round->group_id, &group_sync);
+
+    if (r < 0) {
+        return r == -ENOENT ? 0 : call_fail_store(call, r);
+    }
+    r = group_sync_pairs(call, round->group_id, &pairs, &n);
+    for (size_t i = 0; i < n && r == 0; i++) {
+        same = same && pairs[i].moment != 0 && pairs[i].moment == pairs[0].moment;
+    }
+    if (r < 0 || same) {
+        return r;
+    }
+    group_sync.moments++;
+    r = table_update(call->db, &group_sync_table, &group_sync);
+    for (size_t i = 0; i < round->n && r == 0; i++) {
+        struct sync_row pair;
+
+        r = table_get(call->db, &sync_table, round->parts[i].sync_id, &pair);
+        if (r == 0 && strcmp(pair.group_sync_id, round->group_id) == 0) {
+            pair.moment = group_sync.moments;
+            r = table_update(call->db, &sync_table, &pair);
+        }
+        r = r == -ENOENT ? 0 : r;
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
+static int round_begin(struct call *call)
+{
+    struct async_round *round = *(struct async_round **)call->step_state;
+    struct group_sync_row group_sync;
+    int r = round_check(call, round);
+
+    if (r < 0) {
+        return r;
+    }
+    round->cut_ms = control_now_ms(call->control);
+    if (!round->blank) {
+        call->taken_back = round_taken_back;
+        hosted_cuts_together(call);
+    }
+    r = round_each(call, round, begin_one);
+    if (r == 0 && round->blank) {
+        r = round_moment(call, round);
+    } else if (r == 0 &&
+               table_get(call->db, &group_sync_table, round->group_id, &group_sync) == 0) {
+        group_note_barrier(call, &group_sync, 1);
+    }
+    if (r == 0) {
+        control_effect(call->control, round_free_effect, &round, sizeof(round));
+    }
+    return r;
+}
+
+/* What the store cannot take now comes again by itself; other trouble is the round's. */
+static int round_result(struct call *call, struct async_round *round, int r)
+{
+    if (r < 0 && call->error.code != ERR_STORE_FAILED && call->error.code != ERR_NO_SPACE) {
+        round->error = call->error;
+        control_event(call->control, round_failed_event, &round, sizeof(round));
+    }
+    return r;
+}
+
+int async_round_begin_event(struct call *call)
+{
+    struct async_round *round = *(struct async_round **)call->step_state;
+
+    return round_result(call, round, hosted_run(call, round_begin));
+}
+
+static int done_one(struct call *call, struct async_round *round, const struct async_event *event,
+                    struct rows *rows)
+{
+    (void)round;
+    return done(call, event, rows, false);
+}
+
+int async_round_done_event(struct call *call)
+{
+    struct async_round *round = *(struct async_round **)call->step_state;
+    int r = round_check(call, round);
+
+    if (r == 0) {
+        r = round_each(call, round, done_one);
+    }
+    if (r == 0) {
+        r = round_moment(call, round);
+    }
+    if (r == 0) {
+        control_effect(call->control, round_free_effect, &round, sizeof(round));
+    }
+    return round_result(call, round, r);
 }
 
 /* ---- the target for its hosts ---- */

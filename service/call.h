@@ -61,6 +61,7 @@ struct call {
     struct hosted_plan *plan; /* of hosted_run() */
     char made_pool_id[ID_SIZE]; /* the array has it already: it goes when the call is not committed */
     void (*decide)(struct call *call); /* NULL: it holds when it is committed */
+    void (*taken_back)(struct call *call); /* of an internal one: it was, with error */
     struct hosted_cuts *cuts;          /* of hosted_cuts_together() */
     struct job_batch *batch;  /* of job_batch_begin() */
     unsigned gates;           /* effects that its answer waits for */

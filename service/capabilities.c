@@ -492,6 +492,12 @@ static bool is_cut(const struct replication_kind *kind)
     return !kind->remote && (kind->sync_type == SYNC_SNAPSHOT || kind->sync_type == SYNC_CLONE);
 }
 
+/* Asynchronous mirrors of a group begin their cycles together. */
+static bool is_in_rounds(const struct replication_kind *kind)
+{
+    return kind->sync_type == SYNC_MIRROR && kind->mode == MODE_ASYNCHRONOUS;
+}
+
 int method_get_supported_consistency(struct call *call)
 {
     static const uint32_t sequential = CONSISTENCY_TYPE_SEQUENTIAL;
@@ -499,7 +505,8 @@ int method_get_supported_consistency(struct call *call)
     int r = capability_kind(call, &kind);
 
     if (r == 0) {
-        capability_add(call, "SupportedConsistency", &sequential, is_cut(&kind));
+        capability_add(call, "SupportedConsistency", &sequential,
+                       is_cut(&kind) || is_in_rounds(&kind));
     }
     return r;
 }

@@ -109,7 +109,7 @@ int method_get_supported_group_features(struct call *call)
         38, /* without a TargetGroup one is made */
         56, /* RelationshipName */
     };
-    /* Not among them: 4, only what shares layers can be consistent; 10, a group may have several relationships; 11 and 12, what is
+    /* Not among them: 4, not all that can be in groups can be consistent; 10, a group may have several relationships; 11 and 12, what is
      * in a relationship stays in its groups; 16, nothing detaches by itself. */
     struct replication_kind kind;
     int r = capability_kind(call, &kind);
@@ -138,6 +138,11 @@ int capability_operations_of_group(struct call *call, const char *path)
     capability_operations_begin(outs, "SupportedOperations");
     for (uint32_t operation = 2; operation < OPERATION_COUNT; operation++) {
         enum operation_verdict verdict = group_verdict(pairs, n, operation, &pair);
+
+        if (operation == OPERATION_ACTIVATE_CONSISTENCY &&
+            !group_sources_hosted(call->db, pairs, n)) {
+            continue;
+        }
 
         if (verdict == VERDICT_LEGAL || verdict == VERDICT_NEEDS_FORCE) {
             capability_operations_add(outs, "SupportedOperations", operation,

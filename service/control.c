@@ -463,6 +463,7 @@ static void call_set_up(struct control *control, struct call *call)
     call->return_value = 0;
     call->gates = 0;
     call->decide = NULL;
+    call->taken_back = NULL;
     call->cuts = NULL;
     call->batch = NULL;
     call->undo = false;
@@ -713,7 +714,7 @@ static void call_through(struct control *control, struct call *call)
 
 void call_decide(struct call *call, void (*decide)(struct call *call))
 {
-    CHECK(call->control->in_batch && !call->internal);
+    CHECK(call->control->in_batch);
     call->decide = decide;
     undo_begin(call->control->undo);
 }
@@ -788,19 +789,19 @@ void call_gate_open(struct call *call, const struct error *error)
     struct control *control = call->control;
 
     CHECK(loop_is_current(control->loop) && call->gates > 0);
-    if (error != NULL && call->error.code == ERR_NONE) {
+    if (error != NULL && call->internal) {
+        log_warning("control: after an event: %s", error->detail);
+    } else if (error != NULL && call->error.code == ERR_NONE) {
         call->error = *error;
         call->result = error_info(error->code)->err;
-        if (!call->internal) {
-            name_made(call, &call->error);
-            call->location[0] = '\0';
-            if (error->code == ERR_SHUTTING_DOWN) {
-                /* The next start does what is missing, so what is kept is true. */
-                strbuf_reset(&call->answer.body);
-                call->render(call);
-            } else {
-                answer_again(control, call);
-            }
+        name_made(call, &call->error);
+        call->location[0] = '\0';
+        if (error->code == ERR_SHUTTING_DOWN) {
+            /* The next start does what is missing, so what is kept is true. */
+            strbuf_reset(&call->answer.body);
+            call->render(call);
+        } else {
+            answer_again(control, call);
         }
     }
     call->gates--;
@@ -819,6 +820,10 @@ static void decided(struct control *control)
     /* What was taken back was never there for anybody. */
     changes_commit(control->changes, atomic_load(&control->observer));
     undo_end(control->undo);
+    if (call->internal && call->result < 0) {
+        call->taken_back(call);
+        call->result = 0; /* who has asked for it tries again */
+    }
     call_through(control, call);
     batch_defer(control);
 }
@@ -849,8 +854,10 @@ static void take_back(void *arg)
         loop_timer_start(&control->undo_timer, EVENT_RETRY_MS * MS_NS);
         return;
     }
-    strbuf_reset(&call->answer.body);
-    call->render(call);
+    if (!call->internal) {
+        strbuf_reset(&call->answer.body);
+        call->render(call);
+    }
     decided(control);
 }
 
@@ -862,7 +869,9 @@ void call_decided(struct call *call, const struct error *error)
     CHECK(loop_is_current(control->loop) && control->deciding == call);
     control->deciding_effects = NULL;
     if (error == NULL) {
-        answer_again(control, call);
+        if (!call->internal) {
+            answer_again(control, call);
+        }
         effects_run(control, effects);
         decided(control);
         return;

@@ -19,6 +19,7 @@
 #include "service/groups.h"
 #include "service/handlers.h"
 #include "service/hosted.h"
+#include "service/mirror_records.h"
 #include "service/paths.h"
 #include "service/replica_operations.h"
 
@@ -107,6 +108,17 @@ static bool wants_rest(const struct run *run, const struct sync_row *sync)
     }
 }
 
+static bool in_consistent(const struct run *run, const struct sync_row *sync)
+{
+    for (size_t i = 0; i < run->n_groups; i++) {
+        if (run->groups[i].consistency &&
+            strcmp(run->groups[i].head.id, sync->group_sync_id) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Both sides of a mirror are brought to one moment first: the call comes back for each that has to. */
 static bool parts_first(const struct run *run, const struct modification *mod)
 {
@@ -116,8 +128,43 @@ static bool parts_first(const struct run *run, const struct modification *mod)
             run->operation == OPERATION_REVERSE_ROLES);
 }
 
+/* Those that have their cycles together have the last one together, too. */
+static int part_together(struct call *call, struct run *run)
+{
+    struct mirror_part *parts = arena_alloc(&call->arena, (run->n + 1) * sizeof(*parts));
+    bool guard = run->operation != OPERATION_SPLIT;
+    size_t n = 0;
+
+    for (size_t i = 0; i < run->n; i++) {
+        struct modification *mod = &run->mods[i];
+
+        if (!parts_first(run, mod) || replica_engine_of(&mod->sync) != ENGINE_ASYNC ||
+            !in_consistent(run, &mod->sync)) {
+            continue;
+        }
+        parts[n++] = (struct mirror_part){&mod->sync, &mod->mirror.parted_error};
+    }
+    if (n == 0) {
+        return 0;
+    }
+    int r = mirror_split_together(call, parts, n, guard, MIRROR_SPLIT_TIMEOUT_MS, run_step);
+
+    for (size_t i = 0; i < run->n && r == CALL_PENDING; i++) {
+        for (size_t k = 0; k < n; k++) {
+            run->mods[i].mirror.parted =
+                run->mods[i].mirror.parted || parts[k].sync == &run->mods[i].sync;
+        }
+    }
+    return r;
+}
+
 static int part(struct call *call, struct run *run)
 {
+    int together = part_together(call, run);
+
+    if (together != 0) {
+        return together;
+    }
     for (size_t i = 0; i < run->n; i++) {
         struct modification *mod = &run->mods[i];
 
@@ -215,7 +262,7 @@ static int cut_together(struct call *call, struct run *run)
     bool wanted = setting != NULL && args_bool(setting, "ConsistentPointInTime", false);
 
     for (size_t i = 0; i < run->n_groups; i++) {
-        wanted = wanted || run->groups[i].consistency;
+        wanted = wanted || (run->groups[i].consistency && run->groups[i].sync_type != SYNC_MIRROR);
     }
     run->cut = wanted && takes_moment(run->operation);
     for (size_t i = 0; i < run->n && run->cut; i++) {
@@ -301,6 +348,7 @@ static int follow(struct call *call, const struct run *run)
         }
         if (n > 0 && (reversed || pairs[0].mode != group_sync.mode)) {
             group_sync.mode = pairs[0].mode;
+            group_sync.consistency = group_sync.consistency && group_consistency_possible(pairs, n);
             r = table_update(call->db, &group_sync_table, &group_sync);
             if (r < 0) {
                 return call_fail_store(call, r);
@@ -446,9 +494,10 @@ static int check_added(struct call *call, const struct group_sync_row *group_syn
                                "%s has another SyncType or Mode than the relationship.",
                                sync_path(call, pair));
     }
-    if (group_sync->consistency && replica_engine_of(pair) != ENGINE_LAYERS) {
+    if (group_sync->consistency && (!group_engine_consistent(replica_engine_of(pair)) ||
+                                    !group_sources_hosted(call->db, pair, 1))) {
         return call_fail_param(call, ERR_BAD_VALUE, parameter,
-                               "%s does not share the data of its source, and the relationship is "
+                               "%s cannot be of one moment with others, and the relationship is "
                                "consistent (ConsistencyEnabled).",
                                sync_path(call, pair));
     }
@@ -536,7 +585,8 @@ static int set_consistency(struct call *call, struct group_sync_row *group_sync,
     if (group_sync->consistency == consistency) {
         return 0;
     }
-    if (consistency && !group_consistency_possible(pairs, n)) {
+    if (consistency &&
+        (!group_consistency_possible(pairs, n) || !group_sources_hosted(call->db, pairs, n))) {
         return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
                                "Not all pairs can be of one moment.");
     }

@@ -222,6 +222,12 @@ static struct pair *pairs_of(struct call *call, const struct parts *parts,
     return pairs;
 }
 
+/* An asynchronous mirror whose cycles can begin with those of others. */
+static bool pair_in_rounds(const struct pair *pair)
+{
+    return pair->terms.engine == ENGINE_ASYNC && pair->source.kind == VOLUME_HOSTED;
+}
+
 /* Of one moment, where that is wanted, or nothing is said and it can be. *ret_cut: now, not with Activate. */
 static int decide_consistency(struct call *call, struct parts *parts, const struct pair *pairs,
                               size_t n, bool *ret_cut)
@@ -234,15 +240,19 @@ static int decide_consistency(struct call *call, struct parts *parts, const stru
             continue;
         }
         possible = false;
-        if (asked) {
+        if (asked && !pair_in_rounds(&pairs[i])) {
             return call_fail_param(call, ERR_NOT_SUPPORTED, "Consistency",
-                                   "/volumes/%s does not get a replica that shares its data, and "
-                                   "only those are of one moment with others.",
+                                   "/volumes/%s does not get a replica that can be of one moment "
+                                   "with others: snapshots and clones that share its data can, and "
+                                   "asynchronous mirrors of hosted volumes.",
                                    pairs[i].source.head.id);
         }
     }
     parts->consistent = asked || (parts->consistency == 0 && possible);
-    *ret_cut = parts->terms.start && (parts->consistent || parts->terms.consistent_point_in_time);
+    /* Mirrors are cut by their rounds. */
+    *ret_cut =
+        parts->terms.start && ((parts->consistent && parts->terms.sync_type != SYNC_MIRROR) ||
+                               parts->terms.consistent_point_in_time);
     return 0;
 }
 
@@ -697,10 +707,10 @@ static int check_added_consistency(struct call *call, const struct group_sync_ro
             group_sync->consistency ? "true" : "false");
     }
     for (size_t i = 0; i < n && group_sync->consistency; i++) {
-        if (pairs[i].terms.engine != ENGINE_LAYERS) {
+        if (pairs[i].terms.engine != ENGINE_LAYERS && !pair_in_rounds(&pairs[i])) {
             return call_fail_param(call, ERR_NOT_SUPPORTED, pairs[i].source_parameter,
                                    "The relationship is consistent, and /volumes/%s does not get a "
-                                   "replica that shares its data.",
+                                   "replica that can be of one moment with others.",
                                    pairs[i].source.head.id);
         }
     }
@@ -881,15 +891,19 @@ static int check_found_state(struct call *call, const struct found *found)
 
 static int found_consistency(struct call *call, const struct found *found, struct parts *parts)
 {
-    bool possible = group_consistency_possible(found->pairs, found->n);
+    bool possible = group_consistency_possible(found->pairs, found->n) &&
+                    group_sources_hosted(call->db, found->pairs, found->n);
 
     parts->consistency = (uint32_t)args_number(call->args, "Consistency", 0);
-    parts->consistent = parts->consistency != CONSISTENCY_NONE && possible;
+    /* Nothing said: what GetDefaultConsistency tells, and mirrors have none. */
+    parts->consistent =
+        possible && (parts->consistency == CONSISTENCY_SEQUENTIAL ||
+                     (parts->consistency == 0 && found->pairs[0].sync_type != SYNC_MIRROR));
     if (parts->consistency == CONSISTENCY_SEQUENTIAL && !possible) {
         return call_fail_param(
             call, ERR_NOT_SUPPORTED, "Consistency",
-            "Not all pairs share the data of their sources, and only those can be "
-            "of one moment.");
+            "Not all pairs can be of one moment: those that share the data of their sources can, "
+            "and asynchronous mirrors of hosted volumes.");
     }
     return 0;
 }

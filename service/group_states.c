@@ -43,8 +43,10 @@ static void consistency(const struct group_sync_row *group_sync, const struct sy
         return;
     }
     for (size_t i = 0; i < n; i++) {
+        /* An asynchronous target has its point, whatever is under way. */
         bool whole = pairs[i].copy_state == STATE_SYNCHRONIZED ||
-                     pairs[i].copy_state == STATE_SKEWED || pairs[i].copy_state == STATE_SPLIT;
+                     pairs[i].copy_state == STATE_SKEWED || pairs[i].copy_state == STATE_SPLIT ||
+                     (replica_engine_of(&pairs[i]) == ENGINE_ASYNC && pairs[i].moment != 0);
 
         same =
             same && whole && (n == 1 || pairs[i].moment != 0) && pairs[i].moment == pairs[0].moment;
@@ -83,10 +85,15 @@ struct group_state group_state_of(const struct group_sync_row *group_sync,
     return state;
 }
 
+bool group_engine_consistent(enum replica_engine engine)
+{
+    return engine == ENGINE_LAYERS || engine == ENGINE_ASYNC;
+}
+
 bool group_consistency_possible(const struct sync_row *pairs, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (replica_engine_of(&pairs[i]) != ENGINE_LAYERS) {
+        if (!group_engine_consistent(replica_engine_of(&pairs[i]))) {
             return false;
         }
     }

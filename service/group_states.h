@@ -42,7 +42,9 @@ struct group_state {
 struct group_state group_state_of(const struct group_sync_row *group_sync,
                                   const struct sync_row *pairs, size_t n);
 
-/* Can all of the pairs be made at one moment? */
+/* Can relationships of that engine be of one moment with others, if their sources are hosted? */
+bool group_engine_consistent(enum replica_engine engine);
+/* Can all of the pairs be? */
 bool group_consistency_possible(const struct sync_row *pairs, size_t n);
 /* Is it an operation on the relationship itself, not on its pairs? */
 bool group_operation_own(uint32_t operation);

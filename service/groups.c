@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "service/control.h"
+#include "service/hosted.h"
+#include "service/replica_states.h"
 #include "service/volumes.h"
 
 /* ---- groups ---- */
@@ -183,6 +185,20 @@ int group_sync_pairs(struct call *call, const char *group_sync_id, struct sync_r
     return 0;
 }
 
+bool group_sources_hosted(struct db *db, const struct sync_row *pairs, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct volume_row source;
+
+        if (replica_engine_of(&pairs[i]) == ENGINE_ASYNC &&
+            (table_get(db, &volume_table, pairs[i].source_id, &source) < 0 ||
+             source.kind != VOLUME_HOSTED)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 int group_pair_gone(struct call *call, const struct sync_row *sync)
 {
     struct condition where[] = {WHERE_TEXT("group_sync_id", sync->group_sync_id), WHERE_END};
@@ -254,8 +270,7 @@ struct barrier_wanted {
 static void barrier_effect(struct control *control, void *arg)
 {
     const struct barrier_wanted *wanted = arg;
-    struct barrier barrier = {.microseconds =
-                                  values_get(wanted->call->outs, "BarrierMicroseconds")->number};
+    struct barrier barrier = {.microseconds = hosted_cuts_pause_us(wanted->call)};
 
     memcpy(barrier.group_sync_id, wanted->group_sync_id, ID_SIZE);
     control_event(control, barrier_event, &barrier, sizeof(barrier));

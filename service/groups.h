@@ -40,6 +40,8 @@ int group_in_relationship(struct call *call, const char *group_id, bool *ret_is)
 /* The pairs of a relationship of groups, in order. */
 int group_sync_pairs(struct call *call, const char *group_sync_id, struct sync_row **ret_pairs,
                      size_t *ret_n);
+/* Of one moment are cuts, and only hosted volumes are cut: are all sources of asynchronous mirrors? */
+bool group_sources_hosted(struct db *db, const struct sync_row *pairs, size_t n);
 /* To be called when a row of synchronizations was deleted: its relationship of groups goes with the last pair. */
 int group_pair_gone(struct call *call, const struct sync_row *sync);
 /* Before the row of a volume is deleted: it leaves its groups. */

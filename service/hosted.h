@@ -42,6 +42,8 @@ int hosted_run(struct call *call, method_fn body);
  * BarrierMicroseconds, when the method has it, tells how long writes waited.
  */
 void hosted_cuts_together(struct call *call);
+/* In its effects: how long writes were held. */
+uint64_t hosted_cuts_pause_us(const struct call *call);
 
 /* For control: the call is through, and its effects have begun. Files and pools that were made for it and that no record has are
  * removed. */

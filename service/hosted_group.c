@@ -15,13 +15,15 @@ struct hosted_cuts {
     struct array_group_member *members;
     size_t n;
     size_t room;
+    uint64_t pause_us;
 };
 
 static void barrier_out(struct call *call, uint64_t pause_ns)
 {
-    for (size_t i = 0; i < call->method->n_params; i++) {
+    call->cuts->pause_us = (pause_ns + 999) / 1000;
+    for (size_t i = 0; !call->internal && i < call->method->n_params; i++) {
         if (strcmp(call->method->params[i].name, "BarrierMicroseconds") == 0) {
-            outs_number(call->outs, "BarrierMicroseconds", (pause_ns + 999) / 1000);
+            outs_number(call->outs, "BarrierMicroseconds", call->cuts->pause_us);
         }
     }
 }
@@ -80,6 +82,11 @@ void hosted_cuts_together(struct call *call)
     call->cuts = cuts;
     call_decide(call, group_begin);
     call_gate(call);
+}
+
+uint64_t hosted_cuts_pause_us(const struct call *call)
+{
+    return call->cuts->pause_us;
 }
 
 void hosted_group_add(struct call *call, const char *volume_id, const struct layer_row *layer)

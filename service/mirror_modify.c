@@ -14,7 +14,7 @@
 #include "service/volumes.h"
 
 /* How long hosts' writes may take to come to the target before a split is given up. */
-enum { SPLIT_TIMEOUT_MS = 10000 };
+enum { SPLIT_TIMEOUT_MS = MIRROR_SPLIT_TIMEOUT_MS };
 
 static int store(struct call *call, const struct sync_row *sync)
 {
@@ -309,6 +309,7 @@ int mirror_reset(struct call *call, struct sync_row *sync, uint32_t mode)
         }
     }
     sync->mode = mode;
+    sync->moment = 0;
     sync->copy_type = mode == MODE_ASYNCHRONOUS ? COPY_ASYNC : COPY_SYNC;
     sync->copy_methodology = replica_methodology(engine);
     sync->revision++;

@@ -12,6 +12,8 @@
 #include "service/call.h"
 #include "service/replica_states.h"
 
+enum { MIRROR_SPLIT_TIMEOUT_MS = 10000 }; /* that both sides may take to be of one moment */
+
 /* An operation on one relationship; zeroed but for the first three. */
 struct mirror_operation {
     struct sync_row sync;

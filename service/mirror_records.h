@@ -50,6 +50,13 @@ int mirror_ended(struct call *call, const struct sync_row *sync);
  * not be. */
 int mirror_split_first(struct call *call, const struct sync_row *sync, bool guard,
                        uint64_t timeout_ms, struct error *ret_error, method_fn step);
+/* The same for several: all are asked before one of them begins, and step runs when the last one has ended. */
+struct mirror_part {
+    const struct sync_row *sync;
+    struct error *ret_error; /* alive until step runs */
+};
+int mirror_split_together(struct call *call, const struct mirror_part *parts, size_t n, bool guard,
+                          uint64_t timeout_ms, method_fn step);
 
 /* The content of the volume is to be another one, or its size: in_use while a mirror of it is connected; else all of it is marked, in a
  * map of another generation. */

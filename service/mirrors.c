@@ -253,6 +253,7 @@ void mirror_remove(struct call *call, const struct sync_row *sync)
 
 struct split {
     struct mirror_run *run;
+    unsigned *pending; /* with others: the last one goes on */
     struct call *call;
     method_fn step;
     struct error *ret_error;
@@ -270,30 +271,61 @@ static void split_done(void *arg, const struct error *error)
         run->split = true;
         loop_timer_start(&run->split_timer, SPLIT_KEPT_MS * MS_NS);
     }
-    if (!run->mirrors->stopping) {
-        call_resume(split->call, split->step);
+    if (--*split->pending == 0) {
+        if (!run->mirrors->stopping) {
+            call_resume(split->call, split->step);
+        }
+        free(split->pending);
     }
     free(split);
     run_go_on(run);
 }
 
+int mirror_split_together(struct call *call, const struct mirror_part *parts, size_t n, bool guard,
+                          uint64_t timeout_ms, method_fn step)
+{
+    unsigned *pending = malloc(sizeof(*pending));
+
+    CHECK(pending != NULL && n > 0);
+    *pending = (unsigned)n;
+    for (size_t i = 0; i < n; i++) {
+        const struct mirror_run *run = mirror_run_find(call->control, parts[i].sync->head.id);
+
+        if (run == NULL || run->applying || run->splitting || run->ending) {
+            free(pending);
+            return call_fail(call, ERR_IN_USE,
+                             "Another operation on /synchronizations/%s is under way; ask again.",
+                             parts[i].sync->head.id);
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        mirror_run_find(call->control, parts[i].sync->head.id)->splitting = true;
+    }
+    for (size_t i = 0; i < n; i++) {
+        struct mirror_run *run = mirror_run_find(call->control, parts[i].sync->head.id);
+        struct split *split = calloc(1, sizeof(*split));
+
+        CHECK(split != NULL);
+        *split = (struct split){run, pending, call, step, parts[i].ret_error};
+        run->driver->split(run, guard, timeout_ms, split_done, split);
+    }
+    return CALL_PENDING;
+}
+
 int mirror_split_first(struct call *call, const struct sync_row *sync, bool guard,
                        uint64_t timeout_ms, struct error *ret_error, method_fn step)
 {
-    struct mirror_run *run = mirror_run_find(call->control, sync->head.id);
+    const struct mirror_part part = {sync, ret_error};
 
-    if (run == NULL || run->applying || run->splitting || run->ending) {
-        return call_fail(call, ERR_IN_USE,
-                         "Another operation on /synchronizations/%s is under way; ask again.",
-                         sync->head.id);
-    }
-    struct split *split = calloc(1, sizeof(*split));
+    return mirror_split_together(call, &part, 1, guard, timeout_ms, step);
+}
 
-    CHECK(split != NULL);
-    *split = (struct split){run, call, step, ret_error};
-    run->splitting = true;
-    run->driver->split(run, guard, timeout_ms, split_done, split);
-    return CALL_PENDING;
+struct mirror_run *mirror_run_next(struct control *control, const struct mirror_run *run)
+{
+    struct list *runs = &control_mirrors(control)->runs;
+    struct list *link = run == NULL ? runs->next : run->link.next;
+
+    return link == runs ? NULL : list_entry(link, struct mirror_run, link);
 }
 
 /* ---- what drivers tell ---- */

@@ -93,6 +93,8 @@ void mirror_remove(struct call *call, const struct sync_row *sync);
 
 /* NULL: none runs. */
 struct mirror_run *mirror_run_find(struct control *control, const char *sync_id);
+/* One after the other, from NULL to NULL. */
+struct mirror_run *mirror_run_next(struct control *control, const struct mirror_run *run);
 /* It is being made what its row says, or parted: what is asked of its volumes now would not come after that. */
 bool mirror_run_busy(struct control *control, const char *sync_id);
 /* For hosted volumes that are opened: what stands between them and their layers, to be free()d. */

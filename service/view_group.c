@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "service/group_states.h"
+#include "service/groups.h"
 #include "service/view_maps.h"
 #include "service/view_parts.h"
 #include "store/group.h"
@@ -125,14 +126,17 @@ static void group_sync_state(const struct group_sync_row *group_sync,
     out_ref(out, "Job", "jobs", state->job_id);
 }
 
-static void group_operations(const struct sync_row *pairs, size_t n, struct out *out)
+static void group_operations(struct db *db, const struct sync_row *pairs, size_t n, struct out *out)
 {
     uint32_t legal[OPERATION_COUNT];
     size_t n_legal = 0;
     size_t pair;
 
     for (uint32_t operation = 2; operation < OPERATION_COUNT; operation++) {
-        if (group_verdict(pairs, n, operation, &pair) == VERDICT_LEGAL) {
+        bool possible =
+            operation != OPERATION_ACTIVATE_CONSISTENCY || group_sources_hosted(db, pairs, n);
+
+        if (possible && group_verdict(pairs, n, operation, &pair) == VERDICT_LEGAL) {
             legal[n_legal++] = operation;
         }
     }
@@ -170,7 +174,7 @@ static int group_sync_object(struct view *view, const void *row, struct out *out
         out_ref(out, NULL, "synchronizations", pairs[i].head.id);
     }
     out_end_array(out);
-    group_operations(pairs, n, out);
+    group_operations(view->db, pairs, n, out);
     out_end_object(out);
     free(pairs);
     return 0;

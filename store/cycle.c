@@ -18,6 +18,7 @@ static const struct column cycle_columns[] = {
     COLUMN(struct cycle_row, U64, cut_ms),      COLUMN(struct cycle_row, U64, point_ms),
     COLUMN(struct cycle_row, U64, cycles),      COLUMN(struct cycle_row, U64, took_ms),
     COLUMN(struct cycle_row, U64, moved_bytes), COLUMN(struct cycle_row, TEXT, history),
+    COLUMN(struct cycle_row, TEXT, round_id),
 };
 const struct table cycle_table = {"cycles", sizeof(struct cycle_row), cycle_columns,
                                   ARRAY_LEN(cycle_columns)};

@@ -37,6 +37,7 @@ struct cycle_row {
     uint64_t moved_bytes; /* of all of them: written or zeroed */
     char
         history[CYCLE_HISTORY_SIZE]; /* how old the point was when the next came, ms, newest last */
+    char round_id[ID_SIZE]; /* the cycle under way: the same for all that were cut with it; "" alone */
 };
 extern const struct table cycle_table;
 

@@ -107,6 +107,25 @@ static void test_consistency_is_of_one_moment(void **state)
     }
 }
 
+/* The target of an asynchronous mirror has its point in any state. */
+static void test_points_of_rounds_are_consistent(void **state)
+{
+    struct group_sync_row group_sync = {.consistency = true, .sync_type = SYNC_MIRROR};
+    struct sync_row pairs[2] = {pair_of(STATE_FAILEDOVER, 3), pair_of(STATE_PARTITIONED, 3)};
+
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        pairs[i].sync_type = SYNC_MIRROR;
+        pairs[i].copy_methodology = METHODOLOGY_DELTA_UPDATE;
+    }
+    assert_true(group_consistency_possible(pairs, 2));
+    assert_int_equal(group_state_of(&group_sync, pairs, 2).consistency_state, 3);
+    pairs[1].moment = 4;
+    assert_int_equal(group_state_of(&group_sync, pairs, 2).consistency_state, 4);
+    pairs[1].copy_methodology = METHODOLOGY_INCREMENTAL_COPY;
+    assert_false(group_consistency_possible(pairs, 2));
+}
+
 static void test_one_pair_alone_is_consistent(void **state)
 {
     struct group_sync_row group_sync = {.consistency = true};
@@ -142,6 +161,7 @@ int main(void)
         cmocka_unit_test(test_a_state_that_all_share_is_the_groups_else_it_is_mixed),
         cmocka_unit_test(test_progress_and_requested_states_are_mixed_too),
         cmocka_unit_test(test_consistency_is_of_one_moment),
+        cmocka_unit_test(test_points_of_rounds_are_consistent),
         cmocka_unit_test(test_one_pair_alone_is_consistent),
         cmocka_unit_test(test_an_operation_is_legal_when_it_is_for_each_pair),
     };
