@@ -568,11 +568,15 @@ bool change_map_next(const struct change_map *map, uint64_t from, uint64_t max, 
     }
     enum kind kind = kind_of(map, granule);
     CHECK(kind != KIND_SAME);
-    uint64_t end = granule + 1;
-    while (end < map->n_granules && (end + 1 - granule) * CHANGE_GRANULE_BYTES <= max &&
-           kind_of(map, end) == kind) {
-        end++;
+    uint64_t end = granule;
+    uint64_t most = max > CHANGE_GRANULE_BYTES ? max / CHANGE_GRANULE_BYTES : 1;
+    uint64_t limit = most < map->n_granules - granule ? granule + most : map->n_granules;
+    while (end < limit && kind_of(map, end) == kind) {
+        /* A region that nobody has touched is of one kind. */
+        bool whole = end % REGION_GRANULES == 0 && !map->regions[end / REGION_GRANULES];
+        end += whole ? REGION_GRANULES : 1;
     }
+    end = end < limit ? end : limit;
     uint64_t offset = granule * CHANGE_GRANULE_BYTES;
     *ret_run = (struct change_run){.offset = offset,
                                    .len = end_of_granule(map, end - 1) - offset,

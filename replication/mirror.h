@@ -72,9 +72,9 @@ struct mirror_progress {
     enum mirror_direction direction;
     uint64_t
         marked_bytes; /* what may differ now: granules that are known, whole regions that are not */
-    uint64_t total_bytes;  /* marked when this copying began */
-    uint64_t copied_bytes; /* sent by copying, over this run of the process */
-    uint64_t zeroed_bytes;
+    uint64_t total_bytes;   /* marked when this copying began */
+    uint64_t copied_bytes;  /* sent by copying, over this run of the process */
+    uint64_t zeroed_bytes;  /* found to be zeros on both sides, or zeroed by copying */
     uint64_t written_bytes; /* host writes that went to the leg */
     uint64_t bytes_per_second;
     uint64_t attempts; /* to reach the leg, since it was lost */

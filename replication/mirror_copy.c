@@ -2,6 +2,8 @@
 /*
  * Copying: walks over what is marked, some chunks at a time.
  *
+ * The maps of both sides are asked first where much is marked: see mirror_zone.c. The rest:
+ *
  *     marked granules ─▶ lock ─▶ read ─▶ scan for zeros ─▶ write ─▶ same, not flushed
  *                                  │                         │
  *                                  └── failed, or overtaken by a host write: marked as before
@@ -62,8 +64,13 @@ static bool buffers_take(struct mirror_core *core)
         return false;
     }
     core->chunks = calloc(MIRROR_CHUNKS_MAX, sizeof(struct mirror_chunk));
-    if (!core->chunks) {
+    core->zone = calloc(1, sizeof(*core->zone));
+    if (!core->chunks || !core->zone) {
         munmap(data, bytes);
+        free(core->chunks);
+        free(core->zone);
+        core->chunks = NULL;
+        core->zone = NULL;
         return false;
     }
     core->buffers = data;
@@ -85,7 +92,9 @@ void mirror_copy_rest(struct mirror_core *core)
     if (core->chunks && core->n_chunks == 0) {
         munmap(core->buffers, (size_t)MIRROR_CHUNKS_MAX * MIRROR_CHUNK_BYTES);
         free(core->chunks);
+        free(core->zone);
         core->chunks = NULL;
+        core->zone = NULL;
         core->buffers = NULL;
         list_init(&core->chunks_free);
     }
@@ -98,10 +107,11 @@ bool mirror_copy_is_done(const struct mirror_core *core)
 
 /* ---- a chunk ---- */
 
-static void chunk_end(struct mirror_chunk *chunk)
+void mirror_chunk_end(struct mirror_chunk *chunk)
 {
     struct mirror_core *core = chunk->core;
     core->n_chunks--;
+    core->zone_busy = core->zone_busy && !chunk->zone;
     list_push_front(&core->chunks_free, &chunk->link);
     mirror_lock_remove(core, &chunk->lock);
     if (core->direction == MIRROR_FROM_LEG) {
@@ -133,6 +143,9 @@ static void request_failed(struct mirror_chunk *chunk, bool at_leg, const struct
     chunk->failed = true;
     if (req->op == BLOCK_ZERO && req->status == -EOPNOTSUPP) {
         *(at_leg ? &core->leg_zero_unsupported : &core->below_zero_unsupported) = true;
+    } else if (req->op == BLOCK_MAP && req->status != -ENOTCONN && req->status != -ECANCELED &&
+               req->status != -ESTALE) {
+        *(at_leg ? &core->leg_map_unusable : &core->below_map_unusable) = true;
     } else if (at_leg) {
         mirror_leg_failed(core, chunk->epoch, req);
     } else {
@@ -141,7 +154,7 @@ static void request_failed(struct mirror_chunk *chunk, bool at_leg, const struct
     }
 }
 
-static void request_submit(struct mirror_chunk *chunk, struct block_req *req, bool at_leg)
+void mirror_chunk_submit(struct mirror_chunk *chunk, struct block_req *req, bool at_leg)
 {
     struct mirror_core *core = chunk->core;
     chunk->outstanding++;
@@ -150,7 +163,7 @@ static void request_submit(struct mirror_chunk *chunk, struct block_req *req, bo
     blockdev_submit(at_leg ? core->leg : core->below, req);
 }
 
-static void request_back(struct mirror_chunk *chunk, const struct block_req *req, bool at_leg)
+void mirror_chunk_back(struct mirror_chunk *chunk, const struct block_req *req, bool at_leg)
 {
     struct mirror_core *core = chunk->core;
     chunk->outstanding--;
@@ -164,24 +177,29 @@ static void request_back(struct mirror_chunk *chunk, const struct block_req *req
     }
 }
 
+bool mirror_chunk_counts(const struct mirror_chunk *chunk)
+{
+    const struct mirror_core *core = chunk->core;
+    return chunk->epoch == core->epoch && chunk->source_epoch == core->source_epoch;
+}
+
 static void chunk_written(struct mirror_chunk *chunk)
 {
     struct mirror_core *core = chunk->core;
-    if (!chunk->failed && chunk->epoch == core->epoch &&
-        chunk->source_epoch == core->source_epoch) {
+    if (!chunk->failed && mirror_chunk_counts(chunk)) {
         change_map_copied(core->map, chunk->offset, chunk->len);
         core->need_gen++;
         core->copy_backoff_ns = 0;
         window_completed(&core->window, loop_now_ns(core->loop) - chunk->started_ns);
     }
-    chunk_end(chunk);
+    mirror_chunk_end(chunk);
 }
 
 static void write_done(struct block_req *req)
 {
     struct mirror_chunk *chunk = req->arg;
     struct mirror_core *core = chunk->core;
-    request_back(chunk, req, !chunk->stale);
+    mirror_chunk_back(chunk, req, !chunk->stale);
     if (req->status == 0) {
         *(req->op == BLOCK_ZERO ? &core->zeroed_bytes : &core->copied_bytes) += req->len;
     }
@@ -211,7 +229,7 @@ static void chunk_write(struct mirror_chunk *chunk)
                                             .n_slices = !zero,
                                             .done = write_done,
                                             .arg = chunk};
-        request_submit(chunk, &chunk->reqs[i], at_leg);
+        mirror_chunk_submit(chunk, &chunk->reqs[i], at_leg);
     }
     chunk->outstanding--;
 }
@@ -220,15 +238,15 @@ static void read_done(struct block_req *req)
 {
     struct mirror_chunk *chunk = req->arg;
     struct mirror_core *core = chunk->core;
-    request_back(chunk, req, chunk->stale);
+    mirror_chunk_back(chunk, req, chunk->stale);
     if (chunk->failed) {
-        chunk_end(chunk);
+        mirror_chunk_end(chunk);
     } else if (chunk->spoiled) {
         core->spoils = core->spoiled_at == chunk->offset ? core->spoils + 1 : 1;
         core->spoiled_at = chunk->offset;
-        chunk_end(chunk);
+        mirror_chunk_end(chunk);
     } else if (!core->connected || chunk->epoch != core->epoch) {
-        chunk_end(chunk);
+        mirror_chunk_end(chunk);
     } else {
         chunk_write(chunk);
     }
@@ -238,10 +256,14 @@ void mirror_chunk_locked(struct mirror_chunk *chunk)
 {
     struct mirror_core *core = chunk->core;
     if (!core->connected || chunk->epoch != core->epoch || core->below_closing) {
-        chunk_end(chunk);
+        mirror_chunk_end(chunk);
         return;
     }
     chunk->started_ns = loop_now_ns(core->loop);
+    if (chunk->zone) {
+        mirror_zone_locked(chunk);
+        return;
+    }
     chunk->slices[0] = (struct slice){.data = chunk->data, .len = chunk->len};
     chunk->reqs[0] = (struct block_req){.op = BLOCK_READ,
                                         .offset = chunk->offset,
@@ -250,10 +272,11 @@ void mirror_chunk_locked(struct mirror_chunk *chunk)
                                         .n_slices = 1,
                                         .done = read_done,
                                         .arg = chunk};
-    request_submit(chunk, &chunk->reqs[0], chunk->stale);
+    mirror_chunk_submit(chunk, &chunk->reqs[0], chunk->stale);
 }
 
-static void chunk_start(struct mirror_core *core, const struct change_run *run, bool hard)
+static void chunk_start(struct mirror_core *core, const struct change_run *run, bool hard,
+                        bool zone)
 {
     struct mirror_chunk *chunk =
         list_entry(list_pop_front(&core->chunks_free), struct mirror_chunk, link);
@@ -262,7 +285,9 @@ static void chunk_start(struct mirror_core *core, const struct change_run *run, 
     chunk->len = run->len;
     chunk->stale = run->stale;
     chunk->writing = chunk->spoiled = chunk->failed = false;
-    chunk->hard = hard || (core->spoiled_at == run->offset && core->spoils >= SPOILS_MAX);
+    chunk->zone = zone;
+    core->zone_busy |= zone;
+    chunk->hard = hard || (!zone && core->spoiled_at == run->offset && core->spoils >= SPOILS_MAX);
     chunk->epoch = core->epoch;
     chunk->source_epoch = core->source_epoch;
     chunk->outstanding = 0;
@@ -348,6 +373,8 @@ static void pump(struct mirror_core *core)
             return;
         }
         bool hard = false;
+        enum mirror_zone_use zone = MIRROR_ZONE_NO;
+        uint64_t cursor = core->cursor;
         if (!buffers_take(core)) {
             return;
         }
@@ -357,11 +384,19 @@ static void pump(struct mirror_core *core)
                 return;
             }
             hard = true;
+        } else if (!urgent) {
+            zone = mirror_zone_use(core, &run);
         }
-        if (wait_ns == 0) {
+        if (zone == MIRROR_ZONE_WAIT) {
+            core->cursor = cursor;
+            return;
+        }
+        if (zone == MIRROR_ZONE_YES) {
+            core->cursor = run.offset;
+        } else if (wait_ns == 0) {
             throttle_take(&core->throttle, run.len, now_ns);
         }
-        chunk_start(core, &run, hard);
+        chunk_start(core, &run, hard, zone == MIRROR_ZONE_YES);
     }
 }
 

@@ -419,6 +419,7 @@ static void connected(struct mirror_core *core)
     core->was_connected = true;
     core->need_gen++;
     core->cursor = 0;
+    mirror_zone_reset(core);
     core->copy_retry_ns = core->copy_backoff_ns = 0;
     core->flush_retry_ns = 0;
     log_info("mirror[%s] connected, %llu bytes may differ", core->spec.name,

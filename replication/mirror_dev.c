@@ -393,6 +393,9 @@ static void pass_done(struct block_req *child)
 {
     struct mirror_op *op = child->arg;
     op->req->n_extents = child->n_extents;
+    if (child->op == BLOCK_MAP && op->core->direction == MIRROR_FROM_LEG) {
+        mirror_restore_map_cut(op);
+    }
     mirror_op_finish(op, child->status);
 }
 

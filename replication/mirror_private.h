@@ -60,6 +60,7 @@ struct mirror_chunk {
     bool hard;    /* host writes wait for it from the start */
     bool spoiled; /* a host write went by while it was read: not written */
     bool failed;
+    bool zone; /* its maps are asked (mirror_zone.c) */
     unsigned epoch, source_epoch;
     unsigned outstanding;
     uint64_t started_ns;
@@ -67,6 +68,15 @@ struct mirror_chunk {
     struct slice slices[MIRROR_RUNS];
     struct block_req reqs[MIRROR_RUNS];
     struct zero_run runs[MIRROR_RUNS];
+};
+
+/* What the maps of both sides say of a zone, and the zeros that are sent for it. */
+enum { MIRROR_ZONE_EXTENTS = 256, MIRROR_ZONE_ZEROS = 8 };
+struct mirror_zone {
+    struct block_extent from[MIRROR_ZONE_EXTENTS], to[MIRROR_ZONE_EXTENTS];
+    struct block_req zeros[MIRROR_ZONE_ZEROS];
+    unsigned n_zeros;
+    uint64_t sum; /* of the zeros */
 };
 
 enum leg_state { LEG_CLOSED, LEG_OPENING, LEG_OPEN, LEG_CLOSING };
@@ -139,6 +149,7 @@ struct mirror_core {
     unsigned n_both;   /* those that went to both sides, and have not ended on both */
     enum hold hold;
     bool below_zero_unsupported, leg_zero_unsupported;
+    bool below_map_unusable, leg_map_unusable;
 
     /* Flushes of our own. */
     struct mirror_op *flush; /* under way */
@@ -156,6 +167,12 @@ struct mirror_core {
     uint64_t cursor;
     uint64_t spoiled_at;
     unsigned spoils;
+    struct mirror_zone *zone; /* with the buffers */
+    bool zone_busy;
+    uint64_t zone_bytes;             /* the next one is not longer */
+    uint64_t plain_begin, plain_end; /* what is marked here is read, not asked about */
+    uint64_t plain_bytes;            /* so far at least, after an answer without zeros */
+    uint64_t zero_max, zero_shortest_ns;
     uint64_t copy_retry_ns, copy_backoff_ns; /* after the source could not be read */
     struct window window;
     struct throttle throttle;
@@ -236,6 +253,8 @@ bool mirror_reads_stale(const struct mirror_op *op);
 /* Reads run by run, from where it is right. */
 void mirror_restore_read(struct mirror_op *op);
 void mirror_restore_map(struct mirror_op *op);
+/* What is behind the range may be stale. */
+void mirror_restore_map_cut(struct mirror_op *op);
 /* The granules that a write covers in part are brought over first: true if that is not needed (any more), else mirror_write_fetched()
  * or mirror_write_unfetched() is called. */
 bool mirror_restore_fetch(struct mirror_op *op);
@@ -252,6 +271,20 @@ void mirror_copy_set_limits(struct mirror_core *core);
 void mirror_copy_rest(struct mirror_core *core);
 /* Nothing is marked and nothing in hand. */
 bool mirror_copy_is_done(const struct mirror_core *core);
+void mirror_chunk_submit(struct mirror_chunk *chunk, struct block_req *req, bool at_leg);
+void mirror_chunk_back(struct mirror_chunk *chunk, const struct block_req *req, bool at_leg);
+/* It was begun in this session of both sides. */
+bool mirror_chunk_counts(const struct mirror_chunk *chunk);
+void mirror_chunk_end(struct mirror_chunk *chunk);
+
+/* ---- mirror_zone.c ---- */
+
+enum mirror_zone_use { MIRROR_ZONE_NO, MIRROR_ZONE_YES, MIRROR_ZONE_WAIT };
+/* Whether maps are asked about what follows run, which is made as long as that is. WAIT: they are being asked. */
+enum mirror_zone_use mirror_zone_use(const struct mirror_core *core, struct change_run *run);
+void mirror_zone_locked(struct mirror_chunk *chunk);
+/* A new session of the leg. */
+void mirror_zone_reset(struct mirror_core *core);
 
 /* ---- mirror.c ---- */
 

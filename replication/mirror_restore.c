@@ -178,6 +178,19 @@ void mirror_restore_map(struct mirror_op *op)
     mirror_op_refuse(op, 0);
 }
 
+void mirror_restore_map_cut(struct mirror_op *op)
+{
+    struct block_req *req = op->req;
+    uint64_t end = req->offset + req->len;
+    for (unsigned i = 0; i < req->n_extents; i++) {
+        struct block_extent *extent = &req->extents[i];
+        if (extent->len >= end - extent->offset) {
+            extent->len = end - extent->offset;
+            req->n_extents = i + 1;
+        }
+    }
+}
+
 /* ---- writes ---- */
 
 static bool is_stale(const struct mirror_core *core, uint64_t granule)

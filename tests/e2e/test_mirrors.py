@@ -2,6 +2,7 @@
 """Synchronous mirrors as data: both sides equal under load, through losses, restarts, failover and back."""
 
 import itertools
+import time
 
 import pytest
 
@@ -439,3 +440,33 @@ def test_under_load_either_end_may_die(shared):
         mirrors.modify(synchronization, "Detach")
     finally:
         stamp.close()
+
+
+# ---- volumes that are mostly empty
+
+TIB = 1 << 40
+
+
+def scattered(size, pieces=10):
+    """Places of pieces of data, writer by offset."""
+    return {number * (size // pieces) + 3 * 65536: number % 250 + 1 for number in range(pieces)}
+
+
+def test_a_thin_volume_of_a_tebibyte_is_copied_at_once(mirrors):
+    source = mirrors.make(TIB, name="thin")
+    places = scattered(TIB)
+    with mirrors.host(source) as session:
+        for offset, writer in places.items():
+            session.fill(offset, MIB, writer)
+        session.flush()
+    begun = time.monotonic()
+    answer = mirrors.mirror(source)
+    took = time.monotonic() - begun
+    assert took < 5 * SLOWNESS, took
+    target = answer["TargetElement"]
+    with mirrors.host(target) as session:
+        for offset, writer in places.items():
+            assert session.writers(offset, MIB) == {writer}
+            assert session.writers(offset + MIB, MIB) == {None}
+    consumed = mirrors.client.until(target, lambda v: v["SpaceConsumed"] >= 10 * MIB, 10 * SLOWNESS)["SpaceConsumed"]
+    assert consumed < 32 * MIB

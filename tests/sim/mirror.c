@@ -404,20 +404,23 @@ static void host_request(struct world *world)
     uint64_t offset = chance(1, 2) ? below(size / SECTOR) * SECTOR
                                    : below(4) * (size / 4 / GRANULE * GRANULE) + below(16) * SECTOR;
     uint64_t len = (1 + below(PICK(1, 8, 16, OP_BYTES / SECTOR))) * SECTOR;
+    bool long_zero = chance(1, 24);
     offset = offset < size ? offset : 0;
+    len = long_zero ? (1 + below(1024)) * SECTOR : len;
     len = len < size - offset ? len : size - offset;
     if (chance(1, 3)) {
         offset -= offset % GRANULE;
     }
     enum block_op kind = (enum block_op)PICK(BLOCK_READ, BLOCK_READ, BLOCK_WRITE, BLOCK_WRITE,
                                              BLOCK_WRITE, BLOCK_WRITE, BLOCK_ZERO, BLOCK_DISCARD);
+    kind = long_zero ? (chance(1, 2) ? BLOCK_ZERO : BLOCK_DISCARD) : kind;
     bool write = kind != BLOCK_READ;
     bool free = range_is_free(world, offset, len, write);
     if ((!world->overlaps && !free) || (write && !values_have_room(world, offset, len))) {
         return;
     }
     op->value = kind == BLOCK_WRITE ? world->next_value++ : 0;
-    for (uint64_t at = 0; at < len; at += SECTOR) {
+    for (uint64_t at = 0; at < len && !long_zero; at += SECTOR) {
         fill(op->data + at, kind == BLOCK_WRITE ? op->value : 0x5a5a5a5a5a5a5a5a);
     }
     op_submit(world, op, kind, offset, len, write && chance(1, 8) ? BLOCK_FUA : 0);
@@ -597,7 +600,7 @@ static void fault(struct world *world)
     bool on_target = !chance(1, 5);
     struct test_opener *opener = on_target ? &bench->target_opener : &bench->source_opener;
     struct test_fault fault = {
-        .ops = chance(1, 2) ? TEST_ALL_OPS : TEST_OP(below(5)),
+        .ops = chance(1, 2) ? TEST_ALL_OPS : TEST_OP(below(6)),
         .first = 1 + (unsigned)below(PICK(3, 20, 60)),
         .count = 1 + (unsigned)below(2),
     };
@@ -720,6 +723,45 @@ static void crash(struct world *world)
 
 /* ---- a life ---- */
 
+static bool is_zero(const uint8_t *data, uint64_t len)
+{
+    return data[0] == 0 && memcmp(data, data + 1, len - 1) == 0;
+}
+
+static void hole(struct world *world, struct test_disk *disk, uint64_t at, uint64_t len)
+{
+    memset(disk->data + at, 0, len);
+    memset(disk->stable + at, 0, len);
+    for (uint64_t s = at / SECTOR; disk == world->bench.source && s < (at + len) / SECTOR; s++) {
+        sector_is(&world->sectors[s], 0);
+    }
+}
+
+/* Some long holes, on one side or on both; what is not zero is mapped, and some of what is. */
+static void map_sides(struct world *world)
+{
+    struct mirror_bench *bench = &world->bench;
+    struct test_disk *disks[] = {bench->source, bench->target};
+    for (uint64_t n = below(8); n > 0; n--) {
+        uint64_t at = below(bench->size / GRANULE) * GRANULE;
+        uint64_t len = (1 + below(PICK(16, 64, 256))) * GRANULE;
+        len = len < bench->size - at ? len : bench->size - at;
+        uint64_t where = bench->spec.all_differs ? 1 + below(3) : 3;
+        for (unsigned i = 0; i < 2; i++) {
+            if (where & (1u << i)) {
+                hole(world, disks[i], at, len);
+            }
+        }
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        for (uint64_t at = 0; at < bench->size; at += GRANULE) {
+            uint64_t len = bench->size - at < GRANULE ? bench->size - at : GRANULE;
+            bool mapped = !is_zero(disks[i]->data + at, len) || chance(1, 500);
+            disks[i]->mapped[at / GRANULE] = disks[i]->stable_mapped[at / GRANULE] = mapped;
+        }
+    }
+}
+
 static void begin(struct world *world, uint64_t seed)
 {
     struct mirror_bench *bench = &world->bench;
@@ -751,10 +793,16 @@ static void begin(struct world *world, uint64_t seed)
         spec->delay_spread_ns = PICK(0, MS_NS, 20 * MS_NS);
         spec->bytes_per_second = PICK(0, 0, 10 * MIB, 100 * MIB);
         spec->lose_all = chance(1, 2);
+        spec->can_map = chance(7, 8);
+        spec->map_extents = (unsigned)PICK(0, 0, 1, 5);
+        spec->map_doubts = (unsigned)PICK(0, 0, 4, 30);
+        spec->map_early = chance(1, 2);
+        spec->map_delay_ns = PICK(0, 0, 5 * MS_NS, 300 * MS_NS);
         openers[i]->open_delay_ns = PICK(0, MS_NS, SEC_NS);
     }
     bench->target_opener.fail_opens = chance(1, 4) ? (unsigned)below(4) : 0;
     bench->spec.all_differs = !equal;
+    map_sides(world);
     bench->spec.connect = chance(7, 8);
     bench->spec.recover_by_hand = chance(1, 4);
     bench->spec.stop_host_io = chance(1, 8);

@@ -198,6 +198,10 @@ static void answer_map(struct test_dev *dev, struct block_req *req)
                                       : !mapped           ? BLOCK_EXTENT_ZERO
                                       : spec->map_unknown ? BLOCK_EXTENT_UNKNOWN
                                                           : BLOCK_EXTENT_DATA;
+        struct random *random = dev->opener->random;
+        if (spec->map_doubts && random_chance(random, 1, spec->map_doubts)) {
+            kind = random_chance(random, 1, 2) ? BLOCK_EXTENT_DATA : BLOCK_EXTENT_UNKNOWN;
+        }
         req->extents[req->n_extents++] =
             (struct block_extent){.offset = at, .len = end - at, .kind = kind};
         at = end;
@@ -251,7 +255,9 @@ static void perform(struct test_dev *dev, struct test_op *op)
         disk_flush(disk, op->sequence);
         break;
     case BLOCK_MAP:
-        answer_map(dev, req);
+        if (req->n_extents == 0) {
+            answer_map(dev, req);
+        }
         break;
     default:
         CHECK(!"an operation");
@@ -403,6 +409,9 @@ static void dev_submit(struct blockdev *base, struct block_req *req)
         delay_ns += *free_at_ns - now_ns;
     }
     loop_timer_init(&op->timer, base->loop, op_due, op);
+    if (req->op == BLOCK_MAP && spec->map_early && random_chance(dev->opener->random, 1, 2)) {
+        answer_map(dev, req);
+    }
     if (fault) {
         if (fault->action == TEST_FAIL) {
             op->status = fault->status;

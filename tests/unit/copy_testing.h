@@ -42,7 +42,8 @@ struct test_disk {
     uint8_t *stable; /* as it would read after a power cut */
     uint8_t *mapped; /* a byte a page: occupies space */
     uint8_t *stable_mapped;
-    uint64_t *dirty; /* a number a sector of 512: sequence of the first write since it was stable, 0 clean */
+    uint64_t *
+        dirty; /* a number a sector of 512: sequence of the first write since it was stable, 0 clean */
     uint64_t sequence;
     /* Whatever was done to it. */
     uint64_t requests[6], bytes[6];
@@ -92,6 +93,8 @@ struct test_dev_spec {
     bool can_map;
     unsigned map_extents;      /* at most so many an answer, 0 no limit */
     bool map_unknown;          /* says UNKNOWN where it is data */
+    unsigned map_doubts;       /* one of so many extents at random is DATA or UNKNOWN; 0 none */
+    bool map_early;            /* some answers are of when they were asked for */
     bool keeps;                /* a fill device: pages that are mapped stay as they are */
     uint64_t delay_ns;         /* of every request, */
     uint64_t delay_spread_ns;  /* and so much more, at random */
