@@ -13,7 +13,7 @@ import pytest
 from client import ENDED
 from conftest import World
 from faults import Proxy
-from hosted import CREATE, Hosted, Lost, Stamp
+from hosted import CREATE, POOL, Hosted, Lost, Stamp
 from initiator import host
 from process import MIB, SLOWNESS, free_port, until
 from smirror import Smirror
@@ -124,6 +124,24 @@ def site(room):
     made = Site(room)
     yield made
     made.close()
+
+
+def fill_up(hosted, pool):
+    """The pool takes nothing more."""
+    client = hosted.client
+    size = 0
+
+    def refused():
+        nonlocal size
+        answer = client.method(POOL, {"Pool": pool, "Size": max(size, 1)}, expect=(200, 422))
+        size = answer["Size"]
+        return answer.status == 200
+
+    until(refused, 10, "the pool is full")
+
+
+def make_room(hosted, pool):
+    hosted.client.method(POOL, {"Pool": pool, "Size": 1 << 30}, expect=200)
 
 
 class Pair:
@@ -338,5 +356,28 @@ def test_nothing_is_lost_and_nothing_is_stuck(make_pair, case):
     pair = make_pair(kind)
     moment(pair)
     fault(pair, moment)
+    pair.is_whole()
+    pair.end()
+
+
+# ---- pools that are full
+
+@pytest.mark.parametrize("moment", [initial_copy, in_sync, resync])
+def test_a_target_without_room_breaks_the_mirror_and_resync_mends_it(site, make_pair, moment):
+    """Its hosts do not notice."""
+    pair = make_pair("smirrord")
+    moment(pair)
+    fill_up(site.peer.hosted, site.peer.pool)
+    try:
+        pair.limit(0)
+        shown = pair.reaches(5)
+        assert "ENOSPC" in shown["Problem"] or "space" in shown["Problem"], shown
+        if moment is not in_sync:
+            assert pair.client.wait(pair.job)["JobState"] == 10
+        pair.writes_go_on()
+        assert pair.shown()["CopyState"] == 5
+    finally:
+        make_room(site.peer.hosted, site.peer.pool)
+    pair.do("Resync Replica")
     pair.is_whole()
     pair.end()
