@@ -41,6 +41,12 @@ class Proxy:
                 except OSError:
                     pass
 
+    def holds(self):
+        """Is something on its way to the array that does not go on?"""
+        with self._lock:
+            clients = [client for client, _ in self._pairs]
+        return self.stuck and bool(select.select(clients, [], [], 0)[0])
+
     def close(self):
         self._closed = True
         self._listener.close()

@@ -7,6 +7,8 @@ runs over each fault; after it both sides are compared byte by byte.
 
 import itertools
 import signal
+import threading
+from http.client import HTTPException
 
 import pytest
 
@@ -14,7 +16,7 @@ from client import ENDED
 from conftest import World
 from faults import Proxy
 from hosted import CREATE, POOL, Hosted, Lost, Stamp
-from initiator import host
+from initiator import ScsiError, host
 from process import MIB, SLOWNESS, free_port, until
 from smirror import Smirror
 
@@ -182,10 +184,13 @@ class Pair:
         before = self.stamp.stats("a")["writes"]
         until(lambda: self.stamp.stats("a")["writes"] > before + more, 20, "hosts write")
 
-    def moves_to(self, url):
-        """Hosts log in somewhere else: all that they wrote is there."""
-        self.rest()
-        self.stamp("reconnect", "a", url, "all")
+    def moves_to(self, url, flushed=False):
+        """Hosts log in somewhere else: all that they wrote is there, or all that they have flushed."""
+        try:
+            self.rest()
+        except Lost:
+            pass  # with their array; nothing was under way
+        self.stamp("reconnect", "a", url, *([] if flushed else ["all"]))
 
     # ---- the relationship
 
@@ -342,15 +347,19 @@ def self_killed(pair, _moment):
 
 
 FAULTS = [link_cut, peer_killed, peer_stopped, self_killed]
-CASES = [(fault, moment, "smirrord" if (f + m) % 2 else "tgtd")
-         for (f, fault), (m, moment) in itertools.product(enumerate(FAULTS), enumerate(MOMENTS))]
+SLOW = (initial_copy, resync)
 
 
-def ids(case):
-    return f"{case[0].__name__}-{case[1].__name__}-{case[2]}"
+def cases():
+    for (f, fault), (m, moment) in itertools.product(enumerate(FAULTS), enumerate(MOMENTS)):
+        kind = "smirrord" if (f + m) % 2 else "tgtd"
+        if fault is peer_stopped and moment in (in_sync, resync):
+            continue  # below, for long
+        slow = moment in SLOW and fault is not self_killed
+        yield pytest.param((fault, moment, kind), id=f"{fault.__name__}-{moment.__name__}-{kind}", marks=[pytest.mark.big] * slow)
 
 
-@pytest.mark.parametrize("case", CASES, ids=ids)
+@pytest.mark.parametrize("case", cases())
 def test_nothing_is_lost_and_nothing_is_stuck(make_pair, case):
     fault, moment, kind = case
     pair = make_pair(kind)
@@ -360,9 +369,47 @@ def test_nothing_is_lost_and_nothing_is_stuck(make_pair, case):
     pair.end()
 
 
+def test_a_peer_that_is_stopped_does_not_hold_up_our_end(site, make_pair):
+    pair = make_pair("tgtd")
+    in_sync(pair)
+    pair.there.freeze()
+    try:
+        site.smirror.stop()
+        site.smirror.start()
+        with pytest.raises(Lost):
+            pair.rest()
+        pair.stamp("reconnect", "a", pair.url)
+    finally:
+        pair.there.thaw()
+    pair.run()
+    pair.is_whole()
+    pair.end()
+
+
+@pytest.mark.big
+def test_a_peer_that_stays_stopped_is_away(site, make_pair):
+    """Its connections stay open. Hosts wait until that is noticed, and go on."""
+    pairs = [make_pair("tgtd"), make_pair("smirrord")]
+    for pair, moment in zip(pairs, (in_sync, resync)):
+        moment(pair)
+    for target in site.targets.values():
+        target.freeze()
+    try:
+        for pair in pairs:
+            away(pair, in_sync)
+    finally:
+        for target in site.targets.values():
+            target.thaw()
+    for pair in pairs:
+        pair.is_whole()
+    for pair in pairs:
+        pair.end()
+
+
 # ---- pools that are full
 
-@pytest.mark.parametrize("moment", [initial_copy, in_sync, resync])
+@pytest.mark.parametrize("moment", [pytest.param(initial_copy, marks=pytest.mark.big), in_sync,
+                                    pytest.param(resync, marks=pytest.mark.big)])
 def test_a_target_without_room_breaks_the_mirror_and_resync_mends_it(site, make_pair, moment):
     """Its hosts do not notice."""
     pair = make_pair("smirrord")
@@ -379,5 +426,102 @@ def test_a_target_without_room_breaks_the_mirror_and_resync_mends_it(site, make_
     finally:
         make_room(site.peer.hosted, site.peer.pool)
     pair.do("Resync Replica")
+    pair.is_whole()
+    pair.end()
+
+
+def test_a_source_without_room_waits_in_a_failback(site, make_pair):
+    """Nothing is given up: with room again it goes on by itself."""
+    pair = make_pair("tgtd")
+    failed_over(pair)
+    pair.limit(RATE)
+    pair.do("Failback")
+    pair.in_the_middle()
+    fill_up(site.hosted, site.pool)
+    try:
+        pair.limit(0)
+        until(lambda: pair.client.get(pair.job)["LastError"], 20, "it is told")
+        assert pair.shown()["CopyState"] == 3
+    finally:
+        make_room(site.hosted, site.pool)
+    pair.moves_to(pair.url)
+    pair.run()
+    pair.is_whole()
+    pair.end()
+
+
+def test_a_source_without_room_refuses_hosts_and_stays_equal(site, make_pair):
+    pair = make_pair("smirrord")
+    pair.begin()
+    with host(pair.url) as session:
+        session.fill(0, MIB, 7)
+        fill_up(site.hosted, site.pool)
+        try:
+            with pytest.raises(ScsiError):
+                session.fill(4 * MIB, 2 * MIB, 7)
+        finally:
+            make_room(site.hosted, site.pool)
+        session.fill(4 * MIB, MIB, 8)
+        session.flush()
+    pair.reaches(4)
+    pair.equal()
+    pair.end()
+
+
+# ---- a failover
+
+def stopped_by(fault, pair):
+    if fault is self_killed:
+        pair.site.smirror.kill()
+        pair.proxy.stuck = False
+        pair.site.smirror.start()
+        return
+    if fault is peer_killed:
+        pair.there.kill()
+    pair.proxy.refuse = True
+    pair.proxy.cut()
+    pair.proxy.stuck = False
+    pair.reaches(16)
+    if fault is peer_killed:
+        pair.there.start()
+    pair.proxy.refuse = False
+
+
+@pytest.mark.parametrize("fault,kind", [(link_cut, "tgtd"), (self_killed, "tgtd"),
+                                        pytest.param(peer_killed, "smirrord", marks=pytest.mark.big)])
+def test_a_failover_that_is_interrupted(make_pair, fault, kind):
+    """It is done or not, and can be done again; hosts find on the target what they have written."""
+    pair = make_pair(kind)
+    in_sync(pair)
+    pair.rest()
+    pair.proxy.stuck = True  # both sides are not flushed before it goes on
+    answers = []
+
+    def call():
+        try:
+            answers.append(pair.do("Failover", expect=(200, 409, 503, 504)).status)
+        except (OSError, HTTPException):
+            answers.append(None)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    try:
+        until(pair.proxy.holds, 20, "the flush of the failover waits")
+        stopped_by(fault, pair)
+    finally:
+        pair.proxy.stuck = pair.proxy.refuse = False
+        caller.join(60 * SLOWNESS)
+    assert len(answers) == 1
+    shown = pair.client.until(pair.sync, lambda r: r["CopyState"] in (4, 10), 30 * SLOWNESS)
+    assert (shown["CopyState"] == 10) == (answers == [200]), (shown, answers)
+    if shown["CopyState"] == 4:
+        pair.do("Failover")
+    pair.moves_to(pair.there.url(pair.made), flushed=fault is not link_cut)
+    pair.run()
+    pair.writes_go_on()
+    pair.rest()
+    pair.do("Failback")
+    pair.moves_to(pair.url)
+    pair.run()
     pair.is_whole()
     pair.end()
