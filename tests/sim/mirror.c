@@ -948,7 +948,11 @@ int main(int argc, char **argv)
     const char *count_env = getenv("SMIRROR_SIM_COUNT");
     const char *first_text = argc > 1 ? argv[1] : first_env;
     const char *count_text = argc > 2 ? argv[2] : argc > 1 ? NULL : count_env;
+#ifdef __SANITIZE_ADDRESS__
+    uint64_t all = first_text ? 1 : 50;
+#else
     uint64_t all = first_text ? 1 : TEST_STRIDE == 1 ? 150 : 20;
+#endif
     uint64_t first = first_text ? strtoull(first_text, NULL, 0) : 1;
     uint64_t count = count_text ? strtoull(count_text, NULL, 0) : all;
     log_set_level(argc > 1 && count == 1 ? LOG_DEBUG : LOG_ERROR);
