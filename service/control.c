@@ -106,6 +106,7 @@ struct control {
     struct live *live;
 
     bool started;
+    struct loop_task begun_task;
     bool stopping;
     struct loop_task stop_task; /* of the beginning, too */
     pthread_mutex_t stop_lock;
@@ -1132,6 +1133,29 @@ static int local_system_name(struct control *control)
     return table_update(control->db, &system_table, &local);
 }
 
+static void control_started(void *arg)
+{
+    struct control *control = arg;
+
+    pthread_mutex_lock(&control->stop_lock);
+    control->started = true;
+    pthread_cond_signal(&control->stop_cond);
+    pthread_mutex_unlock(&control->stop_lock);
+}
+
+/* Behind what the start has found out: who asks once we are ready is told of it. Only tried, for a
+ * full disk must not keep us from starting. */
+static int begun_event(struct call *call)
+{
+    struct control *control = call->control;
+
+    if (control->begun_task.fn == NULL) {
+        control->begun_task = (struct loop_task){.fn = control_started, .arg = control};
+        loop_defer(control->loop, &control->begun_task); /* after the commit of this batch */
+    }
+    return 0;
+}
+
 static void control_begun(void *arg)
 {
     struct control *control = arg;
@@ -1139,10 +1163,7 @@ static void control_begun(void *arg)
     mirrors_begin(control->mirrors);
     served_begin(control->served);
     jobs_begin(control->jobs);
-    pthread_mutex_lock(&control->stop_lock);
-    control->started = true;
-    pthread_cond_signal(&control->stop_cond);
-    pthread_mutex_unlock(&control->stop_lock);
+    control_event_in_order(control, "start", begun_event, NULL, 0);
 }
 
 /* Volumes of our own first: copies may need them. */
