@@ -155,7 +155,9 @@ int async_rows_read(struct async_mirror *am)
                     ? hosted_chain_has(db, target->top_layer_id, am->cycle.point_id)
                     : 0;
 
-    int reversed = target->kind == VOLUME_HOSTED && base == 0 && am->row.map_state == MAP_EQUAL
+    /* Only while its hosts have not been let in yet is the new source what the base is. */
+    int reversed = target->kind == VOLUME_HOSTED && base == 0 && source->guarded &&
+                           am->row.map_state == MAP_EQUAL
                        ? hosted_chain_has(db, target->top_layer_id, am->cycle.base_id)
                        : 0;
 

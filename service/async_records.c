@@ -18,6 +18,7 @@
 #include "service/async_private.h"
 #include "service/groups.h"
 #include "service/jobs_private.h"
+#include "service/mirror_records.h"
 
 /* ---- how it ends ---- */
 
@@ -327,6 +328,14 @@ static int adopt(struct call *call, const struct async_event *event, struct rows
     return r < 0 ? r : let_go(call, &left);
 }
 
+/* After Reverse Roles hosts wait for the first cut of the new source: what they write is above it. */
+static int let_hosts_in(struct call *call, const struct rows *rows)
+{
+    return rows->volumes[ASYNC_SOURCE].guarded && !rows->gone
+               ? mirror_guard_volumes(call, &rows->sync)
+               : 0;
+}
+
 int async_begin_event(struct call *call)
 {
     const struct async_event *event = call->step_state;
@@ -341,6 +350,10 @@ int async_begin_event(struct call *call)
         return call_fail_store(call, r);
     }
     r = check_files(call, event, &rows);
+    if (r == 0 && event->adopt && !rows.volumes[ASYNC_SOURCE].guarded) {
+        r = call_fail(call, ERR_CONFLICT, "Hosts may have written to /volumes/%s meanwhile.",
+                      rows.volumes[ASYNC_SOURCE].head.id);
+    }
     if (r < 0 && call->error.code != ERR_STORE_FAILED) {
         return step_fails(call, event);
     }
@@ -357,6 +370,9 @@ int async_begin_event(struct call *call)
         rows.cycle.round_id[0] = '\0';
         rows.cycle.cut_ms = control_now_ms(call->control);
         r = event->back ? begin_back(call, event, &rows) : begin_forward(call, event, &rows);
+    }
+    if (r == 0 && !event->back) {
+        r = let_hosts_in(call, &rows);
     }
     if (r == 0) {
         step_ends(call, event->am);
@@ -552,6 +568,9 @@ static int begin_one(struct call *call, struct async_round *round, const struct 
         rows->cycle.cut_ms = round->cut_ms;
         strcpy(rows->cycle.round_id, round->round_id);
         r = begin_forward(call, event, rows);
+    }
+    if (r == 0) {
+        r = let_hosts_in(call, rows);
     }
     if (r == 0) {
         step_ends(call, event->am);

@@ -280,7 +280,11 @@ static int reverse_roles(struct call *call, struct mirror_operation *op, method_
     if (values_param(call->outs, "UpdatedSynchronization") != NULL) {
         outs_path(call->outs, "UpdatedSynchronization", "/synchronizations/%s", sync->head.id);
     }
-    return flow(call, sync, PROGRESS_RESYNCING, false);
+    r = flow(call, sync, PROGRESS_RESYNCING, false);
+    if (r == 0 && sides.source.kind == VOLUME_HOSTED && replica_engine_of(sync) == ENGINE_ASYNC) {
+        r = mirror_guard_source(call, sync); /* what they write has to be above the first cut */
+    }
+    return r;
 }
 
 int mirror_reset(struct call *call, struct sync_row *sync, uint32_t mode)

@@ -233,7 +233,7 @@ int mirror_job_terminated(struct call *call, struct copy_row *copy)
         mirror_apply(call, &sync);
     }
     r = table_update(call->db, &sync_table, &sync);
-    return r < 0 ? call_fail_store(call, r) : 0;
+    return r < 0 ? call_fail_store(call, r) : mirror_guard_volumes(call, &sync);
 }
 
 /* ---- what mirrors tell ---- */
@@ -318,6 +318,9 @@ static int rest_now(struct call *call, struct sync_row *sync)
     sync->revision += !sync->source_incomplete;
     int r = store(call, sync);
 
+    if (r == 0 && !sync->source_incomplete) {
+        r = mirror_guard_volumes(call, sync);
+    }
     if (r == 0 && !sync->source_incomplete) {
         mirror_apply(call, sync);
     }
@@ -444,6 +447,11 @@ static int guard(struct call *call, const char *volume_id, bool guarded)
         r = table_update(call->db, &volume_table, &volume);
     }
     return r < 0 && r != -ENOENT ? call_fail_store(call, r) : 0;
+}
+
+int mirror_guard_source(struct call *call, const struct sync_row *sync)
+{
+    return guard(call, sync->source_id, true);
 }
 
 int mirror_guard_volumes(struct call *call, const struct sync_row *sync)

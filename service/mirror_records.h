@@ -42,6 +42,8 @@ int mirror_job_terminated(struct call *call, struct copy_row *copy);
 
 /* Who may write to which side follows from the state: the rows of both volumes. */
 int mirror_guard_volumes(struct call *call, const struct sync_row *sync);
+/* Hosts of the source wait, whatever the state says, until the next mirror_guard_volumes(). */
+int mirror_guard_source(struct call *call, const struct sync_row *sync);
 
 /* The relationship is gone: both sides are volumes like others. */
 int mirror_ended(struct call *call, const struct sync_row *sync);

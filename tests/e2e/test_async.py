@@ -338,6 +338,54 @@ def test_planned_failover_and_roles_reversed(array):
     end(array, sync)
 
 
+class Eager(threading.Thread):
+    """Tries to write page after page, from before they are accepted on; the cut of the new source is to be below the first one."""
+
+    def __init__(self, array, volume):
+        super().__init__(daemon=True)
+        self.url = array.url(volume)
+        self.accepted = self.refused = 0
+        self.trying = threading.Event()
+        self.ended = threading.Event()
+        self.start()
+
+    def run(self):
+        with host(self.url) as session:
+            while not self.ended.is_set() and self.accepted < SIZE // PAGE:
+                offset = self.accepted * PAGE
+                try:
+                    session.write(offset, luns.stamp(offset, 9, self.accepted + 1))
+                    self.accepted += 1
+                except ScsiError:
+                    self.refused += 1
+                self.trying.set()
+
+    def stop(self):
+        self.ended.set()
+        self.join()
+
+
+def test_what_is_written_as_soon_as_roles_are_reversed_gets_to_the_other_side(array):
+    source = array.make(SIZE)
+    array.fill(source, 1, 0, MIB)
+    sync, target = mirror(array, source, interval="PT1H")
+    for _ in range(3):
+        eager = Eager(array, target)
+        assert eager.trying.wait(30)
+        do(array, sync, "Reverse Roles")
+        state_becomes(array, sync, 4)
+        until(lambda eager=eager: eager.accepted > 20 or not eager.is_alive(), 30, "writes to the new source")
+        eager.stop()
+        assert eager.refused > 0 and eager.accepted > 0
+        do(array, sync, "Split")
+        assert array.content(source) == array.content(target)
+        do(array, sync, "Resync Replica")
+        state_becomes(array, sync, 4)
+        source, target = target, source
+        array.fill(source, 1, 0, SIZE)
+    end(array, sync)
+
+
 def test_a_synchronous_mirror_beside_it_gets_what_a_failback_brings(array):
     source = array.make(SMALL)
     array.fill(source, 1, 0, MIB)
