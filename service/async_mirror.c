@@ -221,6 +221,8 @@ static bool guards(struct async_mirror *am)
 
 /* ---- who waits ---- */
 
+/* Who is told may apply another row, or end am, before the call is back: it is the last thing of a
+ * decision, and what is left to be decided is asked for before it. */
 static void applied(struct async_mirror *am, const struct error *error)
 {
     array_done_fn done = am->applied;
@@ -254,8 +256,8 @@ static void part_timeout(void *arg)
     if (am->parted != NULL) {
         error_set(&error, ERR_TIMEOUT,
                   "The last cycle of the mirror has not come to its end in time; it goes on.");
+        again_in(am, 0);
         parted(am, &error);
-        async_go_on(am);
     }
 }
 
@@ -358,14 +360,16 @@ static void halt_go_on(struct async_mirror *am)
                            am->cycle.way != CYCLE_RESTS;
         async_land(am);
     } else if (!guards(am)) {
-        if (am->inconsistent) {
+        bool inconsistent = am->inconsistent;
+
+        if (inconsistent) {
             error_set(
                 &error, ERR_COPY_FAILED,
                 "The target was in the middle of a cycle, and what that had overwritten could "
                 "not be written back: it is no moment of the source.");
         }
-        applied(am, am->inconsistent ? &error : NULL);
         am->inconsistent = false;
+        applied(am, inconsistent ? &error : NULL);
     }
 }
 
@@ -427,7 +431,11 @@ static void flow_go_on(struct async_mirror *am)
     if (guards(am)) {
         return;
     }
-    applied(am, NULL);
+    if (am->applied != NULL) {
+        again_in(am, 0);
+        applied(am, NULL);
+        return;
+    }
     if (am->cycle.way == CYCLE_RESTS) {
         rest_go_on(am);
     } else if (am->cycle.way == CYCLE_UNDO || (am->cycle.way == CYCLE_BACK) != back) {
@@ -491,7 +499,9 @@ void async_go_on(struct async_mirror *am)
         return;
     }
     if (am->cycle_done) {
+        again_in(am, 0);
         cycle_ended(am);
+        return;
     }
     if (am->ending) {
         end_go_on(am);
