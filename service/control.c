@@ -1379,7 +1379,9 @@ static void control_jobs_stopped(void *arg)
         return;
     }
     loop_timer_init(&control->hosted_timer, control->loop, control_hosted_timeout, control);
-    loop_timer_start(&control->hosted_timer, HOSTED_STOP_MS * MS_NS);
+    uint64_t stop_ms = control->options.volumes_stop_ms;
+
+    loop_timer_start(&control->hosted_timer, (stop_ms != 0 ? stop_ms : HOSTED_STOP_MS) * MS_NS);
     hosted_stop(control->hosted, served_stop, control_hosted_stopped, control);
 }
 

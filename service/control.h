@@ -35,6 +35,7 @@ struct control_options {
     const char *pool_directories; /* PATH:…, below which pools of files may be */
     uint64_t idempotency_keep_ms;
     uint64_t job_keep_ms; /* TimeBeforeRemoval of new jobs */
+    uint64_t volumes_stop_ms; /* how long the end waits for volumes to be closed; 0: a little more than a second */
 };
 
 int control_start(const struct control_options *options, struct control **ret_control,

@@ -25,6 +25,7 @@ void fixture_init(struct service_fixture *fixture)
         .own_addresses = "127.0.0.1:8080",
         .idempotency_keep_ms = 1000000,
         .job_keep_ms = 1000000,
+        .volumes_stop_ms = 60000, /* it is started again in the same process */
     };
 }
 
