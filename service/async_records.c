@@ -421,11 +421,24 @@ static int leave_moment(struct call *call, struct rows *rows)
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
+/* The source is whole, and cut: what its hosts write from now on is above the base. */
+static int given_back(struct call *call, struct rows *rows)
+{
+    if (rows->gone || !rows->sync.source_incomplete) {
+        return 0;
+    }
+    rows->sync.source_incomplete = false;
+    int r = table_update(call->db, &sync_table, &rows->sync);
+
+    return r < 0 ? call_fail_store(call, r) : mirror_guard_volumes(call, &rows->sync);
+}
+
 static int done(struct call *call, const struct async_event *event, struct rows *rows, bool alone)
 {
     struct left left = {0};
     struct cycle_row *cycle = &rows->cycle;
     struct async_mirror *am = event->am;
+    bool back = cycle->way == CYCLE_BACK;
     int r = 0;
 
     control_effect(call->control, close_look_effect, &am, sizeof(am));
@@ -458,6 +471,9 @@ static int done(struct call *call, const struct async_event *event, struct rows 
     }
     if (r == 0) {
         r = let_go(call, &left);
+    }
+    if (r == 0 && back) {
+        r = given_back(call, rows);
     }
     if (r == 0) {
         step_ends(call, am);

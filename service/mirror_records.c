@@ -463,7 +463,10 @@ int mirror_guard_volumes(struct call *call, const struct sync_row *sync)
     int r = table_find(call->db, &sync_table, where, &before);
 
     if (r == -ENOENT) {
-        r = guard(call, sync->source_id, sync->copy_state == STATE_FAILEDOVER);
+        /* What is on its way back by cycles is not served from the target meanwhile. */
+        bool incomplete = sync->source_incomplete && replica_engine_of(sync) == ENGINE_ASYNC;
+
+        r = guard(call, sync->source_id, sync->copy_state == STATE_FAILEDOVER || incomplete);
     } else if (r < 0) {
         return call_fail_store(call, r);
     }
@@ -476,6 +479,7 @@ int mirror_ended(struct call *call, const struct sync_row *sync)
     int r = mirror_job_end(call, &ended, COPY_ROW_CANCELLED, NULL);
 
     ended.copy_state = STATE_FRACTURED;
+    ended.source_incomplete = false;
     if (r == 0) {
         r = mirror_guard_volumes(call, &ended);
     }

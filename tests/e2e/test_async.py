@@ -386,6 +386,24 @@ def test_what_is_written_as_soon_as_roles_are_reversed_gets_to_the_other_side(ar
     end(array, sync)
 
 
+def test_what_is_written_as_soon_as_a_source_is_given_back_stays_and_gets_to_the_target(array):
+    source = array.make(SIZE)
+    array.fill(source, 1, 0, MIB)
+    sync, target = mirror(array, source, interval="PT1H")
+    do(array, sync, "Failover")
+    array.fill(target, 2, 0, SIZE)
+    eager = Eager(array, source)
+    assert eager.trying.wait(30)
+    do(array, sync, "Failback")
+    state_becomes(array, sync, 4)
+    until(lambda: eager.accepted > 20, 30, "writes to the source")
+    eager.stop()
+    do(array, sync, "Split")
+    assert array.writers(source, 0, eager.accepted * PAGE) == {9}
+    assert array.content(source) == array.content(target)
+    end(array, sync)
+
+
 def test_a_synchronous_mirror_beside_it_gets_what_a_failback_brings(array):
     source = array.make(SMALL)
     array.fill(source, 1, 0, MIB)
