@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the tests share: directories in memory, a service, an array, and the coverage of the contract."""
 
+import faulthandler
 import itertools
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from smirror import Smirror
 from tgtd import Tgtd
 
 _numbers = itertools.count(1)
+HANGS_SECONDS = 600
 
 # Files that take longest, beginning with them: workers take files in this order, so that none has a long one left at the end.
 LONG = ("crash", "mirror_faults", "mirrors", "hydration", "copy", "concurrency", "hosted_crash", "states", "stop", "snapshots", "jobs", "fresh_reads",
@@ -39,6 +42,14 @@ def pytest_collection_modifyitems(config, items):
     if getattr(config.option, "numprocesses", None) or hasattr(config, "workerinput"):
         order = {f"test_{name}.py": number for number, name in enumerate(LONG)}
         items.sort(key=lambda item: order.get(item.path.name, len(LONG)))
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol(item):  # pylint: disable=unused-argument
+    """A test that hangs says where, and ends its worker: the others go on."""
+    faulthandler.dump_traceback_later(HANGS_SECONDS, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_sessionstart(session):
