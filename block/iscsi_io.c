@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/log.h"
 #include "block/iscsi_dev_private.h"
@@ -56,24 +57,6 @@ static void io_answer(struct iscsi_cmd *cmd);
 static struct io_state *state_of(struct block_req *req)
 {
     return (struct io_state *)req->dev_private;
-}
-
-static void put16(uint8_t *p, uint16_t value)
-{
-    p[0] = (uint8_t)(value >> 8);
-    p[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *p, uint32_t value)
-{
-    put16(p, (uint16_t)(value >> 16));
-    put16(p + 2, (uint16_t)value);
-}
-
-static void put64(uint8_t *p, uint64_t value)
-{
-    put32(p, (uint32_t)(value >> 32));
-    put32(p + 4, (uint32_t)value);
 }
 
 /* --- lists of requests
@@ -426,14 +409,14 @@ static void rw_encode(const struct iscsi_dev *dev, struct io_cmd *slot)
     if (dev->refuses_rw16 && part->lba + part->blocks <= UINT32_MAX) {
         cmd->cdb[0] = write ? 0x2a : 0x28;
         cmd->cdb[1] = fua;
-        put32(cmd->cdb + 2, (uint32_t)part->lba);
-        put16(cmd->cdb + 7, (uint16_t)part->blocks);
+        put_be32(cmd->cdb + 2, (uint32_t)part->lba);
+        put_be16(cmd->cdb + 7, (uint16_t)part->blocks);
         cmd->cdb_len = 10;
     } else {
         cmd->cdb[0] = write ? 0x8a : 0x88;
         cmd->cdb[1] = fua;
-        put64(cmd->cdb + 2, part->lba);
-        put32(cmd->cdb + 10, part->blocks);
+        put_be64(cmd->cdb + 2, part->lba);
+        put_be32(cmd->cdb + 10, part->blocks);
         cmd->cdb_len = 16;
     }
     cmd->direction = write ? ISCSI_CMD_WRITE : ISCSI_CMD_READ;
@@ -447,14 +430,14 @@ static void unmap_encode(struct io_cmd *slot)
     uint8_t *at = slot->parameters + 8;
 
     memset(slot->parameters, 0, len);
-    put16(slot->parameters, (uint16_t)(len - 2));
-    put16(slot->parameters + 2, (uint16_t)(len - 8));
+    put_be16(slot->parameters, (uint16_t)(len - 2));
+    put_be16(slot->parameters + 2, (uint16_t)(len - 8));
     for (unsigned i = 0; i < slot->n_parts; i++, at += 16) {
-        put64(at, slot->parts[i].lba);
-        put32(at + 8, slot->parts[i].blocks);
+        put_be64(at, slot->parts[i].lba);
+        put_be32(at + 8, slot->parts[i].blocks);
     }
     cmd->cdb[0] = 0x42;
-    put16(cmd->cdb + 7, (uint16_t)len);
+    put_be16(cmd->cdb + 7, (uint16_t)len);
     cmd->cdb_len = 10;
     cmd->direction = ISCSI_CMD_WRITE;
     cmd->len = len;
@@ -468,8 +451,8 @@ static void same_encode(const struct iscsi_dev *dev, struct io_cmd *slot)
 
     cmd->cdb[0] = 0x93;
     cmd->cdb[1] = slot->kind == IO_SAME_UNMAP ? 0x08 : 0;
-    put64(cmd->cdb + 2, slot->parts[0].lba);
-    put32(cmd->cdb + 10, slot->parts[0].blocks);
+    put_be64(cmd->cdb + 2, slot->parts[0].lba);
+    put_be32(cmd->cdb + 10, slot->parts[0].blocks);
     cmd->cdb_len = 16;
     cmd->direction = ISCSI_CMD_WRITE;
     cmd->len = dev->lun.block_bytes;
@@ -485,13 +468,13 @@ static void sync_encode(const struct iscsi_dev *dev, struct io_cmd *slot)
         bool fits = part->lba <= UINT32_MAX && part->blocks <= UINT16_MAX;
 
         cmd->cdb[0] = 0x35;
-        put32(cmd->cdb + 2, fits ? (uint32_t)part->lba : 0);
-        put16(cmd->cdb + 7, fits ? (uint16_t)part->blocks : 0);
+        put_be32(cmd->cdb + 2, fits ? (uint32_t)part->lba : 0);
+        put_be16(cmd->cdb + 7, fits ? (uint16_t)part->blocks : 0);
         cmd->cdb_len = 10;
     } else {
         cmd->cdb[0] = 0x91;
-        put64(cmd->cdb + 2, part->lba);
-        put32(cmd->cdb + 10, part->blocks);
+        put_be64(cmd->cdb + 2, part->lba);
+        put_be32(cmd->cdb + 10, part->blocks);
         cmd->cdb_len = 16;
     }
     cmd->direction = ISCSI_CMD_NONE;
@@ -505,9 +488,9 @@ static void map_encode(struct io_cmd *slot)
      * many. */
     cmd->cdb[0] = 0x9e;
     cmd->cdb[1] = 0x12;
-    put64(cmd->cdb + 2, slot->parts[0].lba);
+    put_be64(cmd->cdb + 2, slot->parts[0].lba);
     cmd->len = 8 + 16 * (uint32_t)at_most(slot->parts[0].req->max_extents, MAX_MAP_EXTENTS);
-    put32(cmd->cdb + 10, cmd->len);
+    put_be32(cmd->cdb + 10, cmd->len);
     cmd->cdb_len = 16;
     cmd->direction = ISCSI_CMD_READ;
 }

@@ -7,22 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
-
-static uint16_t get16(const uint8_t *p)
-{
-    return (uint16_t)((p[0] << 8) | p[1]);
-}
-
-static uint32_t get32(const uint8_t *p)
-{
-    return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | p[3];
-}
-
-static uint64_t get64(const uint8_t *p)
-{
-    return ((uint64_t)get32(p) << 32) | get32(p + 4);
-}
 
 /* Printable ASCII without the padding at both ends. */
 static void copy_text(char *to, size_t to_size, const uint8_t *from, size_t len)
@@ -172,7 +158,7 @@ static bool vpd_body(const uint8_t *data, size_t len, uint8_t page, const uint8_
     if (len < 4 || data[1] != page) {
         return false;
     }
-    body_len = get16(data + 2);
+    body_len = get_be16(data + 2);
     *ret_body = data + 4;
     *ret_len = body_len < len - 4 ? body_len : len - 4;
     return true;
@@ -323,18 +309,18 @@ void iscsi_vpd_limits_parse(const uint8_t *data, size_t len, struct iscsi_lun_in
     }
     info->has_limits = true;
     info->wsnz = body[0] & 1;
-    info->max_transfer_blocks = get32(body + 4);
-    info->optimal_transfer_blocks = get32(body + 8);
+    info->max_transfer_blocks = get_be32(body + 4);
+    info->optimal_transfer_blocks = get_be32(body + 8);
     if (body_len >= 32) {
-        info->max_unmap_blocks = get32(body + 16);
-        info->max_unmap_descriptors = get32(body + 20);
-        info->unmap_granularity_blocks = get32(body + 24);
+        info->max_unmap_blocks = get_be32(body + 16);
+        info->max_unmap_descriptors = get_be32(body + 20);
+        info->unmap_granularity_blocks = get_be32(body + 24);
         if (body[28] & 0x80) {
-            info->unmap_alignment_blocks = get32(body + 28) & 0x7fffffff;
+            info->unmap_alignment_blocks = get_be32(body + 28) & 0x7fffffff;
         }
     }
     if (body_len >= 40) {
-        info->max_write_same_blocks = get64(body + 32);
+        info->max_write_same_blocks = get_be64(body + 32);
     }
 }
 
@@ -378,7 +364,7 @@ int iscsi_capacity10_parse(const uint8_t *data, size_t len, struct iscsi_lun_inf
     if (len < 8) {
         return -EPROTO;
     }
-    return capacity_set(info, get32(data), get32(data + 4));
+    return capacity_set(info, get_be32(data), get_be32(data + 4));
 }
 
 int iscsi_capacity16_parse(const uint8_t *data, size_t len, struct iscsi_lun_info *info)
@@ -389,7 +375,7 @@ int iscsi_capacity16_parse(const uint8_t *data, size_t len, struct iscsi_lun_inf
     if (len < 12) {
         return -EPROTO;
     }
-    err = capacity_set(info, get64(data), get32(data + 8));
+    err = capacity_set(info, get_be64(data), get_be32(data + 8));
     if (err != 0) {
         return err;
     }
@@ -428,7 +414,7 @@ int iscsi_mode_parse(const uint8_t *data, size_t len, struct iscsi_mode *ret_mod
             ret_mode->wce = data[at + 2] & 0x04;
             break;
         }
-        at += (data[at] & 0x40) && at + 4 <= end ? 4 + (size_t)get16(data + at + 2)
+        at += (data[at] & 0x40) && at + 4 <= end ? 4 + (size_t)get_be16(data + at + 2)
                                                  : 2 + (size_t)data[at + 1];
     }
     return 0;
@@ -449,14 +435,14 @@ int iscsi_lba_status_parse(const uint8_t *data, size_t len, uint64_t first, uint
         return -EPROTO;
     }
     /* The parameter data length counts from byte 4. */
-    descriptors = get32(data) >= 4 ? ((size_t)get32(data) - 4) / 16 : 0;
+    descriptors = get_be32(data) >= 4 ? ((size_t)get_be32(data) - 4) / 16 : 0;
     if (descriptors > (len - 8) / 16) {
         descriptors = (len - 8) / 16;
     }
     for (size_t i = 0; i < descriptors && at < limit_blocks; i++) {
         const uint8_t *d = data + 8 + 16 * i;
-        uint64_t start = get64(d);
-        uint64_t blocks = get32(d + 8);
+        uint64_t start = get_be64(d);
+        uint64_t blocks = get_be32(d + 8);
         enum block_extent_kind kind;
 
         /* The first one may begin before the question; a gap ends what can be believed. */
@@ -502,7 +488,7 @@ int iscsi_lun_list_parse(const uint8_t *data, size_t len, uint16_t *luns, unsign
     if (len < 8) {
         return -EPROTO;
     }
-    count = get32(data) / 8;
+    count = get_be32(data) / 8;
     if (count > (len - 8) / 8) {
         count = (len - 8) / 8;
     }
@@ -510,7 +496,7 @@ int iscsi_lun_list_parse(const uint8_t *data, size_t len, uint16_t *luns, unsign
         const uint8_t *entry = data + 8 + 8 * i;
 
         if (all_zero(entry + 2, 6) && (entry[0] >> 6) <= 1) {
-            luns[n++] = get16(entry);
+            luns[n++] = get_be16(entry);
         }
     }
     return (int)n;
@@ -522,7 +508,7 @@ int iscsi_lun_list_parse(const uint8_t *data, size_t len, uint16_t *luns, unsign
 
 int iscsi_login_length(const uint8_t *header)
 {
-    uint32_t data_len = get32(header + 4) & 0x00ffffff;
+    uint32_t data_len = get_be32(header + 4) & 0x00ffffff;
     uint32_t total = ISCSI_LOGIN_HEADER_BYTES + ((data_len + 3) & ~3u);
 
     /* A login response (23h) without additional header segments; an asynchronous or reject message
@@ -572,7 +558,7 @@ int iscsi_login_check(struct iscsi_login_guard *guard, const uint8_t *pdu, size_
     bool has_challenge = false;
     bool has_name = false;
     bool has_response = false;
-    size_t data_len = get32(pdu + 4) & 0x00ffffff;
+    size_t data_len = get_be32(pdu + 4) & 0x00ffffff;
     const char *at = (const char *)pdu + ISCSI_LOGIN_HEADER_BYTES;
     const char *end = at + data_len;
 
@@ -580,7 +566,7 @@ int iscsi_login_check(struct iscsi_login_guard *guard, const uint8_t *pdu, size_
     if (len < ISCSI_LOGIN_HEADER_BYTES || data_len > len - ISCSI_LOGIN_HEADER_BYTES) {
         return -EPROTO;
     }
-    guard->status = get16(pdu + 36);
+    guard->status = get_be16(pdu + 36);
     if (guard->status != 0) {
         return 0; /* a refusal or a redirect; its meaning is in guard->status */
     }
@@ -593,8 +579,7 @@ int iscsi_login_check(struct iscsi_login_guard *guard, const uint8_t *pdu, size_
         }
         if ((key_is(at, "MaxRecvDataSegmentLength", &value) ||
              key_is(at, "FirstBurstLength", &value) || key_is(at, "MaxBurstLength", &value)) &&
-            !length_is_good(value) &&
-            !(guard->discovery && strcmp(value, "Irrelevant") == 0)) {
+            !length_is_good(value) && !(guard->discovery && strcmp(value, "Irrelevant") == 0)) {
             *ret_why = "the target asks for a length that RFC 7143 does not allow";
             return -EPROTO;
         }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/slice.h"
@@ -17,29 +18,6 @@ const char *granule_state_name(enum granule_state state)
     static const char *const names[] = {"absent", "data", "zero"};
     CHECK(state < ARRAY_LEN(names));
     return names[state];
-}
-
-static void put32(uint8_t *at, uint32_t value)
-{
-    for (int i = 0; i < 4; i++) {
-        at[i] = (uint8_t)(value >> (8 * i));
-    }
-}
-
-static void put64(uint8_t *at, uint64_t value)
-{
-    put32(at, (uint32_t)value);
-    put32(at + 4, (uint32_t)(value >> 32));
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-    return (uint32_t)at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-    return (uint64_t)get32(at) | (uint64_t)get32(at + 4) << 32;
 }
 
 /* Of len bytes, the four at crc_at counted as zero. */
@@ -69,16 +47,16 @@ void layer_header_encode(const struct layer_header *header, uint8_t block[LAYER_
 {
     memset(block, 0, LAYER_BLOCK);
     memcpy(block, header_magic, sizeof(header_magic));
-    put32(block + H_VERSION, VERSION);
-    put64(block + H_GENERATION, header->generation);
+    put_le32(block + H_VERSION, VERSION);
+    put_le64(block + H_GENERATION, header->generation);
     memcpy(block + H_ID, header->id, 16);
-    put64(block + H_SIZE, header->size_bytes);
-    put32(block + H_GRANULE, LAYER_GRANULE);
-    put32(block + H_LOG_HALF, header->log_half_bytes);
-    put64(block + H_LOG, LAYER_LOG_OFFSET);
-    put64(block + H_MAP, LAYER_MAP_OFFSET);
-    put64(block + H_DATA, LAYER_DATA_OFFSET);
-    put32(block + H_CRC, checksum(block, LAYER_BLOCK, H_CRC));
+    put_le64(block + H_SIZE, header->size_bytes);
+    put_le32(block + H_GRANULE, LAYER_GRANULE);
+    put_le32(block + H_LOG_HALF, header->log_half_bytes);
+    put_le64(block + H_LOG, LAYER_LOG_OFFSET);
+    put_le64(block + H_MAP, LAYER_MAP_OFFSET);
+    put_le64(block + H_DATA, LAYER_DATA_OFFSET);
+    put_le32(block + H_CRC, checksum(block, LAYER_BLOCK, H_CRC));
 }
 
 int layer_header_decode(const uint8_t block[LAYER_BLOCK], struct layer_header *ret_header,
@@ -88,22 +66,24 @@ int layer_header_decode(const uint8_t block[LAYER_BLOCK], struct layer_header *r
         *ret_why = "it is not a layer file";
         return -EILSEQ;
     }
-    if (get32(block + H_CRC) != checksum(block, LAYER_BLOCK, H_CRC)) {
+    if (get_le32(block + H_CRC) != checksum(block, LAYER_BLOCK, H_CRC)) {
         *ret_why = "the checksum of its header is wrong";
         return -EILSEQ;
     }
-    if (get32(block + H_VERSION) != VERSION) {
+    if (get_le32(block + H_VERSION) != VERSION) {
         *ret_why = "its format version is not known";
         return -EILSEQ;
     }
     struct layer_header header = {
-        .generation = get64(block + H_GENERATION),
-        .size_bytes = get64(block + H_SIZE),
-        .log_half_bytes = get32(block + H_LOG_HALF),
+        .generation = get_le64(block + H_GENERATION),
+        .size_bytes = get_le64(block + H_SIZE),
+        .log_half_bytes = get_le32(block + H_LOG_HALF),
     };
     memcpy(header.id, block + H_ID, 16);
-    if (get32(block + H_GRANULE) != LAYER_GRANULE || get64(block + H_LOG) != LAYER_LOG_OFFSET ||
-        get64(block + H_MAP) != LAYER_MAP_OFFSET || get64(block + H_DATA) != LAYER_DATA_OFFSET ||
+    if (get_le32(block + H_GRANULE) != LAYER_GRANULE ||
+        get_le64(block + H_LOG) != LAYER_LOG_OFFSET ||
+        get_le64(block + H_MAP) != LAYER_MAP_OFFSET ||
+        get_le64(block + H_DATA) != LAYER_DATA_OFFSET ||
         !mem_is_zero(block + H_END, LAYER_BLOCK - H_END) || header.size_bytes == 0 ||
         header.size_bytes > LAYER_MAX_BYTES || header.size_bytes % 512 != 0 ||
         header.log_half_bytes < LAYER_LOG_HALF_MIN || header.log_half_bytes > LAYER_LOG_HALF_MAX ||
@@ -136,43 +116,43 @@ void layer_record_encode(const struct layer_record *record, const uint8_t id[16]
 {
     size_t len = layer_record_bytes(record->n_entries);
     memset(out, 0, len);
-    put32(out, RECORD_MAGIC);
-    put64(out + R_EPOCH, record->epoch);
-    put64(out + R_SEQUENCE, record->sequence);
+    put_le32(out, RECORD_MAGIC);
+    put_le64(out + R_EPOCH, record->epoch);
+    put_le64(out + R_SEQUENCE, record->sequence);
     memcpy(out + R_ID, id, 16);
-    put32(out + R_ENTRIES, record->n_entries);
-    put32(out + R_FLAGS, record->checkpoint_done ? FLAG_DONE : 0);
+    put_le32(out + R_ENTRIES, record->n_entries);
+    put_le32(out + R_FLAGS, record->checkpoint_done ? FLAG_DONE : 0);
     uint8_t *at = out + LAYER_RECORD_HEAD;
     for (uint32_t i = 0; i < record->n_entries; i++, at += LAYER_ENTRY_BYTES) {
-        put64(at, entries[i].first);
-        put32(at + 8, entries[i].count);
-        put32(at + 12, entries[i].state);
+        put_le64(at, entries[i].first);
+        put_le32(at + 8, entries[i].count);
+        put_le32(at + 12, entries[i].state);
     }
-    put32(out + R_CRC, checksum(out, len, R_CRC));
+    put_le32(out + R_CRC, checksum(out, len, R_CRC));
 }
 
 struct layer_entry layer_record_entry(const uint8_t *data, uint32_t index)
 {
     const uint8_t *at = data + LAYER_RECORD_HEAD + (size_t)index * LAYER_ENTRY_BYTES;
     return (struct layer_entry){
-        .first = get64(at), .count = get32(at + 8), .state = get32(at + 12)};
+        .first = get_le64(at), .count = get_le32(at + 8), .state = get_le32(at + 12)};
 }
 
 int layer_record_decode(const uint8_t *data, size_t len, const uint8_t id[16], uint64_t n_granules,
                         struct layer_record *ret_record)
 {
-    if (len < LAYER_BLOCK || get32(data) != RECORD_MAGIC || memcmp(data + R_ID, id, 16) != 0) {
+    if (len < LAYER_BLOCK || get_le32(data) != RECORD_MAGIC || memcmp(data + R_ID, id, 16) != 0) {
         return -EILSEQ;
     }
     struct layer_record record = {
-        .epoch = get64(data + R_EPOCH),
-        .sequence = get64(data + R_SEQUENCE),
-        .checkpoint_done = get32(data + R_FLAGS) & FLAG_DONE,
-        .n_entries = get32(data + R_ENTRIES),
+        .epoch = get_le64(data + R_EPOCH),
+        .sequence = get_le64(data + R_SEQUENCE),
+        .checkpoint_done = get_le32(data + R_FLAGS) & FLAG_DONE,
+        .n_entries = get_le32(data + R_ENTRIES),
     };
     size_t bytes = layer_record_bytes(record.n_entries);
-    if (bytes > len || get32(data + R_CRC) != checksum(data, bytes, R_CRC) || record.epoch == 0 ||
-        record.epoch == UINT64_MAX || get32(data + R_FLAGS) > FLAG_DONE ||
+    if (bytes > len || get_le32(data + R_CRC) != checksum(data, bytes, R_CRC) ||
+        record.epoch == 0 || record.epoch == UINT64_MAX || get_le32(data + R_FLAGS) > FLAG_DONE ||
         !mem_is_zero(data + R_END, LAYER_RECORD_HEAD - R_END)) {
         return -EILSEQ;
     }
@@ -217,7 +197,7 @@ static bool chain_is_broken(const uint8_t *half, size_t half_bytes, const uint8_
 {
     struct layer_record record;
     for (size_t at = chain->len; at < half_bytes; at += LAYER_BLOCK) {
-        if (get32(half + at) == RECORD_MAGIC &&
+        if (get_le32(half + at) == RECORD_MAGIC &&
             layer_record_decode(half + at, half_bytes - at, id, n_granules, &record) == 0 &&
             (record.epoch == chain->epoch || record.epoch > latest)) {
             return true;
@@ -276,11 +256,11 @@ void layer_page_seal(uint8_t block[LAYER_BLOCK], const uint8_t id[16], uint64_t 
                      uint64_t generation)
 {
     memset(block, 0, LAYER_PAGE_HEAD);
-    put32(block, PAGE_MAGIC);
-    put64(block + P_GENERATION, generation);
-    put64(block + P_PAGE, page);
+    put_le32(block, PAGE_MAGIC);
+    put_le64(block + P_GENERATION, generation);
+    put_le64(block + P_PAGE, page);
     memcpy(block + P_ID, id, 16);
-    put32(block + P_CRC, checksum(block, LAYER_BLOCK, P_CRC));
+    put_le32(block + P_CRC, checksum(block, LAYER_BLOCK, P_CRC));
 }
 
 enum layer_slot layer_page_check(const uint8_t block[LAYER_BLOCK], const uint8_t id[16],
@@ -289,8 +269,9 @@ enum layer_slot layer_page_check(const uint8_t block[LAYER_BLOCK], const uint8_t
     if (mem_is_zero(block, LAYER_BLOCK)) {
         return LAYER_SLOT_EMPTY;
     }
-    if (get32(block) != PAGE_MAGIC || get32(block + P_CRC) != checksum(block, LAYER_BLOCK, P_CRC) ||
-        get64(block + P_PAGE) != page || get64(block + P_GENERATION) == 0 ||
+    if (get_le32(block) != PAGE_MAGIC ||
+        get_le32(block + P_CRC) != checksum(block, LAYER_BLOCK, P_CRC) ||
+        get_le64(block + P_PAGE) != page || get_le64(block + P_GENERATION) == 0 ||
         memcmp(block + P_ID, id, 16) != 0 || !mem_is_zero(block + P_END, LAYER_PAGE_HEAD - P_END)) {
         return LAYER_SLOT_BAD;
     }
@@ -299,6 +280,6 @@ enum layer_slot layer_page_check(const uint8_t block[LAYER_BLOCK], const uint8_t
             return LAYER_SLOT_BAD; /* state 3 */
         }
     }
-    *ret_generation = get64(block + P_GENERATION);
+    *ret_generation = get_le64(block + P_GENERATION);
     return LAYER_SLOT_VALID;
 }

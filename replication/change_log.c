@@ -11,40 +11,14 @@
  * changed, and forgotten all at once, when both sides are equal: block 0 gets another generation. An entry
  * that outlives its granule's difference only makes a copy too many. The log ends at the first entry that is not whole.
  */
-#include <endian.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/random.h"
 #include "replication/change_map_private.h"
-
-static void put32(uint8_t *at, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static void put64(uint8_t *at, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof(value));
-    return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof(value));
-    return le64toh(value);
-}
 
 uint64_t change_log_offset(const struct change_map *map)
 {
@@ -59,8 +33,8 @@ static uint32_t head_crc(const struct change_map *map, const uint8_t *block)
 static uint32_t entry_crc(uint64_t generation, uint64_t place, const uint8_t *entry)
 {
     uint8_t seed[16];
-    put64(seed, generation);
-    put64(seed + 8, place);
+    put_le64(seed, generation);
+    put_le64(seed + 8, place);
     return crc32c(crc32c(0, seed, sizeof(seed)), entry, 12);
 }
 
@@ -73,9 +47,9 @@ static void block_begin(struct change_map *map, unsigned n)
 {
     uint8_t *block = image_block(map, n);
     memset(block, 0, BLOCK_BYTES);
-    put64(block, map->log_generation);
-    put32(block + 8, (uint32_t)(map->log_at + n));
-    put32(block + 12, head_crc(map, block));
+    put_le64(block, map->log_generation);
+    put_le32(block + 8, (uint32_t)(map->log_at + n));
+    put_le32(block + 12, head_crc(map, block));
 }
 
 void change_log_begin(struct change_map *map)
@@ -105,10 +79,10 @@ static bool append(struct change_map *map, uint64_t granule, uint32_t count)
         block_begin(map, block);
     }
     uint8_t *entry = image_block(map, block) + (at + 1) * LOG_ENTRY_BYTES;
-    put64(entry, granule);
-    put32(entry + 8, count);
-    put32(entry + 12,
-          entry_crc(map->log_generation, (map->log_at + block) * LOG_ENTRIES + at, entry));
+    put_le64(entry, granule);
+    put_le32(entry + 8, count);
+    put_le32(entry + 12,
+             entry_crc(map->log_generation, (map->log_at + block) * LOG_ENTRIES + at, entry));
     map->log_n++;
     map->log_dirty = true;
     return true;
@@ -203,8 +177,9 @@ void change_log_committed(struct change_map *map, int status)
 
 bool change_log_load(struct change_map *map, uint64_t index, const uint8_t *block, bool stale)
 {
-    uint64_t generation = get64(block);
-    if (generation == 0 || get32(block + 8) != index || get32(block + 12) != head_crc(map, block) ||
+    uint64_t generation = get_le64(block);
+    if (generation == 0 || get_le32(block + 8) != index ||
+        get_le32(block + 12) != head_crc(map, block) ||
         (index > 0 && generation != map->log_generation)) {
         return false;
     }
@@ -213,9 +188,10 @@ bool change_log_load(struct change_map *map, uint64_t index, const uint8_t *bloc
     memcpy(map->log_image, block, BLOCK_BYTES);
     for (map->log_n = 0; map->log_n < LOG_ENTRIES; map->log_n++) {
         const uint8_t *entry = block + (map->log_n + 1) * LOG_ENTRY_BYTES;
-        uint64_t granule = get64(entry);
-        uint32_t count = get32(entry + 8);
-        if (get32(entry + 12) != entry_crc(generation, index * LOG_ENTRIES + map->log_n, entry) ||
+        uint64_t granule = get_le64(entry);
+        uint32_t count = get_le32(entry + 8);
+        if (get_le32(entry + 12) !=
+                entry_crc(generation, index * LOG_ENTRIES + map->log_n, entry) ||
             count == 0 || granule >= map->n_granules || count > map->n_granules - granule ||
             granule % REGION_GRANULES + count > REGION_GRANULES) {
             break;

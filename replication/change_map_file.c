@@ -21,11 +21,11 @@
  * A commit: the dirty blocks and those of the log are put together, written, synced; then the marks that waited for it are told. Meanwhile
  * marks gather for the next one.
  */
-#include <endian.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/check.h"
 #include "base/crc32c.h"
 #include "base/log.h"
@@ -35,32 +35,6 @@
 
 enum { VERSION = 1, HEADER_BLOCKS = 2, HEADER_BYTES = 512 };
 static const char magic[8] = "smirmap\n";
-
-static void put32(uint8_t *at, uint32_t value)
-{
-    value = htole32(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static void put64(uint8_t *at, uint64_t value)
-{
-    value = htole64(value);
-    memcpy(at, &value, sizeof(value));
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-    uint32_t value;
-    memcpy(&value, at, sizeof(value));
-    return le32toh(value);
-}
-
-static uint64_t get64(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof(value));
-    return le64toh(value);
-}
 
 /* ---- one operation on the file at a time ---- */
 
@@ -112,23 +86,23 @@ static unsigned sector_words(const struct change_map *map, uint64_t number)
 static void sector_encode(const struct change_map *map, uint64_t number, uint8_t *sector)
 {
     memset(sector, 0, SECTOR_BYTES);
-    put32(sector + 4, (uint32_t)number);
+    put_le32(sector + 4, (uint32_t)number);
     unsigned n = sector_words(map, number);
     for (unsigned i = 0; i < n; i++) {
-        put64(sector + 8 + i * 8, map->want.words[number * SECTOR_WORDS + i]);
+        put_le64(sector + 8 + i * 8, map->want.words[number * SECTOR_WORDS + i]);
     }
-    put32(sector, sector_crc(map, sector));
+    put_le32(sector, sector_crc(map, sector));
 }
 
 /* False: it is damaged. */
 static bool sector_decode(struct change_map *map, uint64_t number, const uint8_t *sector)
 {
-    if (get32(sector) != sector_crc(map, sector) || get32(sector + 4) != (uint32_t)number) {
+    if (get_le32(sector) != sector_crc(map, sector) || get_le32(sector + 4) != (uint32_t)number) {
         return false;
     }
     uint64_t base = number * SECTOR_REGIONS;
     for (unsigned i = 0; i < sector_words(map, number); i++) {
-        uint64_t word = get64(sector + 8 + i * 8);
+        uint64_t word = get_le64(sector + 8 + i * 8);
         for (; word != 0; word &= word - 1) {
             uint64_t bit = base + i * 64 + (unsigned)__builtin_ctzll(word);
             if (bit < map->n_regions) {
@@ -156,7 +130,7 @@ static void block_is_durable(struct change_map *map, uint64_t block)
         for (unsigned w = 0; w < sector_words(map, number); w++) {
             uint64_t at = number * SECTOR_WORDS + w;
             uint64_t word =
-                get64(sector + 8 + w * 8) & map->want.words[at] & ~map->durable.words[at];
+                get_le64(sector + 8 + w * 8) & map->want.words[at] & ~map->durable.words[at];
             for (; word != 0; word &= word - 1) {
                 bitmap_set(&map->durable, at * 64 + (unsigned)__builtin_ctzll(word));
             }
@@ -270,7 +244,7 @@ static uint32_t header_crc(const uint8_t *header)
 {
     uint8_t copy[HEADER_BYTES];
     memcpy(copy, header, sizeof(copy));
-    put32(copy + 12, 0);
+    put_le32(copy + 12, 0);
     return crc32c(0, copy, sizeof(copy));
 }
 
@@ -278,38 +252,39 @@ static void header_encode(const struct change_map *map, uint8_t *block)
 {
     memset(block, 0, BLOCK_BYTES);
     memcpy(block, magic, sizeof(magic));
-    put32(block + 8, VERSION);
+    put_le32(block + 8, VERSION);
     memcpy(block + 16, map->id, ID_BYTES);
-    put64(block + 32, map->size_bytes);
-    put32(block + 40, CHANGE_REGION_BYTES);
-    put32(block + 44, CHANGE_GRANULE_BYTES);
-    put64(block + 48, HEADER_BLOCKS * BLOCK_BYTES);
-    put64(block + 56, map->n_blocks);
-    put64(block + 64, change_log_offset(map));
-    put64(block + 72, map->log_blocks);
-    put32(block + 12, header_crc(block));
+    put_le64(block + 32, map->size_bytes);
+    put_le32(block + 40, CHANGE_REGION_BYTES);
+    put_le32(block + 44, CHANGE_GRANULE_BYTES);
+    put_le64(block + 48, HEADER_BLOCKS * BLOCK_BYTES);
+    put_le64(block + 56, map->n_blocks);
+    put_le64(block + 64, change_log_offset(map));
+    put_le64(block + 72, map->log_blocks);
+    put_le32(block + 12, header_crc(block));
 }
 
 static bool header_is_whole(const uint8_t *block)
 {
-    return memcmp(block, magic, sizeof(magic)) == 0 && get32(block + 12) == header_crc(block);
+    return memcmp(block, magic, sizeof(magic)) == 0 && get_le32(block + 12) == header_crc(block);
 }
 
 static int header_decode(struct change_map *map, const uint8_t *block, uint64_t file_bytes)
 {
-    if (get32(block + 8) != VERSION) {
+    if (get_le32(block + 8) != VERSION) {
         return error_set(&map->error, ERR_NOT_SUPPORTED,
                          "%s: a change map of version %u, this program knows %u", map->path,
-                         get32(block + 8), VERSION);
+                         get_le32(block + 8), VERSION);
     }
     memcpy(map->id, block + 16, ID_BYTES);
-    if (get64(block + 32) != map->size_bytes || get32(block + 40) != CHANGE_REGION_BYTES ||
-        get32(block + 44) != CHANGE_GRANULE_BYTES ||
-        get64(block + 48) != HEADER_BLOCKS * BLOCK_BYTES || get64(block + 56) != map->n_blocks ||
-        get64(block + 64) != change_log_offset(map) || get64(block + 72) != map->log_blocks) {
+    if (get_le64(block + 32) != map->size_bytes || get_le32(block + 40) != CHANGE_REGION_BYTES ||
+        get_le32(block + 44) != CHANGE_GRANULE_BYTES ||
+        get_le64(block + 48) != HEADER_BLOCKS * BLOCK_BYTES ||
+        get_le64(block + 56) != map->n_blocks || get_le64(block + 64) != change_log_offset(map) ||
+        get_le64(block + 72) != map->log_blocks) {
         return error_set(&map->error, ERR_INCOMPATIBLE,
                          "%s: a change map for a volume of %llu bytes, this one has %llu",
-                         map->path, (unsigned long long)get64(block + 32),
+                         map->path, (unsigned long long)get_le64(block + 32),
                          (unsigned long long)map->size_bytes);
     }
     if (file_bytes < file_bytes_of(map)) {

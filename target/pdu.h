@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "target/bytes.h"
+#include "base/bytes.h"
 
 enum {
     PDU_BHS = 48,

@@ -17,7 +17,7 @@
 #define TARGET_SCSI_SCSI_H
 
 #include "block/blockdev.h"
-#include "target/bytes.h"
+#include "base/bytes.h"
 #include "target/shard.h"
 #include "target/target.h"
 

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/bytes.h"
+
 enum { HEADER = 48, BLOCK = 512, MAX_LOGIN = 8, MAX_DATA = 1 << 18 };
 
 struct fake_target {
@@ -45,29 +47,6 @@ struct fake_target {
     uint8_t write_data[MAX_DATA];
     size_t write_got;
 };
-
-static uint32_t get32(const uint8_t *p)
-{
-    return ((uint32_t)p[0] << 24) | ((uint32_t)p[1] << 16) | ((uint32_t)p[2] << 8) | p[3];
-}
-
-static uint64_t get64(const uint8_t *p)
-{
-    return ((uint64_t)get32(p) << 32) | get32(p + 4);
-}
-
-static void put32(uint8_t *p, uint32_t value)
-{
-    for (int i = 0; i < 4; i++) {
-        p[i] = (uint8_t)(value >> (24 - 8 * i));
-    }
-}
-
-static void put64(uint8_t *p, uint64_t value)
-{
-    put32(p, (uint32_t)(value >> 32));
-    put32(p + 4, (uint32_t)value);
-}
 
 static _Noreturn void die(const char *what)
 {
@@ -110,9 +89,9 @@ static bool pdu_send(struct fake_target *fake, uint8_t *header, const void *data
     header[5] = (uint8_t)(len >> 16);
     header[6] = (uint8_t)(len >> 8);
     header[7] = (uint8_t)len;
-    put32(header + 24, fake->stat_sn);
-    put32(header + 28, fake->exp_cmd_sn);
-    put32(header + 32, fake->exp_cmd_sn + fake->window - 1);
+    put_be32(header + 24, fake->stat_sn);
+    put_be32(header + 28, fake->exp_cmd_sn);
+    put_be32(header + 32, fake->exp_cmd_sn + fake->window - 1);
     return write_all(fake, header, HEADER) && write_all(fake, data, len) &&
            write_all(fake, padding, (4 - len % 4) % 4);
 }
@@ -122,7 +101,7 @@ static bool pdu_receive(struct fake_target *fake)
     if (!read_all(fake, fake->header, HEADER)) {
         return false;
     }
-    fake->body_len = get32(fake->header + 4) & 0xffffff;
+    fake->body_len = get_be32(fake->header + 4) & 0xffffff;
     if (fake->body_len > MAX_DATA) {
         return false;
     }
@@ -172,7 +151,7 @@ static bool login(struct fake_target *fake)
         if (!pdu_receive(fake) || (fake->header[0] & 0x3f) != 0x03) {
             return false;
         }
-        fake->exp_cmd_sn = get32(fake->header + 24);
+        fake->exp_cmd_sn = get_be32(fake->header + 24);
         pthread_mutex_lock(&fake->lock);
         if (i < fake->n_login) {
             answer = fake->login[i];
@@ -212,17 +191,17 @@ static bool respond(struct fake_target *fake, const uint8_t *request, uint8_t st
 static bool respond_data(struct fake_target *fake, const uint8_t *request, const uint8_t *data,
                          size_t len)
 {
-    size_t expected = get32(request + 20);
+    size_t expected = get_be32(request + 20);
     size_t sent = len < expected ? len : expected;
     uint8_t header[HEADER] = {0x25, 0x81};
     bool ok;
 
     if (sent < expected) {
         header[1] |= 0x02;
-        put32(header + 44, (uint32_t)(expected - sent));
+        put_be32(header + 44, (uint32_t)(expected - sent));
     }
     memcpy(header + 16, request + 16, 4);
-    put32(header + 20, 0xffffffff);
+    put_be32(header + 20, 0xffffffff);
     ok = pdu_send(fake, header, data, sent);
     fake->stat_sn++;
     return ok;
@@ -261,10 +240,10 @@ static bool inquiry(struct fake_target *fake, const uint8_t *request)
             break;
         case 0xb0:
             data[3] = 60;
-            put32(data + 20, 2000); /* blocks an UNMAP */
-            put32(data + 24, 4);    /* descriptors */
-            put32(data + 28, 8);    /* granularity */
-            put64(data + 36, 1024);
+            put_be32(data + 20, 2000); /* blocks an UNMAP */
+            put_be32(data + 24, 4);    /* descriptors */
+            put_be32(data + 28, 8);    /* granularity */
+            put_be64(data + 36, 1024);
             len = 64;
             break;
         case 0xb2:
@@ -285,8 +264,8 @@ static bool serve(struct fake_target *fake, const uint8_t *request, const uint8_
 {
     const uint8_t *cdb = request + 32;
     uint8_t data[64] = {0};
-    uint64_t lba = cdb[0] >= 0x80 ? get64(cdb + 2) : get32(cdb + 2);
-    uint64_t blocks = cdb[0] >= 0x80 ? get32(cdb + 10) : (uint64_t)(cdb[7] << 8 | cdb[8]);
+    uint64_t lba = cdb[0] >= 0x80 ? get_be64(cdb + 2) : get_be32(cdb + 2);
+    uint64_t blocks = cdb[0] >= 0x80 ? get_be32(cdb + 10) : (uint64_t)(cdb[7] << 8 | cdb[8]);
     bool in_range = lba <= fake->blocks && blocks <= fake->blocks - lba;
 
     switch (cdb[0]) {
@@ -300,8 +279,8 @@ static bool serve(struct fake_target *fake, const uint8_t *request, const uint8_
         data[0] = 3;
         return respond_data(fake, request, data, 4);
     case 0x25:
-        put32(data, (uint32_t)fake->blocks - 1);
-        put32(data + 4, BLOCK);
+        put_be32(data, (uint32_t)fake->blocks - 1);
+        put_be32(data + 4, BLOCK);
         return respond_data(fake, request, data, 8);
     case 0x28:
     case 0x88:
@@ -318,7 +297,7 @@ static bool serve(struct fake_target *fake, const uint8_t *request, const uint8_
         return respond(fake, request, 0, 0, 0, 0);
     case 0x42:
         for (size_t at = 8; at + 16 <= out_len; at += 16) {
-            memset(fake->data + get64(out + at) * BLOCK, 0, (size_t)get32(out + at + 8) * BLOCK);
+            memset(fake->data + get_be64(out + at) * BLOCK, 0, (size_t)get_be32(out + at + 8) * BLOCK);
         }
         return respond(fake, request, 0, 0, 0, 0);
     case 0x93:
@@ -328,20 +307,20 @@ static bool serve(struct fake_target *fake, const uint8_t *request, const uint8_
         return respond(fake, request, 0, 0, 0, 0);
     case 0x9e:
         if ((cdb[1] & 0x1f) == 0x10) {
-            put64(data, fake->blocks - 1);
-            put32(data + 8, BLOCK);
+            put_be64(data, fake->blocks - 1);
+            put_be32(data + 8, BLOCK);
             data[14] = 0xc0; /* LBPME, LBPRZ */
             return respond_data(fake, request, data, 32);
         }
-        put32(data, 4 + 32);
-        put64(data + 8, lba);
-        put32(data + 16, 8);
-        put64(data + 24, lba + 8);
-        put32(data + 32, (uint32_t)(fake->blocks - lba - 8));
+        put_be32(data, 4 + 32);
+        put_be64(data + 8, lba);
+        put_be32(data + 16, 8);
+        put_be64(data + 24, lba + 8);
+        put_be32(data + 32, (uint32_t)(fake->blocks - lba - 8));
         data[36] = 1;
         return respond_data(fake, request, data, 40);
     case 0xa0:
-        put32(data, 16);
+        put_be32(data, 16);
         data[8 + 9] = 1;
         return respond_data(fake, request, data, 24);
     default:
@@ -382,7 +361,7 @@ static bool meets_fault(struct fake_target *fake, const uint8_t *request, bool *
         *ret_ok = true;
         for (unsigned i = 0; i <= fault.ahead && !fault.silent && *ret_ok; i++) {
             *ret_ok = respond(fake, copy, fault.status, fault.key, fault.asc, fault.ascq);
-            put32(copy + 16, get32(copy + 16) + 1);
+            put_be32(copy + 16, get_be32(copy + 16) + 1);
         }
     }
     return hit;
@@ -391,11 +370,11 @@ static bool meets_fault(struct fake_target *fake, const uint8_t *request, bool *
 static bool command(struct fake_target *fake)
 {
     const uint8_t *request = fake->header;
-    size_t expected = get32(request + 20);
+    size_t expected = get_be32(request + 20);
     bool ok;
 
     if (!(request[0] & 0x40)) {
-        fake->exp_cmd_sn = get32(request + 24) + 1;
+        fake->exp_cmd_sn = get_be32(request + 24) + 1;
     }
     if (fake->attention && request[32] != 0x12 && request[32] != 0xa0) {
         fake->attention = false;
@@ -416,7 +395,7 @@ static bool command(struct fake_target *fake)
 
 static bool data_out(struct fake_target *fake)
 {
-    size_t offset = get32(fake->header + 40);
+    size_t offset = get_be32(fake->header + 40);
 
     if (!fake->writing || memcmp(fake->header + 16, fake->write_header + 16, 4) != 0 ||
         offset + fake->body_len > MAX_DATA) {
@@ -424,7 +403,7 @@ static bool data_out(struct fake_target *fake)
     }
     memcpy(fake->write_data + offset, fake->body, fake->body_len);
     fake->write_got += fake->body_len;
-    if (fake->write_got < get32(fake->write_header + 20)) {
+    if (fake->write_got < get_be32(fake->write_header + 20)) {
         return true;
     }
     fake->writing = false;
@@ -444,7 +423,7 @@ static bool async_send(struct fake_target *fake)
     if (!wanted) {
         return true;
     }
-    put32(header + 16, 0xffffffff);
+    put_be32(header + 16, 0xffffffff);
     header[43] = 1; /* within a second */
     return pdu_send(fake, header, NULL, 0);
 }
@@ -464,9 +443,9 @@ static bool other(struct fake_target *fake, uint8_t opcode)
               1;
     }
     memcpy(header + 16, fake->header + 16, 4);
-    put32(header + 20, 0xffffffff);
+    put_be32(header + 20, 0xffffffff);
     if (!(fake->header[0] & 0x40)) {
-        fake->exp_cmd_sn = get32(fake->header + 24) + 1;
+        fake->exp_cmd_sn = get_be32(fake->header + 24) + 1;
     }
     ok = pdu_send(fake, header, text, len);
     fake->stat_sn++;
@@ -494,7 +473,7 @@ static bool task_management(struct fake_target *fake)
         memcpy(refused, fake->header, HEADER);
         header[0] = 0x3f;
         header[2] = 0x05; /* command not supported */
-        put32(header + 16, 0xffffffff);
+        put_be32(header + 16, 0xffffffff);
         ok = pdu_send(fake, header, refused, HEADER);
     } else {
         header[2] = (uint8_t)response;
@@ -522,7 +501,7 @@ static void converse(struct fake_target *fake)
 
         switch (fake->header[0] & 0x3f) {
         case 0x00:
-            ok = ok && (get32(fake->header + 16) == 0xffffffff || other(fake, 0x20));
+            ok = ok && (get_be32(fake->header + 16) == 0xffffffff || other(fake, 0x20));
             break;
         case 0x01:
             ok = ok && command(fake);
