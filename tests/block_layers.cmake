@@ -22,7 +22,4 @@ smirror_unit_test(layer_chain block base)
 smirror_unit_test(write_thread block base)
 smirror_fuzzer(layer_open layer_disk block base)
 
-add_executable(test_sim_keep sim/keep.c)
-target_link_libraries(test_sim_keep PRIVATE layer_disk block base PkgConfig::CMOCKA)
-add_test(NAME sim_keep COMMAND test_sim_keep)
-set_tests_properties(sim_keep PROPERTIES TIMEOUT 300)
+smirror_simulation(keep layer_disk block base PkgConfig::CMOCKA)

@@ -10,11 +10,7 @@ smirror_unit_test(copy_window replication)
 smirror_unit_test(copy_zero_scan replication)
 smirror_unit_test(throttle replication)
 
-# Seeded runs in virtual time; sim_copy SEED replays one that failed.
-add_executable(sim_copy sim/copy.c)
-target_link_libraries(sim_copy PRIVATE copy_testing)
-add_test(NAME sim_copy COMMAND sim_copy)
-set_tests_properties(sim_copy PROPERTIES TIMEOUT 300)
+smirror_simulation(copy copy_testing)
 
 # Prints what the copier costs; as a test it shows that it runs and reads no more than it should.
 add_executable(copy_cost sim/copy_cost.c)
@@ -28,9 +24,4 @@ add_library(mirror_testing STATIC unit/mirror_testing.c)
 target_link_libraries(mirror_testing PUBLIC copy_testing layer_disk)
 smirror_unit_test(change_map layer_disk replication)
 smirror_unit_test(mirror mirror_testing)
-
-# Seeded runs in virtual time; sim_mirror SEED replays one that failed.
-add_executable(sim_mirror sim/mirror.c)
-target_link_libraries(sim_mirror PRIVATE mirror_testing)
-add_test(NAME sim_mirror COMMAND sim_mirror)
-set_tests_properties(sim_mirror PROPERTIES TIMEOUT 300)
+smirror_simulation(mirror mirror_testing)

@@ -2,8 +2,7 @@
 /*
  * Copies under all faults at once: random disks, devices, verbs and failures, from a seed.
  *
- *     sim_copy                 500 seeds from 1
- *     sim_copy FIRST [COUNT]   these (a failing seed prints the command to replay it)
+ *     sim_copy [FIRST [COUNT]]   (tests/sim/seeds.h)
  *
  * In each run the copy is interrupted, suspended, killed and started again from its checkpoint
  * until no more faults are left. Then it must be DONE and equal on stable storage, or BROKEN for a
@@ -11,36 +10,12 @@
  * has on stable storage.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/check.h"
-#include "base/log.h"
+#include "tests/sim/seeds.h"
 #include "tests/unit/copy_testing.h"
-
-static struct random r;
-
-static uint64_t below(uint64_t bound)
-{
-    return random_below(&r, bound);
-}
-
-static bool chance(uint64_t numerator, uint64_t denominator)
-{
-    return random_chance(&r, numerator, denominator);
-}
-
-static uint64_t pick(const uint64_t *values, unsigned n)
-{
-    return values[below(n)];
-}
-
-#define PICK(...)                                                                                  \
-    pick((const uint64_t[]){__VA_ARGS__},                                                          \
-         sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
 static void random_content(struct test_disk *disk)
 {
@@ -245,7 +220,6 @@ static void run(uint64_t seed)
     static struct story story;
     struct copy_bench *bench = &story.bench;
     memset(&story, 0, sizeof(story));
-    random_seed(&r, seed);
     begin(&story, seed);
     for (unsigned lives = 0;; lives++) {
         bool quiet = lives >= 5;
@@ -270,46 +244,8 @@ static void run(uint64_t seed)
     copy_bench_fini(bench);
 }
 
-static uint64_t current_seed;
-
-static void tell_seed(int signal_number)
-{
-    static char text[] = "\nfailed with seed 00000000000000000000: replay with sim_copy SEED\n";
-    uint64_t seed = current_seed;
-    for (char *digit = strchr(text, ':') - 1; seed > 0; digit--) {
-        *digit = (char)('0' + seed % 10);
-        seed /= 10;
-    }
-    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
-        _exit(1);
-    }
-    signal(signal_number, SIG_DFL);
-}
-
-/* Sanitizers end the program so that the seed is told. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "abort_on_error=1";
-}
-const char *__ubsan_default_options(void);
-const char *__ubsan_default_options(void)
-{
-    return "abort_on_error=1:print_stacktrace=1";
-}
-
 int main(int argc, char **argv)
 {
-    const char *env = getenv("SMIRROR_SIM_SEED");
-    uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 0) : env ? strtoull(env, NULL, 0) : 1;
-    uint64_t all = TEST_STRIDE == 1 ? 500 : 80;
-    uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : argc > 1 || env ? 1 : all;
-    log_set_level(argc > 1 && count == 1 ? LOG_DEBUG : LOG_ERROR);
-    signal(SIGABRT, tell_seed);
-    for (uint64_t seed = first; seed < first + count; seed++) {
-        current_seed = seed;
-        run(seed);
-    }
-    printf("%llu seeds from %llu passed\n", (unsigned long long)count, (unsigned long long)first);
-    return 0;
+    return sim_main(argc, argv,
+                    &(struct sim){.name = "copy", .seeds = SIM_SEEDS(500, 500, 80), .run = run});
 }

@@ -3,22 +3,23 @@
  * A LUN that hosts write to through us, and snapshots whose oldest layer has that LUN below it: what is overwritten is kept first. Random
  * writes, cuts, fills of a copier and reads, each with delays; the power of the layers' disk is cut anywhere (the LUN, on another machine, has all
  * that it was sent). What a snapshot has read once, it reads always.
+ *
+ *     sim_keep [FIRST [COUNT]]   (tests/sim/seeds.h)
  */
 #include "tests/unit/block_io.h"
 
-#include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 
-#include "base/random.h"
+#include "base/check.h"
 #include "block/delay_dev.h"
 #include "block/keep_dev.h"
 #include "block/mem_dev.h"
 #include "block/stack.h"
+#include "tests/sim/seeds.h"
 #include "tests/unit/layer_disk.h"
 
 enum {
-    SEEDS = 120,
     STEPS = 160,
     BLOCK = 512,
     SIZE = 256 << 10,
@@ -29,23 +30,12 @@ enum {
     MOST = 24, /* blocks of a write */
 };
 
-static uint64_t seed;
-
-#define EXPECT(condition)                                                                          \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            print_error("seed %" PRIu64 ": %s\n", seed, #condition);                               \
-            fail();                                                                                \
-        }                                                                                          \
-    } while (0)
-
 struct waiting {
     bool done;
     int status;
     struct layer *layer;
 };
 
-static struct random dice;
 static struct loop_sim *sim;
 static struct loop *loop;
 static struct layer_disk *disk;
@@ -77,7 +67,7 @@ static bool is_over(void *arg)
 
 static void await(struct waiting *wait)
 {
-    EXPECT(loop_sim_run_until(sim, is_over, wait, 100 * SEC_NS));
+    CHECK(loop_sim_run_until(sim, is_over, wait, 100 * SEC_NS));
 }
 
 static void over(void *arg)
@@ -151,8 +141,8 @@ static struct blockdev *session(void)
     struct mem_dev_spec spec = {.disk = lun};
     struct delay_spec delay = {.latency_ns = 20000, .jitter_ns = 200000};
 
-    assert_int_equal(mem_dev_new(loop, &spec, &mem), 0);
-    assert_int_equal(delay_dev_new(mem, &delay, random_u64(&dice), &dev), 0);
+    CHECK(mem_dev_new(loop, &spec, &mem) == 0);
+    CHECK(delay_dev_new(mem, &delay, random_u64(&sim_random), &dev) == 0);
     return dev;
 }
 
@@ -161,7 +151,7 @@ static struct blockdev *stack_over(struct layer *const *chain, unsigned n, struc
     struct stack_spec spec = {.layers = chain, .n_layers = n, .bottom = bottom};
     struct blockdev *dev;
 
-    assert_int_equal(stack_open(loop, &spec, &dev), 0);
+    CHECK(stack_open(loop, &spec, &dev) == 0);
     return dev;
 }
 
@@ -184,15 +174,15 @@ static void world_open(void)
 
     for (unsigned i = 0; i < n_names; i++) {
         layers[i] = layer_get(names[i], false);
-        EXPECT(layers[i] != NULL);
+        CHECK(layers[i] != NULL);
     }
     bottoms[0] = session();
     volume = stack_over(layers, n_names, bottoms[0]);
     for (unsigned i = 0; i < n_snapshots; i++) {
         snapshot_open(i);
     }
-    assert_int_equal(stack_fill_open(volume, LUN_SIZE, &fill), 0);
-    assert_int_equal(keep_dev_new(session(), fill, &keep), 0);
+    CHECK(stack_fill_open(volume, LUN_SIZE, &fill) == 0);
+    CHECK(keep_dev_new(session(), fill, &keep) == 0);
 }
 
 static void world_close(void)
@@ -226,7 +216,7 @@ static void write_done(struct block_req *req)
 {
     struct write *write = req->arg;
 
-    EXPECT(req->status == 0 || layer_disk_is_cut(disk));
+    CHECK(req->status == 0 || layer_disk_is_cut(disk));
     if (--write->under_way > 0 || layer_disk_is_cut(disk)) {
         return;
     }
@@ -251,10 +241,10 @@ static bool overlaps(unsigned first, unsigned n)
 static void write_begin(void)
 {
     unsigned w = 0;
-    unsigned first = (unsigned)random_below(&dice, LUN_SIZE / BLOCK - MOST);
-    unsigned n = 1 + (unsigned)random_below(&dice, MOST);
+    unsigned first = (unsigned)below(LUN_SIZE / BLOCK - MOST);
+    unsigned n = 1 + (unsigned)below(MOST);
 
-    first = random_chance(&dice, 1, 8) ? LUN_SIZE / BLOCK - n : first;
+    first = chance(1, 8) ? LUN_SIZE / BLOCK - n : first;
     while (w < WRITES && writes[w].under_way > 0) {
         w++;
     }
@@ -310,15 +300,15 @@ static bool read_of(struct blockdev *dev, uint32_t *values, bool running)
             loop_sim_advance(sim, 40000);
         }
     }
-    EXPECT(loop_sim_run_until(sim, io_is_done, &io, 100 * SEC_NS));
+    CHECK(loop_sim_run_until(sim, io_is_done, &io, 100 * SEC_NS));
     if (io.req.status != 0) {
-        EXPECT(layer_disk_is_cut(disk));
+        CHECK(layer_disk_is_cut(disk));
         return false;
     }
     for (unsigned b = 0; b < BLOCKS; b++) {
         values[b] = data[b * BLOCK / 4];
         for (unsigned i = 1; i < BLOCK / 4; i++) {
-            EXPECT(data[b * BLOCK / 4 + i] == values[b]);
+            CHECK(data[b * BLOCK / 4 + i] == values[b]);
         }
     }
     return true;
@@ -334,9 +324,8 @@ static void snapshot_check(unsigned i, bool running)
     }
     for (unsigned b = 0; b < BLOCKS; b++) {
         if (values[b] != pinned[i][b]) {
-            print_error("seed %" PRIu64 ": snapshot %u, block %u: %u, not %u\n", seed, i, b,
-                        values[b], pinned[i][b]);
-            fail();
+            fprintf(stderr, "snapshot %u, block %u: %u, not %u\n", i, b, values[b], pinned[i][b]);
+            CHECK(!"what was read once is read always");
         }
     }
 }
@@ -350,14 +339,14 @@ static void cut(void)
         return;
     }
     /* So that the moment is known to the block; writes of partial granules are under way in other places of this test. */
-    EXPECT(loop_sim_run_until(sim, all_written, NULL, 100 * SEC_NS));
+    CHECK(loop_sim_run_until(sim, all_written, NULL, 100 * SEC_NS));
     snprintf(top, sizeof(top), "t%u", serial);
     snprintf(tops[n_snapshots], sizeof(tops[0]), "s%u", serial++);
     struct layer *made = layer_get(top, true);
     struct layer *own = made == NULL ? NULL : layer_get(tops[n_snapshots], true);
 
     if (own == NULL) {
-        EXPECT(layer_disk_is_cut(disk));
+        CHECK(layer_disk_is_cut(disk));
         if (made != NULL) {
             layer_put(made);
         }
@@ -365,10 +354,10 @@ static void cut(void)
     }
     layer_put(own);
     memcpy(pinned[n_snapshots], written, sizeof(written));
-    assert_int_equal(stack_snapshot(volume, made, snapped, &wait), 0);
+    CHECK(stack_snapshot(volume, made, snapped, &wait) == 0);
     await(&wait);
     if (wait.status != 0) { /* not answered: it does not exist */
-        EXPECT(layer_disk_is_cut(disk));
+        CHECK(layer_disk_is_cut(disk));
         layer_put(made);
         return;
     }
@@ -384,28 +373,28 @@ static void cut(void)
 
 static void life(void)
 {
-    uint64_t at = random_below(&dice, 600);
+    uint64_t at = below(600);
 
     world_open();
     layer_disk_cut_at(disk, at);
     for (unsigned step = 0; step < STEPS && !layer_disk_is_cut(disk); step++) {
-        switch (random_below(&dice, 12)) {
+        switch (below(12)) {
         case 0:
             cut();
             break;
         case 1:
         case 2:
             if (n_snapshots > 0) {
-                snapshot_check((unsigned)random_below(&dice, n_snapshots), true);
+                snapshot_check((unsigned)below(n_snapshots), true);
             }
             break;
         default:
             write_begin();
-            loop_sim_advance(sim, random_below(&dice, 300000));
+            loop_sim_advance(sim, below(300000));
             break;
         }
     }
-    EXPECT(loop_sim_run_until(sim, all_written, NULL, 100 * SEC_NS));
+    CHECK(loop_sim_run_until(sim, all_written, NULL, 100 * SEC_NS));
     for (unsigned i = 0; i < n_snapshots; i++) {
         snapshot_check(i, false);
     }
@@ -418,7 +407,7 @@ static void lun_is_newest(void)
 
     for (unsigned b = 0; b < LUN_SIZE / BLOCK; b++) {
         mem_disk_peek(lun, (uint64_t)b * BLOCK, &word, sizeof(word));
-        EXPECT(word == written[b]);
+        CHECK(word == written[b]);
     }
 }
 
@@ -432,7 +421,7 @@ static void write_all_anew(void)
     for (unsigned i = 0; i < n_snapshots; i++) {
         snapshot_check(i, false);
     }
-    EXPECT(read_of(volume, values, false));
+    CHECK(read_of(volume, values, false));
     for (unsigned first = 0; first < LUN_SIZE / BLOCK; first += MOST) {
         unsigned n = LUN_SIZE / BLOCK - first < MOST ? LUN_SIZE / BLOCK - first : MOST;
         struct io io;
@@ -442,8 +431,8 @@ static void write_all_anew(void)
             data[i] = values[first + i / (BLOCK / 4)];
         }
         io_start(&io, keep, BLOCK_WRITE, (uint64_t)first * BLOCK, data, (uint64_t)n * BLOCK, 0);
-        EXPECT(loop_sim_run_until(sim, io_is_done, &io, 100 * SEC_NS));
-        EXPECT(io.req.status == 0);
+        CHECK(loop_sim_run_until(sim, io_is_done, &io, 100 * SEC_NS));
+        CHECK(io.req.status == 0);
         memcpy(written + first, values + first, n * sizeof(*written));
     }
     for (unsigned i = 0; i < n_snapshots; i++) {
@@ -455,19 +444,19 @@ static void write_all_anew(void)
 static unsigned n_cut;
 static unsigned n_taken;
 
-static void one_seed(void)
+static void run(uint64_t seed)
 {
     uint32_t word;
 
-    random_seed(&dice, seed);
-    assert_int_equal(loop_sim_new(seed, &sim), 0);
-    assert_int_equal(loop_sim_add(sim, "keep", &loop), 0);
+    CHECK(loop_sim_new(seed, &sim) == 0);
+    CHECK(loop_sim_add(sim, "keep", &loop) == 0);
     disk = layer_disk_new(seed * 3 + 1, 40);
-    assert_int_equal(layer_cache_new(1 << 20, &cache), 0);
-    assert_int_equal(mem_disk_new(LUN_SIZE, 0, &lun), 0);
+    CHECK(layer_cache_new(1 << 20, &cache) == 0);
+    CHECK(mem_disk_new(LUN_SIZE, 0, &lun) == 0);
     memset(written, 0, sizeof(written));
     memset(writes, 0, sizeof(writes));
     n_snapshots = 0;
+    serial = 0;
     last_stamp = BLOCKS + 1;
     for (unsigned b = 0; b < LUN_SIZE / BLOCK; b++) { /* every block is another one */
         word = written[b] = b + 1;
@@ -495,28 +484,13 @@ static void one_seed(void)
     loop_sim_free(sim);
 }
 
-static void what_is_overwritten_is_kept(void **state)
+static void passed(uint64_t count)
 {
-    (void)state;
-    const char *one = getenv("SMIRROR_SEED");
-
-    if (one != NULL) {
-        seed = strtoull(one, NULL, 10);
-        one_seed();
-        return;
-    }
-    const char *text = getenv("SMIRROR_SEEDS");
-    uint64_t n = text != NULL ? strtoull(text, NULL, 10) : SEEDS;
-
-    for (seed = 1; seed <= n; seed++) {
-        one_seed();
-    }
-    assert_true(n_cut > n / 4 && n_taken > n);
+    CHECK(count < 20 || (n_cut > count / 4 && n_taken > count));
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(what_is_overwritten_is_kept)};
-
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return sim_main(argc, argv,
+                    &(struct sim){.name = "keep", .seeds = 120, .run = run, .passed = passed});
 }

@@ -2,10 +2,9 @@
 /*
  * Mirrors under all faults at once: hosts that write, links and disks that fail, orders of all kinds, power cuts, from a seed.
  *
- *     sim_mirror                 150 seeds from 1
- *     sim_mirror FIRST [COUNT]   these (a failing seed prints the command to replay it)
+ *     sim_mirror [FIRST [COUNT]]   (tests/sim/seeds.h)
  *
- * SMIRROR_SIM_SEED and SMIRROR_SIM_COUNT do the same. What is checked:
+ * With SMIRROR_SIM_SECTOR=NUMBER the story of that sector is told. What is checked:
  *
  *   - every read gives what was written last, as far as that is known (a failed write: the old or the new; after a crash:
  *     anything since the last flush), also while a restore runs;
@@ -15,15 +14,13 @@
  *   - in the end, without faults: EQUAL, and both sides are equal on stable storage, and the content is right.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/check.h"
-#include "base/log.h"
 #include "replication/mirror_private.h"
+#include "tests/sim/seeds.h"
 #include "tests/unit/mirror_testing.h"
 
 enum { SECTOR = 512, GRANULE = 4096, VALUES = 6, OPS = 24, OP_BYTES = 64 << 10 };
@@ -58,27 +55,6 @@ struct world {
     unsigned disconnecting;
     unsigned crashes, restores, splits, losses;
 };
-
-static struct random r;
-
-static uint64_t below(uint64_t bound)
-{
-    return random_below(&r, bound);
-}
-
-static bool chance(uint64_t numerator, uint64_t denominator)
-{
-    return random_chance(&r, numerator, denominator);
-}
-
-static uint64_t pick(const uint64_t *values, unsigned n)
-{
-    return values[below(n)];
-}
-
-#define PICK(...)                                                                                  \
-    pick((const uint64_t[]){__VA_ARGS__},                                                          \
-         sizeof((const uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
 
 static struct mirror_core *core_of(struct world *world)
 {
@@ -179,7 +155,6 @@ static void check_read(struct world *world, uint64_t offset, const uint8_t *data
     }
 }
 
-/* With SMIRROR_SIM_SECTOR the sector's story is told. */
 static void trace(struct world *world, const char *what)
 {
     struct mirror_bench *bench = &world->bench;
@@ -897,7 +872,6 @@ static void run(uint64_t seed)
 {
     static struct world world;
     memset(&world, 0, sizeof(world));
-    random_seed(&r, seed);
     begin(&world, seed);
     for (uint64_t n = PICK(50, 100, 200); n > 0; n--) {
         step(&world);
@@ -914,57 +888,18 @@ static void run(uint64_t seed)
     totals.splits += world.splits;
 }
 
-static uint64_t current_seed;
-
-static void tell_seed(int signal_number)
+static void passed(uint64_t count)
 {
-    static char text[] = "\nfailed with seed 00000000000000000000: replay with sim_mirror SEED\n";
-    uint64_t seed = current_seed;
-    for (char *digit = strchr(text, ':') - 1; seed > 0; digit--) {
-        *digit = (char)('0' + seed % 10);
-        seed /= 10;
-    }
-    if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0) {
-        _exit(1);
-    }
-    signal(signal_number, SIG_DFL);
-}
-
-/* Sanitizers end the program so that the seed is told. */
-const char *__asan_default_options(void);
-const char *__asan_default_options(void)
-{
-    return "abort_on_error=1";
-}
-const char *__ubsan_default_options(void);
-const char *__ubsan_default_options(void)
-{
-    return "abort_on_error=1:print_stacktrace=1";
+    (void)count;
+    printf("%llu crashes, %llu lost links, %llu restores, %llu splits\n",
+           (unsigned long long)totals.crashes, (unsigned long long)totals.losses,
+           (unsigned long long)totals.restores, (unsigned long long)totals.splits);
 }
 
 int main(int argc, char **argv)
 {
-    const char *first_env = getenv("SMIRROR_SIM_SEED");
-    const char *count_env = getenv("SMIRROR_SIM_COUNT");
-    const char *first_text = argc > 1 ? argv[1] : first_env;
-    const char *count_text = argc > 2 ? argv[2] : argc > 1 ? NULL : count_env;
-#ifdef __SANITIZE_ADDRESS__
-    uint64_t all = first_text ? 1 : 50;
-#else
-    uint64_t all = first_text ? 1 : TEST_STRIDE == 1 ? 150 : 20;
-#endif
-    uint64_t first = first_text ? strtoull(first_text, NULL, 0) : 1;
-    uint64_t count = count_text ? strtoull(count_text, NULL, 0) : all;
-    log_set_level(argc > 1 && count == 1 ? LOG_DEBUG : LOG_ERROR);
-    signal(SIGABRT, tell_seed);
-    for (uint64_t seed = first; seed < first + count; seed++) {
-        current_seed = seed;
-        run(seed);
-    }
-    printf(
-        "%llu seeds from %llu passed: %llu crashes, %llu lost links, %llu restores, %llu splits\n",
-        (unsigned long long)count, (unsigned long long)first, (unsigned long long)totals.crashes,
-        (unsigned long long)totals.losses, (unsigned long long)totals.restores,
-        (unsigned long long)totals.splits);
-    return 0;
+    return sim_main(
+        argc, argv,
+        &(struct sim){
+            .name = "mirror", .seeds = SIM_SEEDS(150, 50, 20), .run = run, .passed = passed});
 }
