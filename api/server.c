@@ -4,8 +4,8 @@
 #include <errno.h>
 #include <gnutls/gnutls.h>
 #include <microhttpd.h>
-#include <stdio.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -41,11 +41,28 @@ static enum MHD_Result let_in(void *cls, const struct sockaddr *address, socklen
     return atomic_load(&server->closed) ? MHD_NO : MHD_YES;
 }
 
+/* We take the query apart ourselves, so the library's copy of it is cut off: it would keep each of its parameters
+ * in the memory of the connection, and when that is too small for them there is no answer, and nobody is told of the
+ * end of the request. */
+static void hide_query(char *uri)
+{
+    char *query = strchr(uri, '?');
+
+    if (query != NULL) {
+        query[1] = '\0'; /* writes to the end of the text at most */
+    }
+}
+
 static void *begin_request(void *cls, const char *uri, struct MHD_Connection *connection)
 {
     struct server *server = cls;
+    struct request *request = request_new(&server->edge, uri);
+
     (void)connection;
-    return request_new(&server->edge, uri);
+    hide_query(
+        (char *)
+            uri); /* it is in the buffer of the connection, which is ours to write to as long as this runs */
+    return request;
 }
 
 static enum MHD_Result step_request(void *cls, struct MHD_Connection *connection, const char *url,
@@ -204,7 +221,8 @@ int server_start(const struct server_options *options, struct server **ret_serve
     }
     if (err != 0) {
         if (server->edge.events != NULL) {
-            event_hub_stop(server->edge.events); /* not freed: control may still tell it something */
+            event_hub_stop(
+                server->edge.events); /* not freed: control may still tell it something */
         }
         edge_fini(&server->edge);
         free(server);

@@ -152,6 +152,17 @@ def test_what_the_library_refuses_has_the_right_status_and_ends_the_connection(s
     service.client.get("/healthz")
 
 
+@pytest.mark.parametrize("token", [True, False])
+def test_a_query_of_a_thousand_parts_is_answered_and_leaves_nothing_behind(service, token):
+    """The library's memory for a connection is too small for that many; it must not come to know them."""
+    for query in ("&" * 3000, "a=b&" * 900, "limit=1" + "&" * 2000):
+        answer = request(service, f"GET /volumes?{query} HTTP/1.1", "Connection: close", token=token)
+        assert answer.status in ((200, 400) if token else (401,)), answer.text
+        assert answer.seconds < QUICK
+    text = service.client.get("/metrics").text
+    assert re.search(r"^smirror_http_requests_in_flight 1$", text, re.M), text
+
+
 # ---- the wrong verb
 
 @pytest.mark.parametrize("verb,path,names", [
