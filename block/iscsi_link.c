@@ -101,6 +101,7 @@ struct iscsi_link {
     struct loop_task round_end;
     bool round_end_pending;
     bool unsent;
+    bool unsent_writes;
     unsigned depth; /* callbacks of the owner that are running */
     struct error *dial_error;
 
@@ -536,14 +537,28 @@ static void window_learn(struct iscsi_link *link)
     }
 }
 
+/* libiscsi gives the kernel a header, then its data, PDU by PDU: held back, they leave as full segments. */
+static void cork_set(struct iscsi_link *link, int on)
+{
+    setsockopt(link->fd, IPPROTO_TCP, TCP_CORK, &on, sizeof(on));
+}
+
 /* One call into libiscsi, and what follows from it. False: the link is gone. */
 static bool link_service(struct iscsi_link *link, int events)
 {
+    bool corked = (events & POLLOUT) && link->unsent_writes;
     bool lost;
 
     link->unsent = false;
+    link->unsent_writes = false;
+    if (corked) {
+        cork_set(link, 1);
+    }
     lost = iscsi_service(link->context, events) != 0 || link->cut ||
            !iscsi_is_logged_in(link->context);
+    if (corked) {
+        cork_set(link, 0);
+    }
     if (events & POLLIN) {
         link->heard_ns = loop_now_ns(link->loop);
     }
@@ -1099,6 +1114,7 @@ int iscsi_link_send(struct iscsi_link *link, struct iscsi_cmd *cmd)
     }
     list_push_back(&link->outstanding, &cmd->link_entry);
     link->unsent = true;
+    link->unsent_writes |= cmd->direction == ISCSI_CMD_WRITE;
     if (link->depth == 0) {
         round_end_want(link);
     }
