@@ -2,144 +2,40 @@
 /*
  * Volumes that begin as what a LUN of another system is: their oldest layer has that LUN below it, and is filled from there by a
  * copy like others (docs/design/hosted.md, "Filling from a LUN of another system").
- *
- *     data loop                            control
- *     a read needs the LUN ── asked ─────▶ an opener of the records as they are now
- *     login, identity      ◀── opener ────
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/check.h"
 #include "base/log.h"
+#include "service/asked_opener.h"
 #include "service/hosted_private.h"
 #include "service/network.h"
 
 /* ---- the LUN below ---- */
 
-/* One open at a time. Each asks control for portals and secrets anew: they may change before the volume is filled. */
-struct bottom_opener {
-    struct block_opener base;
-    struct control *control;
-    char volume_id[ID_SIZE];
-    struct loop *loop;
-    block_opened_fn done;
-    void *arg;
-    struct block_opener *inner; /* of the last open */
-    bool inner_opens;
-    bool cancelled;
-    struct error error;
-    struct loop_task task;
-};
-
-static void bottom_end(struct bottom_opener *opener, struct blockdev *dev,
-                       const struct error *error)
+/* Portals and secrets may change before the volume is filled. */
+static void bottom_look_up(struct asked_opener *opener)
 {
-    block_opened_fn done = opener->done;
-
-    opener->done = NULL;
-    done(opener->arg, dev, error);
-}
-
-static void bottom_opened(void *arg, struct blockdev *dev, const struct error *error)
-{
-    struct bottom_opener *opener = arg;
-
-    opener->inner_opens = false;
-    bottom_end(opener, dev, error);
-}
-
-/* On the data loop again. */
-static void bottom_go_on(void *arg)
-{
-    struct bottom_opener *opener = arg;
-
-    if (opener->cancelled) {
-        error_set(&opener->error, ERR_TERMINATED, "Opening /volumes/%s was given up.",
-                  opener->volume_id);
-    }
-    if (opener->error.code != ERR_NONE) {
-        bottom_end(opener, NULL, &opener->error);
-        return;
-    }
-    opener->inner_opens = true;
-    opener->inner->ops->open(opener->inner, opener->loop, bottom_opened, opener);
-}
-
-/* On control. */
-static void bottom_look_up(void *arg)
-{
-    struct bottom_opener *opener = arg;
     struct db *db = control_db(opener->control);
     struct network_session session = {.isid = 0};
     struct volume_row volume;
     int r = table_get(db, &volume_table, opener->volume_id, &volume);
 
-    opener->error = (struct error){0};
-    if (r == 0) {
+    if (r < 0) {
+        asked_opener_no_record(opener, r);
+    } else {
         network_opener(control_network(opener->control), db, &volume, &session, &opener->inner,
                        &opener->error);
-    } else {
-        error_set(&opener->error, ERR_STORE_FAILED,
-                  "The record of /volumes/%s cannot be read (%s).", opener->volume_id,
-                  strerror(-r));
     }
-    opener->task = (struct loop_task){.fn = bottom_go_on, .arg = opener};
-    loop_post(opener->loop, &opener->task);
-}
-
-static void inner_free(struct bottom_opener *opener)
-{
-    if (opener->inner != NULL) {
-        opener->inner->ops->free(opener->inner);
-        opener->inner = NULL;
-    }
-}
-
-static void bottom_open(struct block_opener *base, struct loop *loop, block_opened_fn done,
-                        void *arg)
-{
-    struct bottom_opener *opener = container_of(base, struct bottom_opener, base);
-
-    CHECK(opener->done == NULL);
-    inner_free(opener);
-    opener->loop = loop;
-    opener->done = done;
-    opener->arg = arg;
-    opener->cancelled = false;
-    opener->task = (struct loop_task){.fn = bottom_look_up, .arg = opener};
-    loop_post(control_loop(opener->control), &opener->task);
-}
-
-static void bottom_cancel(struct block_opener *base)
-{
-    struct bottom_opener *opener = container_of(base, struct bottom_opener, base);
-
-    opener->cancelled = true;
-    if (opener->inner_opens) {
-        opener->inner->ops->cancel(opener->inner);
-    }
-}
-
-static void bottom_free(struct block_opener *base)
-{
-    struct bottom_opener *opener = container_of(base, struct bottom_opener, base);
-
-    inner_free(opener);
-    free(opener);
+    asked_opener_go_on(opener);
 }
 
 struct block_opener *hosted_bottom_opener(struct hosted *hosted, const char *volume_id)
 {
-    static const struct block_opener_ops ops = {
-        .open = bottom_open, .cancel = bottom_cancel, .free = bottom_free};
-    struct bottom_opener *opener = calloc(1, sizeof(*opener));
+    struct asked_opener *opener =
+        asked_opener_new(sizeof(*opener), hosted->control, volume_id, bottom_look_up);
 
-    CHECK(opener != NULL);
-    opener->base.ops = &ops;
-    opener->control = hosted->control;
-    strcpy(opener->volume_id, volume_id);
     return &opener->base;
 }
 

@@ -7,71 +7,21 @@
  *     open ─────────── asked ────────────▶ the volume, its queue, an opener for it
  *     login, identity      ◀── opener ────
  */
-#include <errno.h>
-#include <stdlib.h>
+#include <stddef.h>
 #include <string.h>
 
-#include "base/check.h"
+#include "service/asked_opener.h"
 #include "service/hosted.h"
 #include "service/mirrors.h"
 #include "service/network.h"
 #include "service/volumes.h"
 
-/* One open at a time. */
 struct leg_opener {
-    struct block_opener base;
-    struct control *control;
+    struct asked_opener asked;
     char sync_id[ID_SIZE];
-    char volume_id[ID_SIZE];
-    struct loop *loop;
-    block_opened_fn done;
-    void *arg;
-    struct block_opener *inner; /* of the last open */
-    bool inner_opens;
-    bool cancelled;
     bool awaited; /* the queue of the volume was waited for */
-    struct error error;
-    struct loop_task task;
 };
-
-static void leg_end(struct leg_opener *opener, struct blockdev *dev, const struct error *error)
-{
-    block_opened_fn done = opener->done;
-
-    opener->done = NULL;
-    done(opener->arg, dev, error);
-}
-
-static void leg_opened(void *arg, struct blockdev *dev, const struct error *error)
-{
-    struct leg_opener *opener = arg;
-
-    opener->inner_opens = false;
-    leg_end(opener, dev, error);
-}
-
-/* On the data loop again. */
-static void leg_go_on(void *arg)
-{
-    struct leg_opener *opener = arg;
-
-    if (opener->cancelled) {
-        error_set(&opener->error, ERR_TERMINATED, "Opening /volumes/%s was given up.",
-                  opener->volume_id);
-    }
-    if (opener->error.code != ERR_NONE) {
-        leg_end(opener, NULL, &opener->error);
-        return;
-    }
-    opener->inner_opens = true;
-    opener->inner->ops->open(opener->inner, opener->loop, leg_opened, opener);
-}
-
-static void leg_found(struct leg_opener *opener)
-{
-    opener->task = (struct loop_task){.fn = leg_go_on, .arg = opener};
-    loop_post(opener->loop, &opener->task);
-}
+_Static_assert(offsetof(struct leg_opener, asked) == 0, "freed with it");
 
 /* 40 bits that are the same for this leg at each start, and for no other. */
 static uint64_t leg_isid(const char *sync_id)
@@ -86,30 +36,31 @@ static uint64_t leg_isid(const char *sync_id)
     return hash == 0 ? 1 : hash;
 }
 
-static void leg_look_up(void *arg);
+static void leg_find(struct leg_opener *opener);
 
 static void leg_awaited(void *arg, struct array_barrier *barrier)
 {
     array_barrier_end(barrier);
-    leg_look_up(arg);
+    leg_find(arg);
 }
 
 /* false: it is waited for. */
 static bool leg_hosted(struct leg_opener *opener, const struct volume_row *volume)
 {
-    struct array *array = hosted_array(control_hosted(opener->control));
+    struct array *array = hosted_array(control_hosted(opener->asked.control));
 
-    if (array_volume_device(array, opener->volume_id, NULL) != NULL) {
-        opener->inner = array_leg_opener(array, opener->volume_id);
+    if (array_volume_device(array, opener->asked.volume_id, NULL) != NULL) {
+        opener->asked.inner = array_leg_opener(array, opener->asked.volume_id);
         return true;
     }
-    if (array_volume_is_there(array, opener->volume_id) && !opener->awaited) {
+    if (array_volume_is_there(array, opener->asked.volume_id) && !opener->awaited) {
         opener->awaited = true;
         array_barrier(array, volume->family, leg_awaited, opener);
         return false;
     }
-    error_set(&opener->error, ERR_REMOTE_UNREACHABLE, "/volumes/%s cannot be used: %.200s.",
-              opener->volume_id, volume->problem[0] != '\0' ? volume->problem : "it is not open");
+    error_set(&opener->asked.error, ERR_REMOTE_UNREACHABLE, "/volumes/%s cannot be used: %.200s.",
+              opener->asked.volume_id,
+              volume->problem[0] != '\0' ? volume->problem : "it is not open");
     return true;
 }
 
@@ -130,19 +81,19 @@ static int leg_keeps(struct leg_opener *opener, struct db *db, const struct volu
         if (r == 1) {
             r = table_get(db, &volume_table, oldest.bottom_volume_id, &bottom);
             if (r == 0 && volume_same_lun(volume, &bottom)) {
-                opener->inner = array_keep_opener(hosted_array(control_hosted(opener->control)),
-                                                  source.head.id, opener->inner);
+                opener->asked.inner =
+                    array_keep_opener(hosted_array(control_hosted(opener->asked.control)),
+                                      source.head.id, opener->asked.inner);
             }
         }
     }
     return r;
 }
 
-/* On control. */
-static void leg_look_up(void *arg)
+static void leg_find(struct leg_opener *opener)
 {
-    struct leg_opener *opener = arg;
-    struct db *db = control_db(opener->control);
+    struct asked_opener *asked = &opener->asked;
+    struct db *db = control_db(asked->control);
     struct network_session session = {
         .isid = leg_isid(opener->sync_id), .fence = true, .fence_open = true};
     struct volume_row volume;
@@ -151,78 +102,38 @@ static void leg_look_up(void *arg)
 
     if (r == 0) {
         memcpy(session.pipe_id, sync.pipe_id, sizeof(session.pipe_id));
-        r = table_get(db, &volume_table, opener->volume_id, &volume);
+        r = table_get(db, &volume_table, asked->volume_id, &volume);
     }
     if (r < 0) {
-        error_set(&opener->error, ERR_STORE_FAILED,
-                  "The record of /volumes/%s cannot be read (%s).", opener->volume_id,
-                  strerror(-r));
+        asked_opener_no_record(asked, r);
     } else if (volume.kind == VOLUME_HOSTED) {
         if (!leg_hosted(opener, &volume)) {
             return;
         }
-    } else if (network_opener(control_network(opener->control), db, &volume, &session,
-                              &opener->inner, &opener->error) == 0 &&
+    } else if (network_opener(control_network(asked->control), db, &volume, &session, &asked->inner,
+                              &asked->error) == 0 &&
                leg_keeps(opener, db, &volume) < 0) {
-        error_set(&opener->error, ERR_STORE_FAILED,
+        error_set(&asked->error, ERR_STORE_FAILED,
                   "The records of /synchronizations/%s cannot be read.", opener->sync_id);
     }
-    leg_found(opener);
+    asked_opener_go_on(asked);
 }
 
-static void inner_free(struct leg_opener *opener)
+/* On control. */
+static void leg_look_up(struct asked_opener *asked)
 {
-    if (opener->inner != NULL) {
-        opener->inner->ops->free(opener->inner);
-        opener->inner = NULL;
-    }
-}
+    struct leg_opener *opener = container_of(asked, struct leg_opener, asked);
 
-static void leg_open(struct block_opener *base, struct loop *loop, block_opened_fn done, void *arg)
-{
-    struct leg_opener *opener = container_of(base, struct leg_opener, base);
-
-    CHECK(opener->done == NULL);
-    inner_free(opener);
-    opener->loop = loop;
-    opener->done = done;
-    opener->arg = arg;
-    opener->cancelled = false;
     opener->awaited = false;
-    opener->error = (struct error){0};
-    opener->task = (struct loop_task){.fn = leg_look_up, .arg = opener};
-    loop_post(control_loop(opener->control), &opener->task);
-}
-
-static void leg_cancel(struct block_opener *base)
-{
-    struct leg_opener *opener = container_of(base, struct leg_opener, base);
-
-    opener->cancelled = true;
-    if (opener->inner_opens) {
-        opener->inner->ops->cancel(opener->inner);
-    }
-}
-
-static void leg_free(struct block_opener *base)
-{
-    struct leg_opener *opener = container_of(base, struct leg_opener, base);
-
-    inner_free(opener);
-    free(opener);
+    leg_find(opener);
 }
 
 struct block_opener *mirror_leg_opener(struct control *control, const char *sync_id,
                                        const char *volume_id)
 {
-    static const struct block_opener_ops ops = {
-        .open = leg_open, .cancel = leg_cancel, .free = leg_free};
-    struct leg_opener *opener = calloc(1, sizeof(*opener));
+    struct asked_opener *asked =
+        asked_opener_new(sizeof(struct leg_opener), control, volume_id, leg_look_up);
 
-    CHECK(opener != NULL);
-    opener->base.ops = &ops;
-    opener->control = control;
-    strcpy(opener->sync_id, sync_id);
-    strcpy(opener->volume_id, volume_id);
-    return &opener->base;
+    strcpy(container_of(asked, struct leg_opener, asked)->sync_id, sync_id);
+    return &asked->base;
 }
