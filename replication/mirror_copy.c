@@ -252,10 +252,26 @@ static void read_done(struct block_req *req)
     }
 }
 
+/* The writes that it waited for have changed what is marked, and which side is right. False: nothing is left. */
+static bool look_again(struct mirror_chunk *chunk)
+{
+    uint64_t end = chunk->offset + chunk->len;
+    struct change_run run;
+    if (!change_map_next(chunk->core->map, chunk->offset, chunk->len, false, &run) ||
+        run.offset >= end) {
+        return false;
+    }
+    chunk->offset = run.offset;
+    chunk->len = run.len < end - run.offset ? run.len : end - run.offset;
+    chunk->stale = run.stale;
+    return true;
+}
+
 void mirror_chunk_locked(struct mirror_chunk *chunk)
 {
     struct mirror_core *core = chunk->core;
-    if (!core->connected || chunk->epoch != core->epoch || core->below_closing) {
+    if (!core->connected || chunk->epoch != core->epoch || core->below_closing ||
+        (chunk->hard && !look_again(chunk))) {
         mirror_chunk_end(chunk);
         return;
     }

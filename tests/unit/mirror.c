@@ -463,6 +463,22 @@ static bool none_left(void *arg)
     return *(unsigned *)arg == 0;
 }
 
+static void racer_start(struct mirror_bench *bench, struct racer *racer, uint64_t offset,
+                        uint64_t len, unsigned flags, unsigned *left)
+{
+    racer->left = left;
+    racer->slice = (struct slice){.data = racer->data, .len = len};
+    racer->req = (struct block_req){.op = BLOCK_WRITE,
+                                    .flags = flags,
+                                    .offset = offset,
+                                    .len = len,
+                                    .slices = &racer->slice,
+                                    .n_slices = 1,
+                                    .done = racer_done,
+                                    .arg = racer};
+    blockdev_submit(bench->dev, &racer->req);
+}
+
 /* Many writes at once over each other, on sides that take their time: one order on both. */
 static void overlapping_writes(void **state)
 {
@@ -484,16 +500,7 @@ static void overlapping_writes(void **state)
             struct racer *racer = &racers[i];
             uint64_t len = (1 + random_below(&bench.random, 32)) * 512;
             memset(racer->data, (int)i + 1, sizeof(racer->data));
-            racer->left = &left;
-            racer->slice = (struct slice){.data = racer->data, .len = len};
-            racer->req = (struct block_req){.op = BLOCK_WRITE,
-                                            .offset = random_below(&bench.random, 64) * 512,
-                                            .len = len,
-                                            .slices = &racer->slice,
-                                            .n_slices = 1,
-                                            .done = racer_done,
-                                            .arg = racer};
-            blockdev_submit(bench.dev, &racer->req);
+            racer_start(&bench, racer, random_below(&bench.random, 64) * 512, len, 0, &left);
         }
         assert_true(loop_sim_run_until(bench.sim, none_left, &left, 60 * SEC_NS));
         finish_equal(&bench);
@@ -743,6 +750,37 @@ static void a_restore_whose_leg_goes_away(void **state)
     assert_true(mirror_bench_until(&bench, MIRROR_COPYING, 60 * SEC_NS));
     mirror_set_limits(bench.mirror, 0, 0);
     finish_restore(&bench, model);
+}
+
+/* What a host wrote while the leg was lost and came back is not overwritten by what the leg has. */
+static void a_restore_whose_leg_is_back_before_a_write_ends(void **state)
+{
+    (void)state;
+    for (unsigned flags = 0; flags <= BLOCK_FUA; flags += BLOCK_FUA) {
+        struct mirror_bench bench;
+        uint8_t *model;
+        static struct racer racer;
+        start_restore(&bench, 75, 8192, &model);
+        mirror_set_limits(bench.mirror, 1, 1 * KIB);
+        assert_true(mirror_bench_until(&bench, MIRROR_COPYING, SEC_NS));
+        /* The granules are just being read there; the limit lets that happen again after 8 s. */
+        bench.source_opener.spec.delay_ns = 10 * SEC_NS;
+        bench.target_opener.spec.delay_ns = 10 * SEC_NS;
+        random_fill(&bench.random, racer.data, 8192);
+        memcpy(model, racer.data, 8192);
+        unsigned left = 1;
+        racer_start(&bench, &racer, 0, 8192, flags, &left);
+        loop_sim_advance(bench.sim, SEC_NS);
+        bench.target_opener.spec.delay_ns = MS_NS;
+        test_opener_link_down(&bench.target_opener, SEC_NS);
+        loop_sim_advance(bench.sim, 3 * SEC_NS);
+        bench.source_opener.spec.delay_ns = 0;
+        assert_int_equal(bench.progress.phase, MIRROR_COPYING);
+        assert_int_equal(left, 1);
+        assert_true(loop_sim_run_until(bench.sim, none_left, &left, 60 * SEC_NS));
+        assert_int_equal(read_and_compare(&bench, model, 0, 8192), 0);
+        finish_restore(&bench, model);
+    }
 }
 
 /* Under way there when it went away: nobody has seen anything, and what was promised holds. */
@@ -1207,6 +1245,7 @@ int main(void)
         cmocka_unit_test(restored),
         cmocka_unit_test(restored_while_in_use),
         cmocka_unit_test(a_restore_whose_leg_goes_away),
+        cmocka_unit_test(a_restore_whose_leg_is_back_before_a_write_ends),
         cmocka_unit_test(a_restore_whose_leg_takes_promises_with_it),
         cmocka_unit_test(a_restore_that_breaks),
         cmocka_unit_test(a_restore_after_a_crash),
