@@ -72,6 +72,18 @@ static int step_fails(struct call *call, const struct async_event *event)
     return 0;
 }
 
+/* What the store cannot take now comes again by itself. */
+static bool comes_again(const struct call *call)
+{
+    return call->error.code == ERR_STORE_FAILED || call->error.code == ERR_NO_SPACE;
+}
+
+/* A check has failed; nothing was written. */
+static int step_refused(struct call *call, const struct async_event *event, int r)
+{
+    return comes_again(call) ? r : step_fails(call, event);
+}
+
 /* ---- rows ---- */
 
 struct rows {
@@ -151,6 +163,17 @@ static int check_files(struct call *call, const struct async_event *event, const
         }
     }
     return 0;
+}
+
+/* What the event is about, checked before anything is written. */
+static int rows_check(struct call *call, const struct async_event *event, struct rows *rows)
+{
+    int r = rows_read(call, event, rows);
+
+    if (r == -ENOENT) {
+        return call_fail(call, ERR_CONFLICT, "The relationship is gone.");
+    }
+    return r < 0 ? call_fail_store(call, r) : check_files(call, event, rows);
 }
 
 static int is_below(struct call *call, const struct volume_row *volume, const char *layer_id)
@@ -340,25 +363,14 @@ int async_begin_event(struct call *call)
 {
     const struct async_event *event = call->step_state;
     struct rows rows;
-    int r = rows_read(call, event, &rows);
+    int r = rows_check(call, event, &rows);
 
-    if (r == -ENOENT) {
-        call_fail(call, ERR_CONFLICT, "The relationship is gone.");
-        return step_fails(call, event);
-    }
-    if (r < 0) {
-        return call_fail_store(call, r);
-    }
-    r = check_files(call, event, &rows);
     if (r == 0 && event->adopt && !rows.volumes[ASYNC_SOURCE].guarded) {
         r = call_fail(call, ERR_CONFLICT, "Hosts may have written to /volumes/%s meanwhile.",
                       rows.volumes[ASYNC_SOURCE].head.id);
     }
-    if (r < 0 && call->error.code != ERR_STORE_FAILED) {
-        return step_fails(call, event);
-    }
     if (r < 0) {
-        return r;
+        return step_refused(call, event, r);
     }
     if (event->blank) {
         rows.cycle.point_ms = event->asked_ms;
@@ -485,18 +497,10 @@ int async_done_event(struct call *call)
 {
     const struct async_event *event = call->step_state;
     struct rows rows;
-    int r = rows_read(call, event, &rows);
+    int r = rows_check(call, event, &rows);
 
-    if (r == -ENOENT) {
-        call_fail(call, ERR_CONFLICT, "The relationship is gone.");
-        return step_fails(call, event);
-    }
     if (r < 0) {
-        return call_fail_store(call, r);
-    }
-    r = check_files(call, event, &rows);
-    if (r < 0) {
-        return call->error.code == ERR_STORE_FAILED ? r : step_fails(call, event);
+        return step_refused(call, event, r);
     }
     return done(call, event, &rows, true);
 }
@@ -537,16 +541,9 @@ static int round_check(struct call *call, struct async_round *round)
 {
     for (size_t i = 0; i < round->n; i++) {
         struct rows rows;
-        int r = rows_read(call, &round->parts[i], &rows);
+        int r = rows_check(call, &round->parts[i], &rows);
 
         round->culprit = round->parts[i].am;
-        if (r == 0) {
-            r = check_files(call, &round->parts[i], &rows);
-        } else if (r == -ENOENT) {
-            r = call_fail(call, ERR_CONFLICT, "The relationship is gone.");
-        } else {
-            r = call_fail_store(call, r);
-        }
         if (r < 0) {
             return r;
         }
@@ -655,10 +652,10 @@ static int round_begin(struct call *call)
     return r;
 }
 
-/* What the store cannot take now comes again by itself; other trouble is the round's. */
+/* Trouble is the round's. */
 static int round_result(struct call *call, struct async_round *round, int r)
 {
-    if (r < 0 && call->error.code != ERR_STORE_FAILED && call->error.code != ERR_NO_SPACE) {
+    if (r < 0 && !comes_again(call)) {
         round->error = call->error;
         control_event(call->control, round_failed_event, &round, sizeof(round));
     }
@@ -737,18 +734,10 @@ int async_land_event(struct call *call)
     const struct async_event *event = call->step_state;
     struct left left = {0};
     struct rows rows;
-    int r = rows_read(call, event, &rows);
+    int r = rows_check(call, event, &rows);
 
-    if (r == -ENOENT) {
-        call_fail(call, ERR_CONFLICT, "The relationship is gone.");
-        return step_fails(call, event);
-    }
     if (r < 0) {
-        return call_fail_store(call, r);
-    }
-    r = check_files(call, event, &rows);
-    if (r < 0) {
-        return call->error.code == ERR_STORE_FAILED ? r : step_fails(call, event);
+        return step_refused(call, event, r);
     }
     r = land(call, event, &rows, &left);
     if (r == 0) {
