@@ -162,9 +162,11 @@ static bool promise(struct task *task)
     return true;
 }
 
+/* What is left of a session whose connection is gone, and waits to be aborted, wants nothing. */
 static bool wants_r2t(struct task *task)
 {
-    return !task->unsolicited && !task->discard && task->r2t_offset < task->out_want &&
+    return task->session->conn != NULL && !task->unsolicited && !task->discard &&
+           task->r2t_offset < task->out_want &&
            task->r2t_sn - task->r2t_arriving < task->session->values.max_outstanding_r2t &&
            promise(task);
 }

@@ -57,6 +57,7 @@ static struct rig *rig_new(const struct target_initiator *row)
     assert_int_equal(mem_dev_new(rig->loop, &disk, &rig->dev), 0);
     struct target_server_spec spec = {.owner = rig->loop, .loops = &rig->loop, .n_loops = 1};
     spec.limits.queue_depth = 4;
+    spec.limits.connection_bytes = 4096;
     assert_int_equal(target_server_new(&spec, &rig->server), 0);
     struct target_lun_spec lun = {.dev = rig->dev, .naa = 0x3000000000000001ull, .thin = true};
     struct target_spec t = {.name = NAME, .loop = rig->loop, .luns = &lun, .n_luns = 1};
@@ -287,6 +288,33 @@ static void commands_outside_the_window_are_dropped_and_early_ones_wait(void **s
     rig_free(rig);
 }
 
+static void writes_that_wait_for_memory_end_with_their_connection(void **state)
+{
+    (void)state;
+    struct rig *rig = rig_new(&everyone);
+    uint8_t write[10] = {0x2a, [8] = 8};
+    uint8_t bhs[PDU_BHS];
+    uint32_t len;
+    login(rig, 1, false);
+    ready(rig, 1);
+    for (uint32_t itt = 2; itt <= 4; itt++) { /* there is memory for one of them */
+        command(rig, itt, PDU_CMD_WRITE, 4096, write, NULL, 0, false);
+    }
+    assert_true(get(rig, bhs, NULL, &len));
+    assert_int_equal(pdu_opcode(bhs), PDU_R2T);
+    assert_int_equal(rig->in_len, 0);
+    close(rig->fd);
+    loop_sim_run_until_idle(rig->sim);
+    assert_int_equal(rig->server->shards[0].promised, 0);
+    assert_true(list_empty(&rig->server->shards[0].promise_waiting));
+    login(rig, 2, false);
+    ready(rig, 1);
+    command(rig, 2, PDU_CMD_WRITE, 4096, write, NULL, 0, false);
+    assert_true(get(rig, bhs, NULL, &len));
+    assert_int_equal(pdu_opcode(bhs), PDU_R2T);
+    rig_free(rig);
+}
+
 static void the_same_port_again_takes_over_its_session(void **state)
 {
     (void)state;
@@ -427,6 +455,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(data_goes_both_ways_under_digests),
         cmocka_unit_test(commands_outside_the_window_are_dropped_and_early_ones_wait),
+        cmocka_unit_test(writes_that_wait_for_memory_end_with_their_connection),
         cmocka_unit_test(the_same_port_again_takes_over_its_session),
         cmocka_unit_test(refusals_say_why),
         cmocka_unit_test(chap_lets_in_who_knows_the_secret_and_proves_itself),
