@@ -43,6 +43,7 @@
 enum {
     ISCSI_MAX_PORTALS = 8,
     ISCSI_NAME_SIZE = 224,     /* RFC 7143 4.2.7.1: 223 bytes */
+    ISCSI_ALIAS_SIZE = 256,    /* RFC 7143 6.1: 255 bytes */
     ISCSI_CHAP_SIZE = 256,     /* what libiscsi takes, with the final zero */
     ISCSI_IDENTITY_SIZE = 160, /* "t10." and the longest designator that is kept */
     ISCSI_ADDRESS_SIZE = 272,  /* a name or number, a port, a portal group tag */
@@ -73,6 +74,8 @@ struct iscsi_spec {
     struct sockaddr_storage source; /* the address of ours that is dialled from; family 0: any */
     char initiator[ISCSI_NAME_SIZE];
     char target[ISCSI_NAME_SIZE]; /* not for discovery */
+    char alias
+        [ISCSI_ALIAS_SIZE]; /* InitiatorAlias: what the target may show its administrator; "": none */
     uint16_t lun; /* the first two bytes of the LUN field, as REPORT LUNS gives them: below 256
                      the number itself, 0x4000 | number in the flat space */
     struct iscsi_chap chap;        /* we prove ourselves */

@@ -959,6 +959,9 @@ static int link_start(struct iscsi_link *link, struct error *error)
                            link->discovery ? ISCSI_SESSION_DISCOVERY : ISCSI_SESSION_NORMAL);
     if (!link->discovery) {
         iscsi_set_targetname(context, spec->target);
+        if (spec->alias[0] != '\0') {
+            iscsi_set_alias(context, spec->alias);
+        }
     }
     switch (spec->header_digest) {
     case ISCSI_DIGEST_NONE:

@@ -60,8 +60,9 @@ struct export
     bool marked;           /* while exports are gathered */
 
     /* Under exports->lock. */
-    const char **initiators; /* one allocation */
+    struct target_session *sessions; /* one allocation */
     unsigned n_sessions;
+    unsigned n_aliases;
 };
 
 struct op {
@@ -114,6 +115,7 @@ struct exports {
 
     pthread_mutex_t lock;
     struct target_stats gone; /* of targets that are no more */
+    unsigned n_aliases;       /* sessions that have one */
 };
 
 /* ---- units ---- */
@@ -140,21 +142,28 @@ static struct unit *unit_new(struct export *export, const struct export_lun *lun
         unit->users = calloc(1, sizeof(*unit->users));
         CHECK(unit->users != NULL);
         list_init(&unit->users->units);
+        pthread_mutex_lock(&exports->lock);
         CHECK(map_put(&exports->volumes, unit->volume_id, unit->users) == 0);
+        pthread_mutex_unlock(&exports->lock);
     }
+    pthread_mutex_lock(&exports->lock);
     list_push_back(&unit->users->units, &unit->user_link);
+    pthread_mutex_unlock(&exports->lock);
     list_init(&unit->link);
     return unit;
 }
 
 static void unit_free(struct unit *unit)
 {
+    struct exports *exports = unit->export->exports;
     list_remove(&unit->link);
+    pthread_mutex_lock(&exports->lock);
     list_remove(&unit->user_link);
     if (list_empty(&unit->users->units)) {
-        map_remove(&unit->export->exports->volumes, unit->volume_id);
+        map_remove(&exports->volumes, unit->volume_id);
         free(unit->users);
     }
+    pthread_mutex_unlock(&exports->lock);
     free(unit->reservations);
     free(unit);
 }
@@ -412,9 +421,11 @@ static struct target *target_take(struct export *export)
     stats.sessions = 0;
     stats_add(&exports->gone, &stats);
     export->target = NULL;
-    free(export->initiators);
-    export->initiators = NULL;
+    free(export->sessions);
+    export->sessions = NULL;
     export->n_sessions = 0;
+    exports->n_aliases -= export->n_aliases;
+    export->n_aliases = 0;
     pthread_mutex_unlock(&exports->lock);
     map_remove(&exports->by_name, target_name(target));
     return target;
@@ -898,7 +909,7 @@ unsigned exports_volume_sessions(struct exports *exports, const char *volume_id,
             strcpy(ret_export_id, export->id);
         }
         if (ret_initiator) {
-            strcpy(ret_initiator, export->initiators[0]);
+            strcpy(ret_initiator, export->sessions[0].initiator);
         }
     }
     list_for_each(link, &users->units)
@@ -910,33 +921,42 @@ unsigned exports_volume_sessions(struct exports *exports, const char *volume_id,
 
 /* ---- what the targets tell ---- */
 
-static void sessions_changed(void *arg, struct target *target, const char *const *initiators,
-                             unsigned n_sessions)
+static void sessions_changed(void *arg, struct target *target,
+                             const struct target_session *sessions, unsigned n_sessions)
 {
     struct exports *exports = arg;
     struct export *export = map_get(&exports->by_name, target_name(target));
     if (!export || export->target != target) {
         return;
     }
-    size_t len = n_sessions * sizeof(*initiators);
+    size_t len = n_sessions * sizeof(*sessions);
+    unsigned n_aliases = 0;
     for (unsigned i = 0; i < n_sessions; i++) {
-        len += strlen(initiators[i]) + 1;
+        len += strlen(sessions[i].initiator) + strlen(sessions[i].alias) + 2;
+        n_aliases += sessions[i].alias[0] != '\0';
     }
-    const char **copy = malloc(len + 1);
+    struct target_session *copy = malloc(len + 1);
     CHECK(copy != NULL);
     char *text = (char *)(copy + n_sessions);
     for (unsigned i = 0; i < n_sessions; i++) {
-        copy[i] = text;
-        text = stpcpy(text, initiators[i]) + 1;
+        copy[i].initiator = text;
+        text = stpcpy(text, sessions[i].initiator) + 1;
+        copy[i].alias = text;
+        text = stpcpy(text, sessions[i].alias) + 1;
     }
+    struct target_session *before = export->sessions;
+    unsigned n_before = export->n_sessions;
     pthread_mutex_lock(&exports->lock);
-    free(export->initiators);
-    export->initiators = copy;
+    export->sessions = copy;
     export->n_sessions = n_sessions;
+    exports->n_aliases += n_aliases - export->n_aliases;
+    export->n_aliases = n_aliases;
     pthread_mutex_unlock(&exports->lock);
     if (exports->spec.events.sessions_changed) {
-        exports->spec.events.sessions_changed(exports->spec.events_arg, export->id, n_sessions);
+        exports->spec.events.sessions_changed(exports->spec.events_arg, export->id, before,
+                                              n_before, copy, n_sessions);
     }
+    free(before);
 }
 
 static void reservations_changed(void *arg, struct target *target, unsigned lun, const void *bytes,
@@ -1091,7 +1111,27 @@ void exports_each_session(struct exports *exports, const char *export_id, export
     pthread_mutex_lock(&exports->lock);
     struct export *export = map_get(&exports->by_id, export_id);
     for (unsigned i = 0; export && i < export->n_sessions; i++) {
-        fn(arg, export->initiators[i]);
+        fn(arg, &export->sessions[i]);
+    }
+    pthread_mutex_unlock(&exports->lock);
+}
+
+void exports_each_alias(struct exports *exports, const char *volume_id, export_alias_fn fn,
+                        void *arg)
+{
+    pthread_mutex_lock(&exports->lock);
+    struct users *users = exports->n_aliases > 0 ? map_get(&exports->volumes, volume_id) : NULL;
+    if (users) {
+        list_for_each(link, &users->units)
+        {
+            const struct unit *unit = list_entry(link, struct unit, user_link);
+            const struct export *export = unit->export;
+            for (unsigned i = 0; i < export->n_sessions; i++) {
+                if (export->sessions[i].alias[0] != '\0') {
+                    fn(arg, unit->number, &export->sessions[i]);
+                }
+            }
+        }
     }
     pthread_mutex_unlock(&exports->lock);
 }

@@ -2,7 +2,7 @@
 /*
  * What initiators see: iSCSI targets and the volumes that are their LUNs.
  *
- * Thread:    the owner's loop (control); exports_each_session() and exports_stats() any.
+ * Thread:    the owner's loop (control); exports_each_session(), exports_each_alias() and exports_stats() any.
  * Ownership: specs are copied. The array is lent until exports_free().
  * Errors:    struct error, to done().
  *
@@ -24,8 +24,9 @@ struct exports_events {
     void (*reservations_changed)(void *arg, const char *export_id, unsigned lun,
                                  const char *volume_id, const void *bytes, size_t len,
                                  struct target_save *save);
-    /* May be NULL. */
-    void (*sessions_changed)(void *arg, const char *export_id, unsigned n_sessions);
+    /* May be NULL. before: those that were there, now: those that are there. */
+    void (*sessions_changed)(void *arg, const char *export_id, const struct target_session *before,
+                             unsigned n_before, const struct target_session *now, unsigned n_now);
 };
 
 struct exports_spec {
@@ -92,9 +93,14 @@ unsigned exports_volume_sessions(struct exports *exports, const char *volume_id,
 unsigned export_sessions(struct exports *exports, const char *export_id);
 
 /* Any thread: calls fn for each session, as of a moment ago. fn may not call back. */
-typedef void (*export_session_fn)(void *arg, const char *initiator);
+typedef void (*export_session_fn)(void *arg, const struct target_session *session);
 void exports_each_session(struct exports *exports, const char *export_id, export_session_fn fn,
                           void *arg);
+/* Any thread: calls fn for each session with an alias of each target that has the volume, and the LUN that the volume is there.
+ * fn may not call back. */
+typedef void (*export_alias_fn)(void *arg, unsigned lun, const struct target_session *session);
+void exports_each_alias(struct exports *exports, const char *volume_id, export_alias_fn fn,
+                        void *arg);
 /* Any thread: sums over all targets, those that are gone included (but for sessions). */
 struct exports_stats {
     uint64_t targets;

@@ -589,6 +589,7 @@ static int side_opener(struct async_mirror *am, unsigned side, bool written,
 
     memcpy(session.pipe_id, am->row.pipe_id, sizeof(session.pipe_id));
     if (!hosted(am, side)) {
+        remote_alias_format(session.alias, &am->row, volume);
         return network_opener(control_network(am->run->control), control_db(am->run->control),
                               volume, &session, ret_opener, error);
     }

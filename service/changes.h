@@ -31,6 +31,9 @@ struct change_observer {
  * first changes. NULL: nobody; then it may still be called once. Any thread. (service/control.c) */
 void control_observe(struct control *control, const struct change_observer *observer);
 
+/* What has changed without a commit: who is logged in, say. On control. */
+void control_tell(struct control *control, const struct object_change *changes, size_t n);
+
 struct changes;
 struct changes *changes_new(void);
 void changes_free(struct changes *changes);

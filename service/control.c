@@ -106,6 +106,15 @@ void control_set_own_addresses(struct control *control, const char *addresses)
     network_set_own_addresses(control->network, addresses);
 }
 
+void control_tell(struct control *control, const struct object_change *changes, size_t n)
+{
+    const struct change_observer *observer = atomic_load(&control->observer);
+
+    if (observer != NULL) {
+        observer->fn(observer->arg, changes, n);
+    }
+}
+
 struct control_stats control_stats(struct control *control)
 {
     return (struct control_stats){

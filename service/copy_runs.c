@@ -309,8 +309,12 @@ static int copy_opener(struct jobs *jobs, const struct copy_row *copy, bool targ
     if (r == 0) {
         memcpy(session.pipe_id, sync.pipe_id, sizeof(session.pipe_id));
     }
+    bool related = r == 0;
     if (r == 0 || r == -ENOENT) {
         r = table_get(db, &volume_table, volume_id, ret_volume);
+    }
+    if (r == 0 && related) {
+        remote_alias_format(session.alias, &sync, ret_volume);
     }
     if (r == -ENOENT) {
         return error_set(error, ERR_COPY_FAILED, "The record of /volumes/%s is gone.", volume_id);

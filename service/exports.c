@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/sockaddr.h"
+#include "service/changes.h"
 #include "service/control.h"
 #include "service/hosted.h"
 #include "service/portals.h"
@@ -353,6 +354,65 @@ int exports_volume_in_use(struct call *call, const char *volume_id)
                              initiator, path, volume_id, n);
 }
 
+/* ---- relationships of other systems ---- */
+
+static bool same_session(const struct target_session *a, const struct target_session *b)
+{
+    return strcmp(a->alias, b->alias) == 0 && strcmp(a->initiator, b->initiator) == 0;
+}
+
+static bool among(const struct target_session *one, const struct target_session *all, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        if (same_session(one, &all[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Has a smirror session come or gone? */
+static bool remotes_differ(const struct target_session *some, unsigned n_some,
+                           const struct target_session *others, unsigned n_others)
+{
+    struct remote_alias remote;
+
+    for (unsigned i = 0; i < n_some; i++) {
+        if (remote_alias_parse(some[i].alias, &remote) && !among(&some[i], others, n_others)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int volume_tell(void *arg, const void *found)
+{
+    const struct export_lun_row *lun = found;
+    struct object_change change = {
+        .collection = COLLECTION_VOLUMES, .kind = CHANGE_CHANGED, .later = true};
+
+    memcpy(change.id, lun->volume_id, sizeof(change.id));
+    control_tell(arg, &change, 1);
+    return 0;
+}
+
+/* Volumes show them, and they are in no record. */
+static void sessions_changed(void *arg, const char *export_id, const struct target_session *before,
+                             unsigned n_before, const struct target_session *now, unsigned n_now)
+{
+    struct control *control = ((struct served *)arg)->control;
+    struct condition luns[] = {WHERE_TEXT("export_id", export_id), WHERE_END};
+
+    if (remotes_differ(now, n_now, before, n_before) ||
+        remotes_differ(before, n_before, now, n_now)) {
+        int r =
+            table_each(control_db(control), &export_lun_table, luns, 0, 0, volume_tell, control);
+        if (r < 0) {
+            log_warning("export[%s]: who is logged in was not told: %s", export_id, strerror(-r));
+        }
+    }
+}
+
 /* ---- volumes: who is served ---- */
 
 struct gather {
@@ -510,6 +570,40 @@ void exports_sessions(struct control *control, const char *export_id, export_ses
     }
 }
 
+struct remotes {
+    export_remote_fn fn;
+    void *arg;
+    const struct target_session *seen[REMOTES_MAX];
+    unsigned n;
+};
+
+static void alias_seen(void *arg, unsigned lun, const struct target_session *session)
+{
+    struct remotes *remotes = arg;
+    struct remote_alias remote;
+
+    if (remotes->n == REMOTES_MAX || !remote_alias_parse(session->alias, &remote) ||
+        remote.lun != lun) {
+        return;
+    }
+    for (unsigned i = 0; i < remotes->n; i++) {
+        if (same_session(remotes->seen[i], session)) {
+            return; /* several sessions, over a pipe or by several targets */
+        }
+    }
+    remotes->seen[remotes->n++] = session;
+    remotes->fn(remotes->arg, session, &remote);
+}
+
+void exports_remotes(struct control *control, const char *volume_id, export_remote_fn fn, void *arg)
+{
+    struct remotes remotes = {.fn = fn, .arg = arg};
+
+    if (control_served(control) != NULL) {
+        exports_each_alias(control_served(control)->exports, volume_id, alias_seen, &remotes);
+    }
+}
+
 bool exports_numbers(struct control *control, struct exports_stats *ret_stats)
 {
     if (control_served(control) == NULL) {
@@ -573,7 +667,8 @@ int served_new(struct control *control, struct served **ret_served, struct error
         .limits = {.max_connections = options->iscsi_connections},
         .chap_algorithms = options->iscsi_chap_algorithms,
         .hold = true,
-        .events = {.reservations_changed = reservations_changed},
+        .events = {.reservations_changed = reservations_changed,
+                   .sessions_changed = sessions_changed},
         .events_arg = served,
     };
     int r = exports_new(&spec, &served->exports);

@@ -2,7 +2,7 @@
 /*
  * Exports: which of our volumes initiators see, behind which targets, as records and as they are.
  *
- * Thread:    control; exports_portal(), exports_advertised(), exports_sessions() and exports_numbers() any.
+ * Thread:    control; exports_portal(), exports_advertised(), exports_sessions(), exports_remotes() and exports_numbers() any.
  * Ownership: rows are values.
  * Errors:    call->error, as handlers do; array_done_fn gets a struct error or NULL, later.
  *
@@ -16,6 +16,7 @@
 #include "base/sockaddr.h"
 #include "hosting/exports.h"
 #include "service/call.h"
+#include "service/remote_alias.h"
 #include "store/export.h"
 #include "store/volume.h"
 
@@ -69,6 +70,13 @@ bool export_may_be_served(struct control *control, const struct export_row *row,
                           uint64_t n_initiators, bool chap);
 void exports_sessions(struct control *control, const char *export_id, export_session_fn fn,
                       void *arg);
+/* What other smirrords say of the volume as they log in to it (service/remote_alias.h), each relationship once, REMOTES_MAX of them at
+ * most. fn may not call back. */
+enum { REMOTES_MAX = 16 };
+typedef void (*export_remote_fn)(void *arg, const struct target_session *session,
+                                 const struct remote_alias *remote);
+void exports_remotes(struct control *control, const char *volume_id, export_remote_fn fn,
+                     void *arg);
 /* False: there is no target. */
 bool exports_numbers(struct control *control, struct exports_stats *ret_stats);
 

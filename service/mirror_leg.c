@@ -104,6 +104,9 @@ static void leg_find(struct leg_opener *opener)
         memcpy(session.pipe_id, sync.pipe_id, sizeof(session.pipe_id));
         r = table_get(db, &volume_table, asked->volume_id, &volume);
     }
+    if (r == 0) {
+        remote_alias_format(session.alias, &sync, &volume);
+    }
     if (r < 0) {
         asked_opener_no_record(asked, r);
     } else if (volume.kind == VOLUME_HOSTED) {

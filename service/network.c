@@ -360,6 +360,7 @@ int network_opener(struct network *network, struct db *db, const struct volume_r
     r = network_lun_spec(network, db, volume, &own, &spec, error);
     if (r == 0) {
         spec.iscsi.isid = session->isid;
+        memcpy(spec.iscsi.alias, session->alias, sizeof(session->alias));
         spec.iscsi.fence = session->fence;
         spec.iscsi.fence_open = session->fence_open;
         *ret_opener = lun_opener_new(network, &spec);

@@ -17,6 +17,7 @@
 
 #include "replication/copy.h"
 #include "service/control.h"
+#include "service/remote_alias.h"
 #include "service/scan.h"
 #include "store/system.h"
 #include "store/volume.h"
@@ -44,7 +45,10 @@ struct network_session {
     uint64_t isid;
     bool fence;
     bool fence_open;
-    char pipe_id[ID_SIZE]; /* of the relationship: over all paths of that pipe; "": over one session */
+    char pipe_id
+        [ID_SIZE]; /* of the relationship: over all paths of that pipe; "": over one session */
+    char alias
+        [REMOTE_ALIAS_SIZE]; /* service/remote_alias.h; "": the session belongs to no relationship */
 };
 int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
                    const struct network_session *session, struct block_opener **ret_opener,

@@ -85,6 +85,7 @@ static int add_path(struct building *building, const struct pipe_row *leaf,
         struct multi_path_spec *path = &building->spec.paths[building->spec.n_paths];
 
         CHECK(building->spec.n_paths < MULTI_MAX_PATHS);
+        memcpy(spec.iscsi.alias, building->session->alias, sizeof(building->session->alias));
         spec.iscsi.isid = path_isid(building->session->isid, building->spec.n_paths);
         path->opener = lun_opener_new(building->network, &spec);
         path->meter = pipe_paths_meter(network_pipe_paths(building->network), leaf->head.id);

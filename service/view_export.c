@@ -76,9 +76,14 @@ static int secret_seen(void *arg, const void *found)
     return 0;
 }
 
-static void session_listed(void *arg, const char *initiator)
+static void session_listed(void *arg, const struct target_session *session)
 {
-    out_text(arg, NULL, initiator);
+    out_text(arg, NULL, session->initiator);
+}
+
+static void alias_listed(void *arg, const struct target_session *session)
+{
+    out_text_or_null(arg, NULL, session->alias);
 }
 
 static int export_properties(struct view *view, const struct export_row *row, struct out *out)
@@ -115,6 +120,9 @@ static int export_properties(struct view *view, const struct export_row *row, st
                  export_may_be_served(view->control, row, initiators.n, chap.one_way));
     out_begin_array(out, "Sessions");
     exports_sessions(view->control, row->head.id, session_listed, out);
+    out_end_array(out);
+    out_begin_array(out, "SessionAliases");
+    exports_sessions(view->control, row->head.id, alias_listed, out);
     out_end_array(out);
     view_status(out, STATUS_OK, 0, HEALTH_OK);
     view->moving = true; /* sessions are in no record */

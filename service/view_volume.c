@@ -175,6 +175,23 @@ static void hosted_space(struct view *view, const struct volume_row *volume, str
     out_bool(out, "Online", !volume->offline && volume->problem[0] == '\0');
 }
 
+static void remote_listed(void *arg, const struct target_session *session,
+                          const struct remote_alias *remote)
+{
+    struct out *out = arg;
+    char path[sizeof("/synchronizations/") + ID_SIZE];
+
+    out_begin_object(out, NULL);
+    out_text(out, "Initiator", session->initiator);
+    out_text(out, "Alias", session->alias);
+    snprintf(path, sizeof(path), "/synchronizations/%s", remote->sync_id);
+    out_text(out, "Synchronization", path);
+    out_text(out, "Role", remote->is_target ? "Target" : "Source");
+    snprintf(path, sizeof(path), "/volumes/%s", remote->other_id);
+    out_text(out, "OtherElement", path);
+    out_end_object(out);
+}
+
 static void volume_size(const struct volume_row *volume, struct out *out)
 {
     uint64_t blocks = volume->block_bytes == 0 ? 0 : volume->size_bytes / volume->block_bytes;
@@ -233,6 +250,11 @@ static int volume_properties(struct view *view, const struct volume_row *volume,
     out_begin_array(out, "Relationships");
     view_paths(out, "synchronizations", syncs);
     out_end_array(out);
+    if (hosted) {
+        out_begin_array(out, "RemoteRelationships");
+        exports_remotes(view->control, volume->head.id, remote_listed, out);
+        out_end_array(out);
+    }
     out_bool(out, "Persistent", volume->persistent);
     out_time(out, "LastSeen", volume->last_seen_ms);
     out_text_or_null(out, "Problem", volume->problem);

@@ -86,6 +86,7 @@ static void attach_now(struct connection *conn)
     }
     session->conn = conn;
     session->values = login->keys.values;
+    strcpy(session->alias, login->initiator_alias);
     session->exp_cmd_sn = login->cmd_sn;
     memcpy(session->nexus.isid, login->isid, sizeof(login->isid));
     snprintf(session->nexus.initiator, sizeof(session->nexus.initiator), "%s", login->initiator);

@@ -156,6 +156,17 @@ static int take_chap(struct login *login, const char *name, const char *value,
     return 0;
 }
 
+/* For people to read, whatever it says: what is too long is cut, control characters become '?'. */
+static void take_alias(char to[TARGET_MAX_ALIAS + 1], const char *value)
+{
+    snprintf(to, TARGET_MAX_ALIAS + 1, "%s", value);
+    for (char *c = to; *c != '\0'; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) {
+            *c = '?';
+        }
+    }
+}
+
 static int take_other(struct login *login, const char *name, const char *value,
                       struct strbuf *answer)
 {
@@ -178,7 +189,8 @@ static int take_other(struct login *login, const char *name, const char *value,
                    ? 0
                    : LOGIN_INITIATOR_ERROR;
     }
-    return 0; /* InitiatorAlias */
+    take_alias(login->initiator_alias, value); /* InitiatorAlias */
+    return 0;
 }
 
 /* Once name, response and, perhaps, their challenge are there. */

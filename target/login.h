@@ -65,6 +65,7 @@ struct login {
     uint32_t cmd_sn;
     bool discovery;
     char initiator[TARGET_MAX_NAME + 1];
+    char initiator_alias[TARGET_MAX_ALIAS + 1]; /* printable, perhaps no UTF-8 */
     char asked_target[TARGET_MAX_NAME + 1];
 
     enum login_chap chap;

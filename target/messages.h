@@ -38,7 +38,7 @@ struct target_message {
     enum target_lun_event event;
     uint64_t grace_ns;
     unsigned count;
-    const char **initiators; /* of sessions, count of them, in one allocation with the names */
+    struct target_session *sessions; /* count of them, in one allocation with their names */
     int status;
     target_done_fn done; /* on the owner's loop */
     void *done_arg;

@@ -260,29 +260,32 @@ void target_sessions_changed(struct target *target)
         return;
     }
     struct target_message *message = calloc(1, sizeof(*message));
-    const char **initiators =
-        malloc(target->n_sessions * (sizeof(*initiators) + TARGET_MAX_NAME + 1) + 1);
-    if (!message || !initiators) {
+    size_t each = sizeof(struct target_session) + TARGET_MAX_NAME + TARGET_MAX_ALIAS + 2;
+    struct target_session *sessions = malloc(target->n_sessions * each + 1);
+    if (!message || !sessions) {
         free(message);
-        free(initiators);
+        free(sessions);
         return;
     }
-    char *text = (char *)(initiators + target->n_sessions);
+    char *text = (char *)(sessions + target->n_sessions);
     unsigned n = 0;
     list_for_each(link, &target->sessions)
     {
         const struct session *session = list_entry(link, struct session, link);
 
         if (!session->logged_out) {
-            initiators[n++] = text;
+            sessions[n].initiator = text;
             text = stpcpy(text, session->nexus.initiator) + 1;
+            sessions[n].alias = text;
+            text = stpcpy(text, session->alias) + 1;
+            n++;
         }
     }
     message->server = target->server;
     message->kind = MESSAGE_SESSIONS;
     message->target = target;
     message->count = n;
-    message->initiators = initiators;
+    message->sessions = sessions;
     message_return(message);
 }
 

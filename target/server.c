@@ -190,9 +190,9 @@ static void back_at_owner(void *arg)
     case MESSAGE_SESSIONS:
         if (server->events.sessions_changed) {
             server->events.sessions_changed(server->events_arg, message->target,
-                                            message->initiators, message->count);
+                                            message->sessions, message->count);
         }
-        free(message->initiators);
+        free(message->sessions);
         break;
     default:
         break;

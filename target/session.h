@@ -100,6 +100,7 @@ struct session {
     struct connection *conn; /* NULL: gone, tasks are ending */
     struct scsi_nexus nexus;
     struct keys_values values;
+    char alias[TARGET_MAX_ALIAS + 1];
     uint16_t tsih;
     bool closing;
     bool logged_out; /* its end was asked for: nobody counts it any more */

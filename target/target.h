@@ -30,6 +30,7 @@
 enum {
     TARGET_MAX_LUNS = 256,
     TARGET_MAX_NAME = 223, /* RFC 7143, 4.2.7.1 */
+    TARGET_MAX_ALIAS = 255,
     TARGET_MAX_SECRET = 255,
     TARGET_SERIAL_LEN = 32,
 };
@@ -109,6 +110,13 @@ struct target;
 struct target_server;
 struct target_save;
 
+/* What an initiator says of itself when it logs in. alias: its InitiatorAlias, "" when it has none; any bytes but control
+ * characters. */
+struct target_session {
+    const char *initiator;
+    const char *alias;
+};
+
 /* Called on the owner's loop. */
 struct target_events {
     /* Persistent reservations with APTPL changed: make the bytes durable (len 0: forget them), then
@@ -116,9 +124,9 @@ struct target_events {
      * refused. The bytes live until then. */
     void (*reservations_changed)(void *arg, struct target *target, unsigned lun, const void *bytes,
                                  size_t len, struct target_save *save);
-    /* Sessions came or went; may be NULL. The names of their initiators live during the call. */
-    void (*sessions_changed)(void *arg, struct target *target, const char *const *initiators,
-                             unsigned n_sessions);
+    /* Sessions came or went; may be NULL. What they are called lives during the call. */
+    void (*sessions_changed)(void *arg, struct target *target,
+                             const struct target_session *sessions, unsigned n_sessions);
 };
 
 struct target_server_spec {

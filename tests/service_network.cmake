@@ -5,6 +5,7 @@ target_link_libraries(service_fixture PUBLIC service PRIVATE PkgConfig::CMOCKA)
 
 smirror_unit_test(network service_fixture test_targets)
 smirror_unit_test(advertise service)
+smirror_unit_test(remote_alias service)
 smirror_unit_test(pools service_fixture)
 smirror_unit_test(discovery service_fixture test_targets)
 smirror_unit_test(jobs_faults service_fixture test_targets)

@@ -11,7 +11,7 @@ smirror_unit_test(view api service store_fixture PkgConfig::CJSON)
 target_link_options(test_view PRIVATE
     -Wl,--wrap=control_live,--wrap=control_now_ms,--wrap=control_options
     -Wl,--wrap=control_hosted,--wrap=hosted_array,--wrap=array_pool_usage,--wrap=array_volume_usage
-    -Wl,--wrap=exports_advertised,--wrap=exports_sessions,--wrap=export_may_be_served)
+    -Wl,--wrap=exports_advertised,--wrap=exports_sessions,--wrap=exports_remotes,--wrap=export_may_be_served)
 
 find_program(SMIRROR_PYTHON3 python3 PATHS /usr/bin NO_DEFAULT_PATH REQUIRED)
 set(check_tables ${SMIRROR_PYTHON3} ${CMAKE_CURRENT_LIST_DIR}/scripts/check_tables.py)

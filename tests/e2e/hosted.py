@@ -6,7 +6,7 @@ import subprocess
 import threading
 
 from client import ENDED
-from initiator import host
+from initiator import Initiator, host
 from process import MIB, SLOWNESS, SMIRRORD, start_process, until
 
 ELEMENT = "CreateOrModifyElementFromStoragePool"
@@ -43,6 +43,10 @@ class Hosted:
 
     def host(self, volume, **options):
         return host(self.url(volume), **options)
+
+    def session(self, volume, **options):
+        """One that the caller closes."""
+        return Initiator(self.url(volume), **options)
 
     def fill(self, volume, writer, offset=0, length=MIB):
         with self.host(volume) as session:

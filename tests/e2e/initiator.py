@@ -43,6 +43,7 @@ def _library():
             ("iscsi_destroy_context", ctypes.c_int, [pointer]),
             ("iscsi_get_error", ctypes.c_char_p, [pointer]),
             ("iscsi_set_targetname", ctypes.c_int, [pointer, ctypes.c_char_p]),
+            ("iscsi_set_alias", ctypes.c_int, [pointer, ctypes.c_char_p]),
             ("iscsi_set_session_type", ctypes.c_int, [pointer, ctypes.c_int]),
             ("iscsi_set_timeout", ctypes.c_int, [pointer, ctypes.c_int]),
             ("iscsi_set_noautoreconnect", None, [pointer, ctypes.c_int]),
@@ -77,7 +78,7 @@ class ScsiError(AssertionError):
 class Initiator:
     """A session. The address is iscsi://portal/target/lun."""
 
-    def __init__(self, url, name="iqn.2026-11.test:host", timeout=20, chap=None, mutual=None):
+    def __init__(self, url, name="iqn.2026-11.test:host", timeout=20, chap=None, mutual=None, alias=None):
         """chap: (user, secret) with which we prove ourselves; mutual: those that the target has to prove."""
         portal, target, number = url.removeprefix("iscsi://").rsplit("/", 2)
         self.number = int(number)
@@ -88,6 +89,8 @@ class Initiator:
         _iscsi.iscsi_set_session_type(self.context, 2)
         _iscsi.iscsi_set_timeout(self.context, timeout)
         _iscsi.iscsi_set_noautoreconnect(self.context, 1)
+        if alias:
+            _iscsi.iscsi_set_alias(self.context, alias)
         if chap:
             _iscsi.iscsi_set_initiator_username_pwd(self.context, *(text.encode() for text in chap))
         if mutual:

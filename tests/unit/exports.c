@@ -100,11 +100,15 @@ static size_t told_len;
 static unsigned told_saves;
 static char told_volume[ARRAY_ID_LEN + 1];
 
-static void sessions_changed(void *arg, const char *export_id, unsigned n_sessions)
+static void sessions_changed(void *arg, const char *export_id, const struct target_session *before,
+                             unsigned n_before, const struct target_session *now, unsigned n_now)
 {
     (void)arg;
+    (void)before;
+    (void)n_before;
+    (void)now;
     pthread_mutex_lock(&told_lock);
-    told_sessions[strcmp(export_id, "e2") == 0] = n_sessions;
+    told_sessions[strcmp(export_id, "e2") == 0] = n_now;
     pthread_cond_broadcast(&told_cond);
     pthread_mutex_unlock(&told_lock);
 }
@@ -590,11 +594,11 @@ struct heard {
     char name[TARGET_MAX_NAME + 1];
 };
 
-static void hear_session(void *arg, const char *initiator)
+static void hear_session(void *arg, const struct target_session *session)
 {
     struct heard *heard = arg;
     heard->n++;
-    strcpy(heard->name, initiator);
+    strcpy(heard->name, session->initiator);
 }
 
 struct asked {

@@ -374,6 +374,33 @@ static void refusals_say_why(void **state)
     rig_free(rig);
 }
 
+static const char *alias_of_first(struct rig *rig)
+{
+    assert_false(list_empty(&rig->target->sessions));
+    return list_entry(rig->target->sessions.next, struct session, link)->alias;
+}
+
+static void an_alias_is_kept_as_far_as_it_goes(void **state)
+{
+    (void)state;
+    char text[sizeof(PAIRS) + 8000];
+    static const size_t lens[] = {0, 1, 255, 256, 7900};
+    for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++) {
+        struct rig *rig = rig_new(&(struct target_initiator){.name = NULL});
+        memcpy(text, PAIRS, sizeof(PAIRS) - 1);
+        char *at = stpcpy(text + sizeof(PAIRS) - 1, "InitiatorAlias=");
+        memset(at, '\n', lens[i]);
+        at[lens[i]] = '\0';
+        rig_connect(rig);
+        assert_int_equal(login_step(rig, 0x87, 1, text, (size_t)(at + lens[i] + 1 - text), NULL),
+                         0);
+        const char *alias = alias_of_first(rig);
+        assert_int_equal(strlen(alias), lens[i] < 255 ? lens[i] : 255);
+        assert_int_equal(strspn(alias, "?"), strlen(alias));
+        rig_free(rig);
+    }
+}
+
 static unsigned chap_login(struct rig *rig, const char *secret, bool mutual, char *text)
 {
     static const char first[] = PAIRS "AuthMethod=CHAP,None";
@@ -458,6 +485,7 @@ int main(void)
         cmocka_unit_test(writes_that_wait_for_memory_end_with_their_connection),
         cmocka_unit_test(the_same_port_again_takes_over_its_session),
         cmocka_unit_test(refusals_say_why),
+        cmocka_unit_test(an_alias_is_kept_as_far_as_it_goes),
         cmocka_unit_test(chap_lets_in_who_knows_the_secret_and_proves_itself),
         cmocka_unit_test(a_silent_initiator_is_asked_and_then_left),
     };

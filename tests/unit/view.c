@@ -81,13 +81,26 @@ void __wrap_exports_sessions(struct control *control, const char *export_id, exp
 {
     (void)control;
     (void)export_id;
-    fn(arg, "iqn.2025-01.test:host");
+    fn(arg, &(struct target_session){"iqn.2025-01.test:host", "host seven"});
 }
 
 struct hosted *__wrap_control_hosted(struct control *control)
 {
     (void)control;
     return NULL;
+}
+
+void __wrap_exports_remotes(struct control *control, const char *volume_id, export_remote_fn fn,
+                            void *arg);
+void __wrap_exports_remotes(struct control *control, const char *volume_id, export_remote_fn fn,
+                            void *arg)
+{
+    struct target_session session = {"iqn.2025-01.test:peer", "what it said"};
+    struct remote_alias remote = {.sync_id = "51d0", .is_target = true, .other_id = "9c01"};
+
+    (void)control;
+    (void)volume_id;
+    fn(arg, &session, &remote);
 }
 
 struct array *__wrap_hosted_array(struct hosted *hosted)
