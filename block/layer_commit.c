@@ -233,8 +233,9 @@ static void commit_end(struct layer *layer, int status)
     struct layer_commit *commit = &layer->commit;
     free(commit->record);
     commit->record = NULL;
-    if (status == -ENOSPC) {
-        /* The log found no room on the file system. Nothing is lost: the next flush tries again. */
+    if (status == -ENOSPC && commit->io.op == LAYER_IO_WRITE) {
+        /* The log found no room on the file system. Nothing is lost: the next flush tries again. (A sync that found none may have lost
+         * what was written before.) */
         commit_give_back(layer);
     } else if (status) {
         log_error("layer[%s]: a flush failed: %s", layer->path, strerror(-status));

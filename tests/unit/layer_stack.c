@@ -319,20 +319,26 @@ static void a_scrub_finds_what_a_crash_has_left(void **state)
     assert_true(leaked);
 }
 
+/* Nor after one that found no room: data that was written in place before may be lost, and there is no map entry that is written again. */
 static void after_a_failed_sync_no_flush_succeeds(void **state)
 {
     (void)state;
+    static const int statuses[] = {-EIO, -ENOSPC};
     uint8_t data[4096] = {1};
-    struct world *world = world_new(3, 0);
     struct io io;
     log_set_level(LOG_ERROR);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, 0, &io), 0);
-    layer_disk_fail(world->disk, LAYER_IO_SYNC, 1, -EIO);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), -EIO);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), -EIO);
-    layer_disk_cut_at(world->disk, 1); /* the world expects errors at its end now */
-    assert_int_not_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io), 0);
-    world_free(world);
+    for (unsigned i = 0; i < 2; i++) {
+        struct world *world = world_new(3, 0);
+        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io), 0);
+        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, 0, &io), 0);
+        layer_disk_fail(world->disk, LAYER_IO_SYNC, 1, statuses[i]);
+        assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), statuses[i]);
+        assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), -EIO);
+        layer_disk_cut_at(world->disk, 1); /* the world expects errors at its end now */
+        assert_int_not_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io),
+                             0);
+        world_free(world);
+    }
 }
 
 static void flushes_at_once_share_their_syncs(void **state)
