@@ -14,7 +14,7 @@
 #include "base/timer_heap.h"
 
 /* More steps than any test takes without time moving: something posts itself for ever. */
-enum { STEPS_WITHOUT_REST = 50 * 1000 * 1000 };
+enum { STEPS_WITHOUT_REST = 50 * 1000 * 1000, STALL_ONE_OF = 8 };
 
 /* 2025-01-01T00:00:00Z */
 #define WALL_START_MS 1735689600000ull
@@ -22,6 +22,7 @@ enum { STEPS_WITHOUT_REST = 50 * 1000 * 1000 };
 struct loop_sim {
     uint64_t now_ns;
     bool shuffled;
+    uint64_t stall_ns;
     struct random random;
     struct list loops;
     struct sim_loop *current; /* whose function runs now */
@@ -49,6 +50,7 @@ struct sim_loop {
     struct work_queue to_run;
     struct work_queue to_finish;
     struct list polls;
+    uint64_t stalled_until_ns;
     bool stopping;
     bool threaded;
 };
@@ -240,7 +242,7 @@ bool loop_sim_step(struct loop_sim *sim)
     {
         struct sim_loop *candidate = list_entry(link, struct sim_loop, link);
         for (enum step_kind k = 0; k < STEP_KIND_COUNT; k++) {
-            if (!is_ready(candidate, k)) {
+            if (candidate->stalled_until_ns > sim->now_ns || !is_ready(candidate, k)) {
                 continue;
             }
             n_ready++;
@@ -265,9 +267,20 @@ bool loop_sim_step(struct loop_sim *sim)
         while (loop->deferred.first) {
             run_tasks(&loop->deferred, true);
         }
+    } else if (sim->stall_ns > 0 && random_below(&sim->random, STALL_ONE_OF) == 0) {
+        loop->stalled_until_ns = sim->now_ns + random_below(&sim->random, sim->stall_ns);
     }
     sim->current = NULL;
     return true;
+}
+
+void loop_sim_stall(struct loop_sim *sim, uint64_t most_ns)
+{
+    sim->stall_ns = most_ns;
+    list_for_each(link, &sim->loops)
+    {
+        list_entry(link, struct sim_loop, link)->stalled_until_ns = 0;
+    }
 }
 
 uint64_t loop_sim_now_ns(const struct loop_sim *sim)
@@ -280,11 +293,13 @@ uint64_t loop_sim_next_due_ns(const struct loop_sim *sim)
     uint64_t due_ns = UINT64_MAX;
     list_for_each(link, &sim->loops)
     {
-        const struct loop_timer *first =
-            timer_heap_first(&list_entry(link, struct sim_loop, link)->timers);
-        if (first && first->due_ns < due_ns) {
-            due_ns = first->due_ns;
+        const struct sim_loop *loop = list_entry(link, struct sim_loop, link);
+        const struct loop_timer *first = timer_heap_first(&loop->timers);
+        uint64_t next_ns = first ? first->due_ns : UINT64_MAX;
+        if (loop->stalled_until_ns > sim->now_ns) {
+            next_ns = loop->stalled_until_ns; /* whatever it has to do */
         }
+        due_ns = next_ns < due_ns ? next_ns : due_ns;
     }
     return due_ns;
 }
@@ -416,8 +431,11 @@ static int sim_thread_start(struct loop *base)
 static void sim_thread_join(struct loop *base)
 {
     struct sim_loop *loop = of_loop(base);
+    uint64_t stall_ns = loop->sim->stall_ns;
     CHECK(loop->threaded);
+    loop_sim_stall(loop->sim, 0);
     loop_sim_run_until_idle(loop->sim);
+    loop_sim_stall(loop->sim, stall_ns);
     loop->threaded = false;
     loop->stopping = false;
 }

@@ -36,6 +36,10 @@ uint64_t loop_sim_next_due_ns(const struct loop_sim *sim);
 /* The simulation's own numbers, for tests whose choices should follow the seed too. */
 struct random *loop_sim_random(struct loop_sim *sim);
 
+/* From now on a loop may stand still after each function that it has run, as a thread that lost its processor, for up to most_ns, while the
+ * others go on; 0: no more. Seed 0 leaves it alone. */
+void loop_sim_stall(struct loop_sim *sim, uint64_t most_ns);
+
 /* Runs one thing that is ready; false if nothing is. */
 bool loop_sim_step(struct loop_sim *sim);
 /* Until nothing is ready; time stands still. */

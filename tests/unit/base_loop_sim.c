@@ -205,6 +205,43 @@ static void running_until_a_condition_stops_there_or_says_it_cannot(void **state
     world_end(&world);
 }
 
+/* 40 messages to each of two loops: while one stands still the other goes on; each gets its own in order, and time has passed. */
+static void a_stalled_loop_stands_still_alone(void **state)
+{
+    (void)state;
+    enum { N = 40, MOST_NS = 1000 };
+    struct world world;
+    static struct letter letters[2][N];
+    unsigned next[2] = {0};
+    unsigned turns = 0;
+    world_begin(&world, 5);
+    loop_sim_stall(world.sim, MOST_NS);
+    uint64_t began_ns = loop_sim_now_ns(world.sim);
+    for (unsigned i = 0; i < 2 * N; i++) {
+        struct letter *letter = &letters[i % 2][i / 2];
+        *letter = (struct letter){.world = &world, .c = (char)(i % 2 ? 'a' + i / 2 : 'A' + i / 2)};
+        letter->task = (struct loop_task){.fn = letter_trace, .arg = letter};
+        loop_post(world.loops[i % 2], &letter->task);
+    }
+    loop_sim_run_until_idle(world.sim);
+    assert_true(world.len < 2 * N); /* both stand still */
+    loop_sim_advance(world.sim, 2 * N * MOST_NS);
+    assert_int_equal(world.len, 2 * N);
+    assert_true(loop_sim_now_ns(world.sim) > began_ns);
+    for (unsigned i = 0; i < 2 * N; i++) {
+        unsigned of = 0;
+        while (of < 2 && (next[of] == N || letters[of][next[of]].c != world.trace[i])) {
+            of++;
+        }
+        assert_true(of < 2);
+        next[of]++;
+        turns += i > 0 && (letters[of][next[of] - 1].c - world.trace[i - 1] != 1);
+    }
+    assert_true(turns > 4);
+    loop_sim_stall(world.sim, 0);
+    world_end(&world);
+}
+
 static void defer_on_the_wrong_loop(void *arg)
 {
     struct world *world = arg;
@@ -244,6 +281,7 @@ int main(void)
         cmocka_unit_test(a_seed_repeats_its_run_and_another_seed_makes_another),
         cmocka_unit_test(seed_zero_takes_the_loops_in_turn),
         cmocka_unit_test(running_until_a_condition_stops_there_or_says_it_cannot),
+        cmocka_unit_test(a_stalled_loop_stands_still_alone),
         cmocka_unit_test(foreign_loops_and_waiting_for_nothing_are_failed_checks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
