@@ -256,8 +256,8 @@ struct group_volume {
     unsigned loop;
     struct group_layer *layers;
     struct blockdev *stack; /* from here on the loop's */
-    struct layer *frozen;
-    bool asked; /* stack_hold() was called, and no release */
+    unsigned n_frozen;      /* of its layers, when it was cut */
+    bool asked;             /* stack_hold() was called, and no release */
     bool held;
 };
 

@@ -233,7 +233,7 @@ static void part_cut(void *arg)
     part->shelf->restacked = true;
     part_each(part, volume)
     {
-        volume->frozen = stack_layer(volume->stack, stack_layers(volume->stack) - 1);
+        volume->n_frozen = stack_layers(volume->stack);
         for (struct group_layer *layer = volume->layers; layer != NULL; layer = layer->next) {
             CHECK(stack_push(volume->stack, layer->open->layer) == 0);
             layer->open->users++;
@@ -247,8 +247,11 @@ static void part_cut(void *arg)
     part->n_flushing = 1;
     part_each(part, volume)
     {
-        part->n_flushing++;
-        layer_flush(volume->frozen, part_flushed, part);
+        /* Those below, too: the flush of an earlier cut may have failed. */
+        for (unsigned i = 0; i < volume->n_frozen; i++) {
+            part->n_flushing++;
+            layer_flush(stack_layer(volume->stack, i), part_flushed, part);
+        }
     }
     part_flushed(part, 0);
 }

@@ -11,3 +11,13 @@ smirror_unit_test(hosted_groups hosted_fixture)
 smirror_unit_test(hosted_model hosted_fixture)
 smirror_unit_test(late_failures service_fixture api)
 target_link_options(test_late_failures PRIVATE -Wl,--wrap=export_put)
+
+# A whole array, or a whole service, on simulated loops (sim/machine.h).
+add_library(simulated_machine STATIC sim/machine.c)
+target_link_libraries(simulated_machine PUBLIC layer_disk block base)
+target_link_options(simulated_machine INTERFACE
+    -Wl,--wrap=loop_new,--wrap=pthread_cond_wait,--wrap=layer_create,--wrap=layer_open
+    -Wl,--wrap=reaper_unlink,--wrap=rename
+    -Wl,--wrap=random_bytes,--wrap=random_unpredictable_u64,--wrap=random_id_hex)
+
+smirror_simulation(group simulated_machine hosting)

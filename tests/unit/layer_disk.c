@@ -31,6 +31,7 @@ struct disk_file {
     uint64_t size;
     uint64_t durable_size;
     uint64_t extended_at;
+    uint64_t slow_ns;
     bool open;
 };
 
@@ -316,7 +317,8 @@ static int disk_submit(struct layer_file *base, struct layer_io *io)
     struct layer_disk *disk = handle->disk;
     uint64_t began = disk->clock;
     int status = begin(handle, io);
-    if (random_below(&disk->random, 100) >= disk->delay_percent) {
+    uint64_t slow_ns = handle->file->slow_ns;
+    if (random_below(&disk->random, 100) >= disk->delay_percent && slow_ns == 0) {
         return status ? status : finish(handle, io, began);
     }
     struct delayed *delayed = calloc(1, sizeof(*delayed));
@@ -326,7 +328,9 @@ static int disk_submit(struct layer_file *base, struct layer_io *io)
     delayed->began = began;
     io->status = status;
     loop_timer_init(&delayed->timer, base->loop, delayed_fired, delayed);
-    loop_timer_start(&delayed->timer, random_below(&disk->random, 100) * 1000);
+    uint64_t delay_ns = random_below(&disk->random, 100) * 1000;
+    loop_timer_start(&delayed->timer,
+                     delay_ns + (slow_ns ? slow_ns / 2 + random_below(&disk->random, slow_ns) : 0));
     return -EINPROGRESS;
 }
 
@@ -561,6 +565,32 @@ void layer_disk_poke(struct layer_disk *disk, const char *path, uint64_t offset,
 void layer_disk_set_size(struct layer_disk *disk, const char *path, uint64_t size_bytes)
 {
     file_of(disk, path)->size = file_of(disk, path)->durable_size = size_bytes;
+}
+
+void layer_disk_slow(struct layer_disk *disk, const char *path, uint64_t ns)
+{
+    struct disk_file *file = map_get(&disk->files, path);
+    if (file) {
+        file->slow_ns = ns;
+    }
+}
+
+bool layer_disk_exists(const struct layer_disk *disk, const char *path)
+{
+    return map_get(&disk->files, path) != NULL;
+}
+
+int layer_disk_rename(struct layer_disk *disk, const char *from, const char *to)
+{
+    if (disk->cut) {
+        return -EIO;
+    }
+    struct disk_file *file = map_remove(&disk->files, from);
+    if (!file) {
+        return -ENOENT;
+    }
+    CHECK(map_get(&disk->files, to) == NULL && map_put(&disk->files, to, file) == 0);
+    return 0;
 }
 
 void layer_disk_fail(struct layer_disk *disk, enum layer_io_op op, unsigned count, int status)

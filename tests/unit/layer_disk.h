@@ -38,6 +38,11 @@ void layer_disk_peek(struct layer_disk *disk, const char *path, uint64_t offset,
 void layer_disk_poke(struct layer_disk *disk, const char *path, uint64_t offset, const void *data,
                      size_t len);
 void layer_disk_set_size(struct layer_disk *disk, const char *path, uint64_t size_bytes);
+/* Everything that is done to the file from now on takes about so long; 0: as all others. Nothing when there is no such file. */
+void layer_disk_slow(struct layer_disk *disk, const char *path, uint64_t ns);
+/* 0 or negative errno; the new name is durable at once. */
+int layer_disk_rename(struct layer_disk *disk, const char *from, const char *to);
+bool layer_disk_exists(const struct layer_disk *disk, const char *path);
 /* The next operations of that kind fail. */
 void layer_disk_fail(struct layer_disk *disk, enum layer_io_op op, unsigned count, int status);
 
