@@ -229,6 +229,22 @@ def test_a_volume_whose_file_is_not_a_layer_has_a_problem_and_others_are_served(
     array.assert_all_online()
 
 
+def test_a_directory_that_goes_away_is_no_fault_of_the_caller(make_service):
+    """What is not there is ours, so the same call may succeed when it is back, with the same key."""
+    array = Hosted(make_service())
+    volume = array.make(4 * MIB)
+    directory = array.smirror.data / "pools" / "default"
+    directory.rename(directory.with_name("elsewhere"))
+    body, key = {"Size": 4 * MIB}, {"Idempotency-Key": "again"}
+    for method, wanted in ((ELEMENT, body), ("CreateElementReplica", {"SyncType": 7, "SourceElement": volume})):
+        answer = array.client.method(method, wanted, expect=500, headers=key if wanted is body else {})
+        assert answer["ReturnValue"] == 4 and str(directory) in answer["detail"], answer.text
+    directory.with_name("elsewhere").rename(directory)
+    made = array.client.method(ELEMENT, body, headers=key)["TheElement"]
+    array.fill(made, 1)
+    array.replica(volume)
+
+
 def test_a_damaged_layer_below_takes_only_those_that_need_it(make_service):
     array = Hosted(make_service())
     a, b = array.make(4 * MIB), array.make(4 * MIB)
