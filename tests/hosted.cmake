@@ -3,6 +3,7 @@ smirror_unit_test(hosting_array hosting replication block base)
 smirror_unit_test(hosting_stock hosting replication block base)
 smirror_unit_test(hosting_filters hosting block base)
 smirror_unit_test(hosting_groups hosting block base)
+smirror_unit_test(mirror_threads hosting replication block base)
 
 add_library(hosted_fixture STATIC unit/hosted_fixture.c)
 target_link_libraries(hosted_fixture PUBLIC service_fixture PRIVATE PkgConfig::CMOCKA)
