@@ -481,7 +481,9 @@ static enum MHD_Result begin_call(struct request *request)
     if (json_doc_parse(&doc, strbuf_str(&request->body), request->body.len, &request->error) != 0) {
         return send_problem(request, &request->error);
     }
-    bool takes_dry_run = strcmp(request->route.method->name, "ModifyReplicaSynchronization") == 0;
+    const char *method = request->route.method->name;
+    bool takes_dry_run = strcmp(method, "ModifyReplicaSynchronization") == 0 ||
+                         strcmp(method, "ModifyListSynchronization") == 0;
     bool dry_run;
     if (read_check_call_query(&request->uri, takes_dry_run, &dry_run, &request->error) != 0) {
         json_doc_free(&doc);

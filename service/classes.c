@@ -136,6 +136,7 @@ static const struct param params_Error[] = {
 CLASS(Error);
 
 static const struct param params_DryRun[] = {
+    P_OUT_REF("Synchronization", "Synchronized"),
     P_OUT_ENUM("CopyState", copy_state),
     P_OUT_ENUM("Overwritten", read_only),
     P_OUT_U64("BytesToCopy"),

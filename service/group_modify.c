@@ -7,7 +7,7 @@
  *              written is undone each time
  *     do       the operation on each, as if it were alone (replica_modify.c), in one transaction and with one job
  *
- * Besides there are the operations that only groups have: AddSyncPair, RemoveSyncPair, Activate and Deactivate Consistency.
+ * ?dryRun checks all and does none; what each would move is summed up. Besides there are the operations that only groups have: AddSyncPair, RemoveSyncPair, Activate and Deactivate Consistency.
  */
 #include "service/group_modify.h"
 
@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "service/classes.h"
 #include "service/group_states.h"
 #include "service/groups.h"
 #include "service/handlers.h"
@@ -358,10 +359,25 @@ static int follow(struct call *call, const struct run *run)
     return 0;
 }
 
+/* Those of lists are there even when they are empty. */
+static void array_outs(struct call *call)
+{
+    static const char *const names[] = {"SettingsState", "UpdatedSynchronizations"};
+
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        const struct param *param = values_param(call->outs, names[i]);
+
+        if (param != NULL && param->array) {
+            outs_array(call->outs, names[i]);
+        }
+    }
+}
+
 static int run_on(struct call *call, struct run *run)
 {
     int r;
 
+    array_outs(call);
     job_batch_begin(call);
     r = quiet(call, run);
 
@@ -383,11 +399,8 @@ static int run_on(struct call *call, struct run *run)
     return r != 0 ? r : job_batch_end(call);
 }
 
-/* A copy rests now. */
-static int run_step(struct call *call)
+static int reload(struct call *call, struct run *run)
 {
-    struct run *run = call->step_state;
-
     for (size_t i = 0; i < run->n; i++) {
         struct modification *mod = &run->mods[i];
         int r = table_get(call->db, &sync_table, mod->sync.head.id, &mod->sync);
@@ -399,7 +412,99 @@ static int run_step(struct call *call)
                                 : call_fail_store(call, r);
         }
     }
-    return run_on(call, run);
+    return 0;
+}
+
+/* A copy rests now. */
+static int run_step(struct call *call)
+{
+    struct run *run = call->step_state;
+    int r = reload(call, run);
+
+    return r < 0 ? r : run_on(call, run);
+}
+
+/* ---- ?dryRun ---- */
+
+enum { SIDE_BOTH = 4 }; /* of map_read_only */
+
+static void sum_add(struct values *sum, const struct values *one)
+{
+    uint64_t side = args_number(one, "Overwritten", 0);
+    uint64_t sides = args_number(sum, "Overwritten", side);
+    const char *reason = args_text(one, "Reason");
+
+    outs_number(sum, "BytesToCopy",
+                args_number(sum, "BytesToCopy", 0) + args_number(one, "BytesToCopy", 0));
+    outs_number(sum, "BytesDiscarded",
+                args_number(sum, "BytesDiscarded", 0) + args_number(one, "BytesDiscarded", 0));
+    if (side != 0) {
+        outs_number(sum, "Overwritten", side == sides ? side : SIDE_BOTH);
+    }
+    if (reason != NULL && (args_text(sum, "Reason") == NULL || strcmp(reason, "Full") == 0)) {
+        outs_text(sum, "Reason", reason);
+    }
+}
+
+/* What the pairs come to together. */
+static struct values *sum_of(struct call *call, const struct run *run)
+{
+    struct values *sum = values_new(&call->arena, class_DryRun.params, class_DryRun.n_params);
+    uint64_t state = 0;
+    bool unknown = false;
+
+    for (size_t i = 0; i < run->n; i++) {
+        const struct values *one = run->mods[i].mirror.told;
+        uint64_t own = args_number(one, "CopyState", 0);
+
+        sum_add(sum, one);
+        unknown = unknown || !args_present(one, "BytesDiscarded");
+        state = i == 0 || state == own ? own : STATE_MIXED;
+    }
+    outs_number(sum, "CopyState", state);
+    if (unknown) {
+        values_get(sum, "BytesDiscarded")->present = false;
+    }
+    if (run->n_groups == 1) {
+        outs_path(sum, "Synchronization", "/groupsynchronizations/%s", run->groups[0].head.id);
+    }
+    return sum;
+}
+
+static int dry_step(struct call *call);
+
+/* CALL_PENDING: it is looked at one after the other. */
+static int dry_on(struct call *call, struct run *run)
+{
+    int r = cut_together(call, run);
+
+    for (size_t i = 0; i < run->n && r == 0; i++) {
+        struct modification *mod = &run->mods[i];
+
+        mod->again = dry_step;
+        r = replica_is_mirror(&mod->sync) ? modification_prepare(call, mod)
+                                          : modification_refuse_dry_run(call);
+        if (r == 0) {
+            r = modification_do(call, mod);
+        }
+    }
+    if (r != 0) {
+        return r;
+    }
+    for (size_t i = 0; i < run->n; i++) {
+        outs_add_instance(call->outs, "DryRuns", run->mods[i].mirror.told);
+    }
+    outs_instance(call->outs, "DryRun", sum_of(call, run));
+    array_outs(call);
+    return 0;
+}
+
+static int dry_step(struct call *call)
+{
+    struct run *run = call->step_state;
+    int r = reload(call, run);
+
+    return r < 0 ? r : dry_on(call, run);
 }
 
 static struct run *run_new(struct call *call, size_t n, size_t n_groups)
@@ -428,7 +533,10 @@ static int run_begin(struct call *call, struct run *run)
 {
     int r = check(call, run);
 
-    return r < 0 ? r : run_on(call, run);
+    if (r < 0) {
+        return r;
+    }
+    return call->dry_run ? dry_on(call, run) : run_on(call, run);
 }
 
 /* ---- pairs of a relationship ---- */
@@ -639,6 +747,9 @@ int group_modify(struct call *call)
                                "SyncPair goes with AddSyncPair and RemoveSyncPair only.");
     }
     if (group_operation_own(operation)) {
+        if (call->dry_run) {
+            return modification_refuse_dry_run(call);
+        }
         return own_operation(call, &group_sync, pairs, n, operation);
     }
     struct run *run = run_new(call, n, 1);
@@ -696,8 +807,6 @@ static int modify_list_synchronization(struct call *call)
     size_t *n_pairs = arena_alloc(&call->arena, (list->n_items + 1) * sizeof(*n_pairs));
     size_t n = 0;
 
-    outs_array(call->outs, "SettingsState");
-    outs_array(call->outs, "UpdatedSynchronizations");
     if (list->n_items == 0 || list->n_items > GROUP_MEMBERS_MAX) {
         return call_fail_param(call, ERR_BAD_VALUE, "Synchronization",
                                "Synchronization names 1 to %d relationships.", GROUP_MEMBERS_MAX);

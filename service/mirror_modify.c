@@ -287,13 +287,10 @@ static int reverse_roles(struct call *call, struct mirror_operation *op, method_
     return r;
 }
 
-int mirror_reset(struct call *call, struct sync_row *sync, uint32_t mode)
+static int check_reset(struct call *call, const struct sync_row *sync, uint32_t mode)
 {
     enum replica_engine engine = mode == MODE_ASYNCHRONOUS ? ENGINE_ASYNC : ENGINE_MIRROR;
 
-    if (sync->mode == mode) {
-        return 0;
-    }
     if (!replica_engine_possible(SYNC_MIRROR, mode, sync->remote, engine)) {
         return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
                                "Asynchronous mirrors are not made by this version.");
@@ -312,14 +309,28 @@ int mirror_reset(struct call *call, struct sync_row *sync, uint32_t mode)
                                    source.head.id);
         }
     }
+    return 0;
+}
+
+int mirror_reset(struct call *call, struct sync_row *sync, uint32_t mode)
+{
+    enum replica_engine engine = mode == MODE_ASYNCHRONOUS ? ENGINE_ASYNC : ENGINE_MIRROR;
+
+    if (sync->mode == mode) {
+        return 0;
+    }
+    int r = check_reset(call, sync, mode);
+
+    if (r < 0) {
+        return r;
+    }
     sync->mode = mode;
     sync->moment = 0;
     sync->copy_type = mode == MODE_ASYNCHRONOUS ? COPY_ASYNC : COPY_SYNC;
     sync->copy_methodology = replica_methodology(engine);
     sync->revision++;
     anything_differs(sync);
-    int r = store(call, sync);
-
+    r = store(call, sync);
     if (r == 0) {
         mirror_apply(call, sync);
     }
@@ -447,6 +458,33 @@ static bool flows_after(const struct mirror_operation *op, bool *ret_back)
            op->operation == OPERATION_RESUME;
 }
 
+/* What the operation itself would refuse. */
+static int check_operation(struct call *call, const struct mirror_operation *op)
+{
+    const struct sync_row *sync = &op->sync;
+    struct sides sides;
+    int r = sides_of(call, sync, &sides);
+
+    if (r < 0) {
+        return r;
+    }
+    switch (op->operation) {
+    case OPERATION_ACTIVATE:
+    case OPERATION_FAILBACK:
+    case OPERATION_RESTORE:
+    case OPERATION_RESYNC:
+        return check_sides(call, sync, &sides);
+    case OPERATION_REVERSE_ROLES:
+        return check_reverse(call, sync, &sides);
+    case OPERATION_RESET_TO_SYNC:
+        return sync->mode == MODE_SYNCHRONOUS ? 0 : check_reset(call, sync, MODE_SYNCHRONOUS);
+    case OPERATION_RESET_TO_ASYNC:
+        return sync->mode == MODE_ASYNCHRONOUS ? 0 : check_reset(call, sync, MODE_ASYNCHRONOUS);
+    default:
+        return 0;
+    }
+}
+
 static int tell_flow(struct call *call, const struct mirror_operation *op, struct values *told,
                      bool back)
 {
@@ -481,7 +519,11 @@ int mirror_dry_run(struct call *call, struct mirror_operation *op, method_fn aga
 {
     struct mirror_run *run = mirror_run_find(call->control, op->sync.head.id);
     bool back;
+    int r = check_operation(call, op);
 
+    if (r < 0) {
+        return r;
+    }
     if (!op->looked && run != NULL && run->driver->look != NULL) {
         struct looking *looking = arena_alloc(&call->arena, sizeof(*looking));
 
@@ -491,8 +533,8 @@ int mirror_dry_run(struct call *call, struct mirror_operation *op, method_fn aga
         return CALL_PENDING;
     }
     struct values *told = values_new(&call->arena, class_DryRun.params, class_DryRun.n_params);
-    int r = 0;
 
+    outs_path(told, "Synchronization", "/synchronizations/%s", op->sync.head.id);
     outs_number(told, "CopyState", state_after(op));
     if (flows_after(op, &back)) {
         r = tell_flow(call, op, told, back);
@@ -500,6 +542,6 @@ int mirror_dry_run(struct call *call, struct mirror_operation *op, method_fn aga
         outs_number(told, "BytesToCopy", 0);
         outs_number(told, "BytesDiscarded", 0);
     }
-    outs_instance(call->outs, "DryRun", told);
+    op->told = told;
     return r;
 }

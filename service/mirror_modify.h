@@ -22,7 +22,9 @@ struct mirror_operation {
     /* Both sides were to be parted first: how that ended. */
     bool parted;
     struct error parted_error;
-    bool looked; /* for ?dryRun */
+    /* For ?dryRun. */
+    bool looked;
+    struct values *told; /* an instance of DryRun */
 };
 
 /*
@@ -35,8 +37,8 @@ int mirror_operate(struct call *call, struct mirror_operation *op, method_fn aga
 /* Reset To Sync, Reset To Async, and CopyType 3 and 2 of a pair that is there. The row is stored. */
 int mirror_reset(struct call *call, struct sync_row *sync, uint32_t mode);
 
-/* ?dryRun: what the operation would move, and why. Nothing changes. CALL_PENDING: it is looked how much differs now, and again is
- * called then. */
+/* ?dryRun: op->told is what the operation would move, and why. Nothing changes. CALL_PENDING: it is looked how much differs now, and
+ * again is called then. */
 int mirror_dry_run(struct call *call, struct mirror_operation *op, method_fn again);
 
 #endif

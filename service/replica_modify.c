@@ -537,7 +537,12 @@ static int modify_mirror(struct call *call, struct modification *mod)
     mod->mirror.operation = mod->operation;
     mod->mirror.force = mod->force;
     if (call->dry_run) {
-        return mirror_dry_run(call, &mod->mirror, mirror_again);
+        int r = mirror_dry_run(call, &mod->mirror, mod->again != NULL ? mod->again : mirror_again);
+
+        if (r == 0 && mod->again == NULL) {
+            outs_instance(call->outs, "DryRun", mod->mirror.told);
+        }
+        return r;
     }
     return mirror_operate(call, &mod->mirror, mod->again != NULL ? mod->again : mirror_again);
 }
@@ -655,6 +660,9 @@ static int set_pipe(struct call *call, struct modification *mod)
         return r;
     }
     memcpy(mod->sync.pipe_id, mod->terms.pipe_id, sizeof(mod->sync.pipe_id));
+    if (call->dry_run) {
+        return 0;
+    }
     return store_sync(call, &mod->sync);
 }
 
@@ -704,11 +712,11 @@ int modification_do(struct call *call, struct modification *mod)
     return modify(call, mod);
 }
 
-static int refuse_dry_run(struct call *call)
+int modification_refuse_dry_run(struct call *call)
 {
     return call_fail_param(call, ERR_NOT_SUPPORTED, "Synchronization",
-                           "dryRun tells what operations on a single mirror would move; clones, "
-                           "snapshots and groups have none.");
+                           "dryRun tells what operations on mirrors would move; clones and snapshots "
+                           "have none, and neither have operations on groups that move nothing.");
 }
 
 static int modify_replica_synchronization(struct call *call)
@@ -717,7 +725,7 @@ static int modify_replica_synchronization(struct call *call)
     int r;
 
     if (path_is_group_sync(args_text(call->args, "Synchronization"))) {
-        return call->dry_run ? refuse_dry_run(call) : group_modify(call);
+        return group_modify(call);
     }
     call->step_state = mod;
     mod->operation = (uint32_t)args_number(call->args, "Operation", 0);
@@ -731,7 +739,7 @@ static int modify_replica_synchronization(struct call *call)
                                "SyncPair goes with AddSyncPair and RemoveSyncPair of groups only.");
     }
     if (call->dry_run && !replica_is_mirror(&mod->sync)) {
-        return refuse_dry_run(call);
+        return modification_refuse_dry_run(call);
     }
     r = modification_prepare(call, mod);
     return r < 0 ? r : modify(call, mod);

@@ -27,5 +27,7 @@ struct modification {
 int modification_prepare(struct call *call, struct modification *mod);
 /* Checked, and done in the call's transaction. CALL_PENDING only when its copy has to be stopped first, see group_modify.c. */
 int modification_do(struct call *call, struct modification *mod);
+/* ?dryRun of what is no mirror. */
+int modification_refuse_dry_run(struct call *call);
 
 #endif

@@ -170,6 +170,7 @@ static const struct param modify_replica_synchronization[] = {
     P_OUT_REF("UpdatedSynchronization", "Synchronized"),
     P_OUT_U64("BarrierMicroseconds"),
     P_OUT_INSTANCE("DryRun", DryRun),
+    P_OUT_INSTANCES("DryRuns", DryRun),
 };
 
 static const struct param modify_list_synchronization[] = {
@@ -182,6 +183,8 @@ static const struct param modify_list_synchronization[] = {
     P_ENUM("WaitForCopyState", copy_state),
     P_OUT_REFS("UpdatedSynchronizations", "Synchronized"),
     P_OUT_U64("BarrierMicroseconds"),
+    P_OUT_INSTANCE("DryRun", DryRun),
+    P_OUT_INSTANCES("DryRuns", DryRun),
 };
 
 static const struct param get_available_target_elements[] = {

@@ -458,6 +458,71 @@ def test_a_group_of_mirrors_is_failed_over_only_when_all_can_be(hosted):
     hosted.modify(answer, 8, expect=200, Force=True)
 
 
+# ---- what would be done
+
+
+def dry(hosted, method, synchronization, operation, **more):
+    return hosted.client.method(method, {"Operation": operation, "Synchronization": synchronization, **more}, query={"dryRun": "true"}, expect=200)
+
+
+def summed(pairs, name):
+    values = [pair[name] for pair in pairs]
+    return None if None in values else sum(values)
+
+
+@pytest.mark.parametrize("mode", [2, 3])
+def test_a_dry_run_sums_up_what_the_pairs_would_move(hosted, mode):
+    client, one, several = hosted.client, "ModifyReplicaSynchronization", "ModifyListSynchronization"
+    answer, sources, targets = mirrors(hosted, mode=mode)
+    path = answer["Synchronization"]
+    pairs = [pair["self"] for pair in pairs_of(hosted, answer)]
+    assert dry(hosted, one, path, "Fracture")["DryRun"]["CopyState"] == 6
+    hosted.modify(path, "Fracture")
+    hosted.fill(sources[0], 31, length=128 << 10)
+    hosted.fill(sources[1], 32, length=256 << 10)
+    hosted.fill(targets[1], 33, offset=512 << 10, length=64 << 10)
+    before = unchanged(hosted)
+    told = dry(hosted, one, path, "Resync Replica")
+    assert told["Job"] is None and [pair["Synchronization"] for pair in told["DryRuns"]] == pairs
+    first, second = told["DryRuns"]
+    reason = "Map" if mode == 2 else "Full"  # what would move at most: of an asynchronous mirror that is not looked up
+    assert first["CopyState"] == second["CopyState"] == 4 and first["Overwritten"] == 3 and first["Reason"] == reason
+    if mode == 2:
+        assert 128 << 10 <= first["BytesToCopy"] < second["BytesToCopy"] <= MIB and first["BytesDiscarded"] == 0 < second["BytesDiscarded"]
+    together = told["DryRun"]
+    assert (together["Synchronization"], together["CopyState"], together["Overwritten"], together["Reason"]) == (path, 4, 3, reason)
+    assert all(together[name] == summed(told["DryRuns"], name) for name in ("BytesToCopy", "BytesDiscarded"))
+    listed = dry(hosted, several, pairs[::-1], "Resync Replica")
+    assert listed["DryRuns"] == told["DryRuns"][::-1] and listed["UpdatedSynchronizations"] == []
+    assert listed["DryRun"] == {**together, "Synchronization": None}
+    assert dry(hosted, several, [path], "Resync Replica")["DryRun"] == together
+    back = dry(hosted, one, path, "Restore from Replica")["DryRun"]
+    assert back["Overwritten"] == 2 and back["BytesToCopy"] >= together["BytesToCopy"] - 65536
+    assert mode == 3 or back["BytesDiscarded"] >= 384 << 10
+    gone = dry(hosted, one, path, 8)["DryRun"]
+    assert (gone["CopyState"], gone["Overwritten"], gone["Reason"], gone["BytesToCopy"]) == (15, None, None, 0)
+    problem = client.refused(one, {"Operation": "Resume", "Synchronization": path}, 4, 409, "Operation", "illegal_state", query={"dryRun": "true"})
+    assert problem["BlockedOn"] in pairs
+    client.refused(several, {"Operation": "Resume", "Synchronization": pairs}, 4, 409, "Operation", "illegal_state", query={"dryRun": "true"})
+    for operation, more in (("AddSyncPair", {"SyncPair": pairs}), (3, {})):
+        client.refused(one, {"Operation": operation, "Synchronization": path, **more}, 1, 501, query={"dryRun": "true"})
+    assert unchanged(hosted) == before and states(hosted, path) == [6, 6]
+    done = client.completed(hosted.modify(path, "Resync Replica", expect=202)["Job"])
+    moved = client.get(done["self"])["BytesTotal"]
+    assert moved <= together["BytesToCopy"], "a dry run told less than was moved"
+    hosted.modify(path, "Fracture")
+    hosted.modify(path, 8)
+
+
+def test_a_dry_run_of_snapshots_in_a_group_is_not_there(hosted):
+    answer = create(hosted, 2)
+    path = answer["Synchronization"]
+    before = unchanged(hosted)
+    for method, named in (("ModifyReplicaSynchronization", path), ("ModifyListSynchronization", [path])):
+        hosted.client.refused(method, {"Operation": "Resync Replica", "Synchronization": named}, 1, 501, "Synchronization", query={"dryRun": "true"})
+    assert unchanged(hosted) == before
+
+
 # ---- lists
 
 

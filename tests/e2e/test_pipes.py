@@ -122,6 +122,21 @@ def test_all_that_uses_a_pipe_shares_its_limit(shared, ways):
     assert took > 0.85 * 2 * size / limit, f"{2 * size} bytes in {took:.2f} s"
 
 
+def test_a_dry_run_with_another_pipe_leaves_the_relationship_as_it_is(shared, ways):
+    source, lun = Hosted(shared.smirror).make(MIB), shared.lun(MIB)
+    target = registered(shared.client, ways.url(lun))
+    answer = shared.client.method("CreateElementReplica", {"SyncType": 6, "Mode": 2, "SourceElement": source, "TargetElement": target,
+                                                           "WaitForCopyState": 4}, expect=202)
+    synchronization = answer["Synchronization"]
+    shared.client.completed(answer["Job"])
+    body = {"Synchronization": synchronization, "Operation": "Suspend", "ReplicationSettingData": {"ReplicationPipe": ways.pipe()}}
+    with shared.unchanged():
+        told = shared.client.method("ModifyReplicaSynchronization", body, query={"dryRun": "true"}, expect=200)["DryRun"]
+        assert told["CopyState"] == 9 and told["Synchronization"] == synchronization
+    assert shared.client.get(synchronization)["ReplicationPipe"] is None
+    shared.client.method("ModifyReplicaSynchronization", {"Synchronization": synchronization, "Operation": 8, "Force": True}, expect=200)
+
+
 def test_a_pipe_to_a_second_smirrord(shared, directory):
     """Its volumes are found by scan and are targets; it says who is logged in."""
     peer = Smirror(directory / "peer")
