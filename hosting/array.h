@@ -76,6 +76,9 @@ bool array_pool_usage(struct array *array, const char *pool_id, struct array_usa
 unsigned array_pool_sweep(struct array *array, const char *pool_id,
                           bool (*known)(void *arg, const char *layer_id), void *arg);
 
+/* Any thread. Are there files of layers in the directory? */
+bool array_dir_has_layers(const char *dir);
+
 /*
  * Something of the owner's in the queue of a family: fn is called once all that was asked for before is done, and what comes
  * after waits for array_barrier_end(), which may be called at once or later, on the owner's loop.

@@ -290,3 +290,21 @@ unsigned array_pool_sweep(struct array *array, const char *pool_id,
     closedir(dir);
     return n;
 }
+
+bool array_dir_has_layers(const char *path)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *file;
+    bool found = false;
+
+    while (dir != NULL && !found && (file = readdir(dir)) != NULL) {
+        size_t len = strlen(file->d_name);
+
+        found = len > sizeof(suffix) - 1 &&
+                strcmp(file->d_name + len - (sizeof(suffix) - 1), suffix) == 0;
+    }
+    if (dir != NULL) {
+        closedir(dir);
+    }
+    return found;
+}

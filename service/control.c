@@ -300,7 +300,10 @@ int control_start(const struct control_options *options, struct control **ret_co
     pthread_mutex_init(&control->stop_lock, NULL);
     pthread_cond_init(&control->stop_cond, NULL);
 
-    r = store_open(options->data_dir, &control->db, error);
+    r = hosted_check_records(options->data_dir, error);
+    if (r == 0) {
+        r = store_open(options->data_dir, &control->db, error);
+    }
     if (r < 0) {
         goto failed;
     }

@@ -107,8 +107,8 @@ struct hosted_fresh {
     char family[ID_SIZE];     /* the volume's */
 };
 /* A cut of the volume now; what it had is in the frozen layer. */
-int hosted_cut(struct call *call, const struct volume_row *volume,
-               const struct hosted_fresh *fresh, char ret_frozen_id[ID_SIZE]);
+int hosted_cut(struct call *call, const struct volume_row *volume, const struct hosted_fresh *fresh,
+               char ret_frozen_id[ID_SIZE]);
 /* The volume reads what layer_id, of its family, and those below it have. What it had is gone. */
 int hosted_go_back(struct call *call, struct volume_row *volume, const struct hosted_fresh *fresh,
                    const char *layer_id);
@@ -150,14 +150,17 @@ struct hosted;
 
 /* Before the loops run. */
 int hosted_new(struct control *control, struct hosted **ret_hosted);
+/* Before the records are opened: files that no record knows are removed at the start, so without records there is none. */
+int hosted_check_records(const char *data_dir, struct error *error);
 void hosted_free(struct hosted *hosted);
 /* On control, while it runs: opens and serves all hosted volumes, then done. Volumes that cannot be opened get their
  * problem. */
 void hosted_start(struct hosted *hosted, loop_fn done, void *arg);
 /* After copies have ended: what calls wait for is done, then everything is flushed and closed. Initiators have been logged
  * out, or are by withdraw(), which is called in between. */
-void hosted_stop(struct hosted *hosted, void (*withdraw)(struct control *control, loop_fn done, void *arg),
-                 loop_fn done, void *arg);
+void hosted_stop(struct hosted *hosted,
+                 void (*withdraw)(struct control *control, loop_fn done, void *arg), loop_fn done,
+                 void *arg);
 struct array *hosted_array(struct hosted *hosted);
 
 /* The directory of a pool of files, absolute; -ENAMETOOLONG. */

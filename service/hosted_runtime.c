@@ -104,6 +104,21 @@ int hosted_pool_dir(struct control *control, const struct pool_row *pool, char *
     return n < 0 || (size_t)n >= size ? -ENAMETOOLONG : 0;
 }
 
+int hosted_check_records(const char *data_dir, struct error *error)
+{
+    char dir[PATH_MAX];
+
+    /* The pool that is there from the beginning (store/schema.c). */
+    snprintf(dir, sizeof(dir), "%s/pools/default", data_dir);
+    if (store_is_there(data_dir) || !array_dir_has_layers(dir)) {
+        return 0;
+    }
+    return error_set(error, ERR_STORE_FAILED,
+                     "%s has volumes, but their records, %s/smirror.db, are gone. Put them back "
+                     "(with smirror.db-wal), or move the directory away to begin anew.",
+                     dir, data_dir);
+}
+
 static bool layer_is_known(void *arg, const char *layer_id)
 {
     struct layer_row row;

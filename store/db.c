@@ -42,8 +42,8 @@
 #define SAY_AGAIN_NS      10000000000u /* between two log lines of the same failure */
 #define STATEMENT_BUCKETS 128          /* a power of two */
 #define SAVEPOINTS_MAX    8
-#define WAL_PAGES         "1000"       /* 4 MiB between checkpoints */
-#define WAL_KEEP_BYTES    "16777216"   /* a WAL that a long reader made grow is cut back to this */
+#define WAL_PAGES         "1000"     /* 4 MiB between checkpoints */
+#define WAL_KEEP_BYTES    "16777216" /* a WAL that a long reader made grow is cut back to this */
 
 struct statement {
     struct db *db;
@@ -62,10 +62,10 @@ struct db {
     unsigned savepoints;
     const struct db_watch *watch;
     size_t marks[SAVEPOINTS_MAX]; /* of the watcher, at each savepoint */
-    int said_rc;      /* the failure that was logged last, */
-    uint64_t said_ns; /* when, */
-    unsigned unsaid;  /* and how often it was there since */
-    int broken_err;   /* why SQLite has rolled the transaction back, or 0 */
+    int said_rc;                  /* the failure that was logged last, */
+    uint64_t said_ns;             /* when, */
+    unsigned unsaid;              /* and how often it was there since */
+    int broken_err;               /* why SQLite has rolled the transaction back, or 0 */
     struct db_stats stats;
     char message[256]; /* what SQLite said of the last failure */
     struct statement *buckets[STATEMENT_BUCKETS];
@@ -797,6 +797,15 @@ static int set_up_writer(struct db *db, const char *path, struct error *error)
         return err;
     }
     return migrations_run(db, schema_steps, schema_version, error);
+}
+
+bool store_is_there(const char *dir)
+{
+    char path[4096];
+    struct stat st;
+
+    /* A file that has been written to is not empty, whatever is still in the log only. */
+    return db_path(dir, "smirror.db", path, NULL) == 0 && stat(path, &st) == 0 && st.st_size > 0;
 }
 
 int store_open(const char *dir, struct db **ret_db, struct error *error)

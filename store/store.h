@@ -33,6 +33,8 @@ struct db;
  * a newer schema than ours, a file that smirror did not write, a damaged one (all -EIO); a second
  * writer, of this or another process (-EBUSY). */
 int store_open(const char *dir, struct db **ret_db, struct error *error);
+/* Are there records in DIR that store_open() would go on with? */
+bool store_is_there(const char *dir);
 /* Needs a file that store_open() has brought to our schema (else -ENOENT, -EIO); the writer may
  * come and go meanwhile. */
 int store_reader_open(const char *dir, struct db **ret_db, struct error *error);

@@ -636,6 +636,26 @@ def test_a_broken_database_is_told_and_not_overwritten(make_service):
     service.process = None
 
 
+@pytest.mark.parametrize("harm", ["gone", "empty"])
+def test_without_records_the_volumes_are_not_taken_for_rubbish(make_service, harm):
+    service = make_service()
+    made = service.client.method("CreateOrModifyElementFromStoragePool", {"Size": 1 << 20})["TheElement"]
+    service.kill()
+    kept = [path for path in service.data.iterdir() if path.name.startswith("smirror.db")]
+    for path in kept:
+        path.rename(service.directory / path.name)
+    if harm == "empty":
+        (service.data / "smirror.db").touch()
+    layers = sorted((service.data / "pools" / "default").glob("*.layer"))
+    for _ in range(2):  # the first leaves nothing behind that would let the second one do it
+        service.spawn()
+        assert service.process.wait(20 * SLOWNESS) == 1
+    assert "smirror.db, are gone" in service.log()
+    assert layers and sorted((service.data / "pools" / "default").glob("*.layer")) == layers
+    for path in kept:
+        (service.directory / path.name).rename(path)
+    service.start()
+    assert service.client.get(made)["Problem"] is None
 
 
 def test_what_is_not_there_is_not_found(service):
