@@ -4,7 +4,7 @@
 
     check_tables.py tables OPENAPI test_service_tables
         methods, parameters, enumerations, classes, return values
-    check_tables.py views OPENAPI test_view
+    check_tables.py views OPENAPI test_view_objects
         objects against their schemas, filters, methods as GET shows them
     check_tables.py answers OPENAPI test_capabilities
         an answer of each method of ReplicationServiceCapabilities
