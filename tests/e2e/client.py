@@ -3,6 +3,7 @@
 
 import http.client
 import json
+import select
 import threading
 import time
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
@@ -60,7 +61,9 @@ class Client:
     def _connection(self, timeout):
         where = self._where()
         connection = getattr(self._local, "connection", None)
-        if connection is None or self._local.where != where:
+        # Readable before anything was asked: the other side has closed it, for it was idle or has ended.
+        closed = connection is not None and connection.sock is not None and select.select([connection.sock], [], [], 0)[0]
+        if connection is None or closed or self._local.where != where:
             if connection is not None:
                 connection.close()
             host, port = where.rsplit(":", 1)

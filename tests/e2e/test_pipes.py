@@ -39,7 +39,8 @@ def test_a_copy_goes_over_both_ways_at_once(shared, ways):
     source_lun, lun = shared.lun(size, "full"), shared.lun(size, "dirty")
     source, target = registered(shared.client, ways.url(source_lun)), registered(shared.client, ways.url(lun))
     hosted = Hosted(shared.smirror).make(size)
-    way = ways.pipe(Goal={"BandwidthLimit": 32 * MIB})  # long enough for both to be up
+    limit = int(32 * MIB / SLOWNESS)  # it takes long enough for both to be up
+    way = ways.pipe(Goal={"BandwidthLimit": limit})
     # From the other system, and to it.
     first = through(shared.client, source, hosted, way)
     shared.client.completed(first["Job"])
@@ -53,7 +54,7 @@ def test_a_copy_goes_over_both_ways_at_once(shared, ways):
     assert whole["BytesWritten"] == sum(child["BytesWritten"] for child in pair) >= size
     assert all(proxy.sent > size // 8 for proxy in ways.proxies)
     sync = shared.client.get(first["Synchronization"])
-    assert sync["ReplicationPipe"] == way and sync["PipeBandwidthLimit"] == 32 * MIB
+    assert sync["ReplicationPipe"] == way and sync["PipeBandwidthLimit"] == limit
     assert set(whole["Synchronizations"]) == {found["self"] for found in shared.client.list("/synchronizations", ReplicationPipe=way)}
     assert len(whole["Synchronizations"]) == 2
 
