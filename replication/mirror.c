@@ -149,6 +149,7 @@ struct order {
     unsigned priority;
     bool by_hand, stop_host_io, remove_map;
     struct block_opener *leg;
+    struct mirror_member *member; /* of a split */
     mirror_done_fn done;
     void *arg;
 };
@@ -177,6 +178,9 @@ static void order_for_none(struct mirror *mirror, const struct order *order)
 {
     struct error error;
     error_set(&error, ERR_TERMINATED, "the mirror has ended");
+    if (order->member) {
+        mirror_member_absent(order->member, &error);
+    }
     mirror_tell_done(mirror, order->done, order->arg, &error);
     if (order->leg) {
         order->leg->ops->free(order->leg);
@@ -202,7 +206,7 @@ static void order_arrived(void *arg)
             mirror_core_disconnect(core, order->done, order->arg);
             break;
         case VERB_SPLIT:
-            mirror_core_split(core, order->timeout_ms, order->done, order->arg);
+            mirror_core_split(core, order->member, order->timeout_ms, order->done, order->arg);
             break;
         case VERB_MARK:
             mirror_core_mark(core, order->offset, order->len, order->done, order->arg);
@@ -275,6 +279,16 @@ void mirror_split(struct mirror *mirror, uint64_t timeout_ms, mirror_done_fn don
                            .verb = VERB_SPLIT, .timeout_ms = timeout_ms, .done = done, .arg = arg});
 }
 
+void mirror_begin_member(struct mirror *mirror, struct mirror_member *member, uint64_t timeout_ms,
+                         mirror_done_fn done)
+{
+    order_send(mirror, (struct order){.verb = VERB_SPLIT,
+                                      .member = member,
+                                      .timeout_ms = timeout_ms,
+                                      .done = done,
+                                      .arg = member});
+}
+
 void mirror_mark(struct mirror *mirror, uint64_t offset, uint64_t len, mirror_done_fn done,
                  void *arg)
 {
@@ -320,6 +334,11 @@ void mirror_free(struct mirror *mirror)
     CHECK(loop_is_current(mirror->owner) && mirror->ended && !mirror->freed);
     mirror->freed = true;
     release(mirror);
+}
+
+struct loop *mirror_data_loop(const struct mirror *mirror)
+{
+    return mirror->data_loop;
 }
 
 struct mirror_core *mirror_core_of(struct mirror *mirror)

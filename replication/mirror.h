@@ -109,6 +109,21 @@ void mirror_disconnect(struct mirror *mirror, mirror_done_fn done, void *arg);
 /* The same at a point where both are equal: waits for the end of copying, holds writes (bounded in time), flushes both. Fails with
  * timeout when that was not reached within timeout_ms, and is connected still. */
 void mirror_split(struct mirror *mirror, uint64_t timeout_ms, mirror_done_fn done, void *arg);
+/*
+ * The same for several, at one moment, or for none: once all are equal and flushed (within timeout_ms) the writes to all of them are held
+ * (within deadline_ms); when none is under way anywhere they are parted, and writes go on, only marked. done comes when all legs were flushed
+ * and closed. No mirror may write to the source of another one of them, nor have the same source: they would wait for each other.
+ */
+struct mirror_parting {
+    const struct error *error; /* NULL: all went well */
+    size_t culprit;            /* whose error it is */
+    bool
+        parted; /* with an error: some are, and have to be connected again; else all are connected still */
+    uint64_t pause_ns; /* how long writes waited */
+};
+typedef void (*mirror_together_fn)(void *arg, const struct mirror_parting *parting);
+void mirror_part_together(struct mirror *const *mirrors, size_t n, uint64_t timeout_ms,
+                          unsigned deadline_ms, mirror_together_fn done, void *arg);
 /* Durable when done: everything (len 0), or a range, may differ. Ranges of what changed elsewhere (the leg, while it was used). */
 void mirror_mark(struct mirror *mirror, uint64_t offset, uint64_t len, mirror_done_fn done,
                  void *arg);

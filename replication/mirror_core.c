@@ -450,6 +450,10 @@ static void hold_end(struct mirror_core *core)
 
 static void split_end(struct mirror_core *core, const struct error *error)
 {
+    if (core->member) {
+        mirror_member_end(core->member, error);
+        core->member = NULL;
+    }
     if (core->split_wanted) {
         core->split_wanted = core->split_flushing = false;
         mirror_tell_done(core->mirror, core->split_done, core->split_arg, error);
@@ -475,7 +479,10 @@ static void leave(struct mirror_core *core, bool for_split)
             hold_end(core);
         }
     }
-    core->leaving = core->connected && !for_split ? LEAVING_DRAIN : LEAVING_CLOSE;
+    /* What a member of several has written is flushed once its hosts go on. */
+    bool flush = !for_split || core->member != NULL;
+    core->leaving = core->connected && flush ? LEAVING_DRAIN : LEAVING_CLOSE;
+    core->unflushed = false;
     core->connected = false;
     if (for_split) {
         hold_end(core);
@@ -494,7 +501,10 @@ static void left(struct mirror_core *core)
     core->hold_until_ns = 0;
     move(core, MIRROR_TRACKING);
     if (core->leave_for_split) {
-        split_end(core, NULL);
+        struct error error;
+        error_set(&error, ERR_ILLEGAL_STATE, "the target could not be flushed: %.400s",
+                  core->last_error);
+        split_end(core, core->unflushed ? &error : NULL);
     }
     verbs_done(core, &core->disconnects, NULL);
     mirror_queue_go(core);
@@ -529,6 +539,7 @@ static void step_leaving(struct mirror_core *core)
         }
         if (core->have_gen < core->need_gen) {
             change_map_lost(core->map, false);
+            core->unflushed = true;
         }
         core->leaving = LEAVING_CLOSE;
         __attribute__((fallthrough));
@@ -547,9 +558,57 @@ static void step_leaving(struct mirror_core *core)
 
 /* ---- the split ---- */
 
+bool mirror_core_is_equal(const struct mirror_core *core)
+{
+    return core->connected && core->phase == MIRROR_EQUAL && mirror_copy_is_done(core);
+}
+
+bool mirror_core_is_flushed(struct mirror_core *core)
+{
+    if (!mirror_core_is_equal(core)) {
+        core->split_flushing = false;
+        return false;
+    }
+    if (!core->split_flushing) {
+        core->split_flushing = true;
+        core->need_gen++;
+    }
+    if (core->have_gen < core->need_gen) {
+        mirror_flush(core);
+        return false;
+    }
+    return true;
+}
+
+void mirror_core_hold(struct mirror_core *core)
+{
+    if (core->hold == HOLD_NONE) {
+        core->hold = HOLD_SPLIT;
+    }
+}
+
+void mirror_core_part(struct mirror_core *core, const struct error *error)
+{
+    struct error lost;
+    if (!error && !mirror_core_is_equal(core)) {
+        error_set(&lost, ERR_ILLEGAL_STATE, "the target was lost in that moment: %.400s",
+                  core->last_error);
+        error = &lost;
+    }
+    if (error) {
+        split_end(core, error);
+    } else {
+        leave(core, true);
+    }
+}
+
 static void step_split(struct mirror_core *core)
 {
     uint64_t now_ns = loop_now_ns(core->loop);
+    if (core->member) {
+        mirror_member_step(core->member);
+        return;
+    }
     if (now_ns >= core->split_at_ns) {
         struct error error;
         error_set(&error, ERR_TIMEOUT, "the two sides were not equal in time; %llu bytes differ",
@@ -851,15 +910,23 @@ void mirror_core_disconnect(struct mirror_core *core, mirror_done_fn done, void 
     }
 }
 
-void mirror_core_split(struct mirror_core *core, uint64_t timeout_ms, mirror_done_fn done,
-                       void *arg)
+void mirror_core_split(struct mirror_core *core, struct mirror_member *member, uint64_t timeout_ms,
+                       mirror_done_fn done, void *arg)
 {
     struct error error;
     if (!core->goal || core->leaving || core->split_wanted || core->ending) {
         error_set(&error, ERR_ILLEGAL_STATE, "the mirror is %s", mirror_phase_name(core->phase));
+        if (member) {
+            mirror_member_absent(member, &error);
+        }
         mirror_tell_done(core->mirror, done, arg, &error);
         return;
     }
+    if (member && !mirror_member_begin(member, core, &error)) {
+        mirror_tell_done(core->mirror, done, arg, &error);
+        return;
+    }
+    core->member = member;
     core->split_wanted = true;
     core->split_flushing = false;
     core->split_done = done;

@@ -13,6 +13,7 @@
 #include "base/list.h"
 #include "replication/change_map.h"
 #include "replication/mirror.h"
+#include "replication/mirror_together.h"
 #include "replication/throttle.h"
 #include "replication/window.h"
 #include "replication/zero_scan.h"
@@ -43,9 +44,9 @@ struct mirror_op {
     unsigned source_epoch; /* and of the source's */
     int below_status, leg_status;
     bool on_leg;
-    bool token;               /* this flush counts */
-    bool settles;             /* a write with FUA that missed the leg in a restore: now like a flush */
-    uint64_t gen;             /* own flush: what it covers */
+    bool token;   /* this flush counts */
+    bool settles; /* a write with FUA that missed the leg in a restore: now like a flush */
+    uint64_t gen; /* own flush: what it covers */
     struct mirror_part *part; /* mirror_restore.c */
 };
 
@@ -116,6 +117,8 @@ struct mirror_core {
     uint64_t split_at_ns; /* its deadline */
     mirror_done_fn split_done;
     void *split_arg;
+    struct mirror_member *member; /* of several that part together; NULL: alone */
+    bool unflushed;               /* leaving: the leg did not take the last flush */
 
     /* The leg. */
     enum leg_state leg_state;
@@ -197,8 +200,16 @@ void mirror_core_free(struct mirror_core *core);
 void mirror_core_start(struct mirror_core *core);
 void mirror_core_connect(struct mirror_core *core, enum mirror_direction direction);
 void mirror_core_disconnect(struct mirror_core *core, mirror_done_fn done, void *arg);
-void mirror_core_split(struct mirror_core *core, uint64_t timeout_ms, mirror_done_fn done,
-                       void *arg);
+/* member: of several (mirror_together.h); NULL: alone. */
+void mirror_core_split(struct mirror_core *core, struct mirror_member *member, uint64_t timeout_ms,
+                       mirror_done_fn done, void *arg);
+/* Nothing differs but what is on its way. */
+bool mirror_core_is_equal(const struct mirror_core *core);
+/* So it is, and both were flushed since that was asked first; or they are being flushed, and a step comes. */
+bool mirror_core_is_flushed(struct mirror_core *core);
+/* Writes wait until mirror_core_part(), which parts the two sides, or (error) lets go with that. */
+void mirror_core_hold(struct mirror_core *core);
+void mirror_core_part(struct mirror_core *core, const struct error *error);
 void mirror_core_mark(struct mirror_core *core, uint64_t offset, uint64_t len, mirror_done_fn done,
                       void *arg);
 void mirror_core_set_leg(struct mirror_core *core, struct block_opener *leg);
@@ -287,6 +298,11 @@ void mirror_zone_locked(struct mirror_chunk *chunk);
 void mirror_zone_reset(struct mirror_core *core);
 
 /* ---- mirror.c ---- */
+
+struct loop *mirror_data_loop(const struct mirror *mirror);
+/* done(member, error): it has parted, or could not. */
+void mirror_begin_member(struct mirror *mirror, struct mirror_member *member, uint64_t timeout_ms,
+                         mirror_done_fn done);
 
 struct mirror_core *mirror_core_of(struct mirror *mirror);
 void mirror_tell_progress(struct mirror *mirror, const struct mirror_progress *progress,

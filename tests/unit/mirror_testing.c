@@ -7,12 +7,8 @@
 
 #include "base/check.h"
 
-void mirror_bench_init(struct mirror_bench *bench, uint64_t seed, uint64_t size)
+static void init_on_loops(struct mirror_bench *bench, uint64_t seed, uint64_t size)
 {
-    memset(bench, 0, sizeof(*bench));
-    CHECK(loop_sim_new(seed, &bench->sim) == 0);
-    CHECK(loop_sim_add(bench->sim, "control", &bench->owner) == 0);
-    CHECK(loop_sim_add(bench->sim, "data", &bench->loop) == 0);
     random_seed(&bench->random, seed + 1);
     bench->size = size;
     bench->source = test_disk_new(size);
@@ -37,6 +33,26 @@ void mirror_bench_init(struct mirror_bench *bench, uint64_t seed, uint64_t size)
                                        .connect = true,
                                        .all_differs = true,
                                        .map_files = layer_disk_backend(bench->map_disk)};
+}
+
+void mirror_bench_init(struct mirror_bench *bench, uint64_t seed, uint64_t size)
+{
+    memset(bench, 0, sizeof(*bench));
+    CHECK(loop_sim_new(seed, &bench->sim) == 0);
+    CHECK(loop_sim_add(bench->sim, "control", &bench->owner) == 0);
+    CHECK(loop_sim_add(bench->sim, "data", &bench->loop) == 0);
+    init_on_loops(bench, seed, size);
+}
+
+void mirror_bench_init_beside(struct mirror_bench *bench, const struct mirror_bench *host,
+                              uint64_t seed, uint64_t size)
+{
+    memset(bench, 0, sizeof(*bench));
+    bench->is_guest = true;
+    bench->sim = host->sim;
+    bench->owner = host->owner;
+    CHECK(loop_sim_add(bench->sim, "beside", &bench->loop) == 0);
+    init_on_loops(bench, seed, size);
 }
 
 void mirror_bench_make_equal(struct mirror_bench *bench)
@@ -200,9 +216,11 @@ void mirror_bench_fini(struct mirror_bench *bench)
     if (bench->mirror) {
         mirror_bench_stop(bench, false);
     }
-    loop_free(bench->owner);
     loop_free(bench->loop);
-    loop_sim_free(bench->sim);
+    if (!bench->is_guest) {
+        loop_free(bench->owner);
+        loop_sim_free(bench->sim);
+    }
     test_disk_free(bench->source);
     test_disk_free(bench->target);
     layer_disk_free(bench->map_disk);

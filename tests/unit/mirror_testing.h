@@ -17,6 +17,7 @@
 
 struct mirror_bench {
     struct loop_sim *sim;
+    bool is_guest; /* on another bench's simulation */
     struct loop *owner, *loop;
     struct random random;
     uint64_t size;
@@ -41,6 +42,9 @@ struct mirror_bench {
 
 /* Disks of random content, not equal; nothing is started. */
 void mirror_bench_init(struct mirror_bench *bench, uint64_t seed, uint64_t size);
+/* The same, with a data loop of its own, under the owner's loop of another bench, which is finished last. */
+void mirror_bench_init_beside(struct mirror_bench *bench, const struct mirror_bench *host,
+                              uint64_t seed, uint64_t size);
 void mirror_bench_make_equal(struct mirror_bench *bench);
 void mirror_bench_fini(struct mirror_bench *bench);
 void mirror_bench_open_below(struct mirror_bench *bench);
