@@ -229,7 +229,7 @@ static bool operation_possible(const struct replication_query *query, uint32_t o
 
 /* Taken from some state, and *ret_force: only with Force from every state that takes it. */
 bool capability_operation_taken(const struct replication_query *query, uint32_t copy_state,
-                            uint32_t operation, bool *ret_force)
+                                uint32_t operation, bool *ret_force)
 {
     bool taken = false;
 
@@ -425,9 +425,7 @@ int method_get_supported_features(struct call *call)
         51, /* ElementName of a create names the target that it makes */
     };
     static const uint32_t of_local_clones[] = {
-        2,
-        7,
-        8,  /* in any pool of files; without a TargetPool in that of the source */
+        2,  7, 8, /* in any pool of files; without a TargetPool in that of the source */
         24, /* AttachOrModifyReplica with a Goal changes the priority, of a running copy too */
         51,
     };
@@ -440,8 +438,7 @@ int method_get_supported_features(struct call *call)
     };
     static const uint32_t of_remote_mirrors[] = {7, 8, 24, 35, 36, 37, 42, 50, 51};
     static const uint32_t of_remote_clones[] = {
-        2,
-        8,      /* without a TargetPool a free LUN of any pool is taken */
+        2,  8,  /* without a TargetPool a free LUN of any pool is taken */
         24, 34, /* a source and */
         35,     /* a target are LUNs of other arrays that we drive over iSCSI */
         36,     /* AddReplicationEntity with Persistent false */
@@ -492,12 +489,6 @@ static bool is_cut(const struct replication_kind *kind)
     return !kind->remote && (kind->sync_type == SYNC_SNAPSHOT || kind->sync_type == SYNC_CLONE);
 }
 
-/* Asynchronous mirrors of a group begin their cycles together. */
-static bool is_in_rounds(const struct replication_kind *kind)
-{
-    return kind->sync_type == SYNC_MIRROR && kind->mode == MODE_ASYNCHRONOUS;
-}
-
 int method_get_supported_consistency(struct call *call)
 {
     static const uint32_t sequential = CONSISTENCY_TYPE_SEQUENTIAL;
@@ -506,7 +497,9 @@ int method_get_supported_consistency(struct call *call)
 
     if (r == 0) {
         capability_add(call, "SupportedConsistency", &sequential,
-                       is_cut(&kind) || is_in_rounds(&kind));
+                       /* Asynchronous mirrors begin their cycles together, synchronous ones are
+                        * parted together. */
+                       is_cut(&kind) || kind.sync_type == SYNC_MIRROR);
     }
     return r;
 }

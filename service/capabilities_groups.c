@@ -12,16 +12,16 @@
 #include "service/handlers.h"
 #include "service/paths.h"
 
-/* Pairs of any kind may be added and taken out; those that are cut may be cut together. */
+/* Pairs of any kind may be added and taken out; those that can be of one moment with others may be. */
 static bool own_taken(const struct replication_query *query, uint32_t operation)
 {
-    bool layers = false;
+    bool consistent = false;
 
     for (size_t i = 0; i < query->n_engines; i++) {
-        layers = layers || query->engines[i] == ENGINE_LAYERS;
+        consistent = consistent || group_engine_consistent(query->engines[i]);
     }
     return operation == OPERATION_ADD_SYNC_PAIR || operation == OPERATION_REMOVE_SYNC_PAIR ||
-           layers;
+           consistent;
 }
 
 /* In 14 Mixed: whatever is legal in some states, for it may be legal in those that its pairs are in. */

@@ -3,6 +3,7 @@
  * One operation on all pairs of a relationship of groups, or on a list of relationships (ModifyListSynchronization).
  *
  *     check    legal for each, or nothing is done
+ *     part     synchronous mirrors of a consistent relationship, at one moment, before anything is written (mirror_split_at_once())
  *     quiet    copies that have to rest first are stopped or suspended, one after the other: the call is pending, and what it has
  *              written is undone each time
  *     do       the operation on each, as if it were alone (replica_modify.c), in one transaction and with one job
@@ -32,7 +33,10 @@ struct run {
     size_t n;
     struct group_sync_row *groups; /* of the pairs */
     size_t n_groups;
-    bool cut; /* all at one moment */
+    bool cut;     /* all at one moment */
+    bool *parted; /* synchronous mirrors that were, at that one */
+    bool parting; /* that was asked */
+    struct mirror_moment moment;
 };
 
 static const char *sync_path(struct call *call, const struct sync_row *sync)
@@ -159,10 +163,90 @@ static int part_together(struct call *call, struct run *run)
     return r;
 }
 
+/* ---- synchronous mirrors, parted at one moment ---- */
+
+/* What the target has is what the source was when they were parted. */
+static bool leaves_moment(uint32_t operation)
+{
+    switch (operation) {
+    case OPERATION_DEACTIVATE:
+    case OPERATION_DETACH:
+    case OPERATION_DISSOLVE:
+    case OPERATION_FAILOVER:
+    case OPERATION_FRACTURE:
+    case OPERATION_REVERSE_ROLES:
+    case OPERATION_SPLIT:
+    case OPERATION_SUSPEND:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* CALL_PENDING: they are being parted, and nothing has been written. */
+static int part_at_once(struct call *call, struct run *run)
+{
+    const struct sync_row **syncs = arena_alloc(&call->arena, (run->n + 1) * sizeof(*syncs));
+    bool guard = run->operation == OPERATION_FAILOVER || run->operation == OPERATION_REVERSE_ROLES;
+    size_t n = 0;
+
+    for (size_t i = 0; i < run->n && !run->parting && leaves_moment(run->operation); i++) {
+        const struct sync_row *sync = &run->mods[i].sync;
+
+        run->parted[i] = replica_engine_of(sync) == ENGINE_MIRROR &&
+                         sync->copy_state == STATE_SYNCHRONIZED && in_consistent(run, sync);
+        if (run->parted[i]) {
+            syncs[n++] = sync;
+        }
+    }
+    if (n == 0) {
+        return 0;
+    }
+    int r = mirror_split_at_once(call, syncs, n, guard, &run->moment, run_step);
+
+    run->parting = r == CALL_PENDING;
+    return r;
+}
+
+/* They were, and are still. */
+static int check_parted(struct call *call, struct run *run)
+{
+    const struct error *error = &run->moment.error;
+    const char *culprit = run->moment.culprit_id;
+    const char *why = error->detail;
+    enum error_code code = error->code == ERR_TIMEOUT ? ERR_TIMEOUT : ERR_ILLEGAL_STATE;
+
+    for (size_t i = 0; i < run->n && run->parting && error->code == ERR_NONE; i++) {
+        struct modification *mod = &run->mods[i];
+
+        if (!run->parted[i]) {
+            continue;
+        }
+        if (!mirror_is_parted(call->control, mod->sync.head.id) ||
+            mod->sync.copy_state != STATE_SYNCHRONIZED) {
+            culprit = mod->sync.head.id;
+            why = "another operation on it came in between, or the records took too long";
+            break;
+        }
+        mod->mirror.parted = true;
+    }
+    if (!run->parting || culprit[0] == '\0') {
+        return 0;
+    }
+    return call_fail_blocked(call, code,
+                             arena_printf(&call->arena, "/synchronizations/%s", culprit),
+                             "Not all mirrors could be parted at one moment: /synchronizations/%s: "
+                             "%.300s. Nothing was changed; try again.",
+                             culprit, why);
+}
+
 static int part(struct call *call, struct run *run)
 {
-    int together = part_together(call, run);
+    int together = part_at_once(call, run);
 
+    if (together == 0) {
+        together = part_together(call, run);
+    }
     if (together != 0) {
         return together;
     }
@@ -305,6 +389,32 @@ static int note_moment(struct call *call, const struct run *run, struct group_sy
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
+/* The targets of those pairs that were parted are of one moment. */
+static int note_parting(struct call *call, const struct run *run, struct group_sync_row *group_sync,
+                        struct sync_row *pairs, size_t n)
+{
+    bool any = false;
+    int r = 0;
+
+    for (size_t i = 0; i < n && r == 0; i++) {
+        for (size_t k = 0; k < run->n && r == 0; k++) {
+            if (!run->parted[k] || strcmp(run->mods[k].sync.head.id, pairs[i].head.id) != 0 ||
+                replica_mirror_connected(&pairs[i])) {
+                continue; /* of reversed roles nothing is parted any more */
+            }
+            group_sync->moments += !any;
+            any = true;
+            pairs[i].moment = group_sync->moments;
+            r = table_update(call->db, &sync_table, &pairs[i]);
+        }
+    }
+    group_sync->barrier_microseconds = run->moment.pause_us;
+    if (r == 0 && any) {
+        r = table_update(call->db, &group_sync_table, group_sync);
+    }
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
 static void swap_ends(struct call *call, struct group_sync_row *group_sync)
 {
     struct group_sync_row before = *group_sync;
@@ -338,6 +448,12 @@ static int follow(struct call *call, const struct run *run)
         }
         if (run->cut) {
             r = note_moment(call, run, &group_sync, pairs, n);
+            if (r < 0) {
+                return r;
+            }
+        }
+        if (run->parting) {
+            r = note_parting(call, run, &group_sync, pairs, n);
             if (r < 0) {
                 return r;
             }
@@ -396,6 +512,9 @@ static int run_on(struct call *call, struct run *run)
     if (r == 0 && run->cut) {
         group_note_barrier(call, run->groups, run->n_groups);
     }
+    if (r == 0 && run->parting) {
+        outs_number(call->outs, "BarrierMicroseconds", run->moment.pause_us);
+    }
     return r != 0 ? r : job_batch_end(call);
 }
 
@@ -421,6 +540,9 @@ static int run_step(struct call *call)
     struct run *run = call->step_state;
     int r = reload(call, run);
 
+    if (r == 0) {
+        r = check_parted(call, run);
+    }
     return r < 0 ? r : run_on(call, run);
 }
 
@@ -515,6 +637,7 @@ static struct run *run_new(struct call *call, size_t n, size_t n_groups)
     run->force = args_bool(call->args, "Force", false);
     run->mods = arena_alloc(&call->arena, (n + 1) * sizeof(*run->mods));
     run->rested = arena_alloc(&call->arena, (n + 1) * sizeof(*run->rested));
+    run->parted = arena_alloc(&call->arena, (n + 1) * sizeof(*run->parted));
     run->groups = arena_alloc(&call->arena, (n_groups + 1) * sizeof(*run->groups));
     call->step_state = run;
     return run;
@@ -641,7 +764,7 @@ static int add_sync_pairs(struct call *call, const struct group_sync_row *group_
             r = store_pair(call, &added[i], group_sync->head.id);
         }
     }
-    return r;
+    return r < 0 ? r : group_check_moment(call, "SyncPair", group_sync);
 }
 
 static int leave_group(struct call *call, const char *group_id, const char *volume_id)

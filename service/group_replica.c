@@ -228,6 +228,21 @@ static bool pair_in_rounds(const struct pair *pair)
     return pair->terms.engine == ENGINE_ASYNC && pair->source.kind == VOLUME_HOSTED;
 }
 
+/* Is its target, of a synchronous mirror, parted at one moment with those before it? Not if writes to one source come by another mirror. */
+static bool pair_parts_with(const struct pair *pairs, size_t i)
+{
+    const struct pair *pair = &pairs[i];
+
+    for (size_t k = 0; k < i; k++) {
+        if (strcmp(pairs[k].source.head.id, pair->source.head.id) == 0 ||
+            (!pairs[k].allocate && strcmp(pairs[k].target.head.id, pair->source.head.id) == 0) ||
+            (!pair->allocate && strcmp(pair->target.head.id, pairs[k].source.head.id) == 0)) {
+            return false;
+        }
+    }
+    return pair->terms.engine == ENGINE_MIRROR;
+}
+
 /* Of one moment, where that is wanted, or nothing is said and it can be. *ret_cut: now, not with Activate. */
 static int decide_consistency(struct call *call, struct parts *parts, const struct pair *pairs,
                               size_t n, bool *ret_cut)
@@ -240,16 +255,17 @@ static int decide_consistency(struct call *call, struct parts *parts, const stru
             continue;
         }
         possible = false;
-        if (asked && !pair_in_rounds(&pairs[i])) {
+        if (asked && !pair_in_rounds(&pairs[i]) && !pair_parts_with(pairs, i)) {
             return call_fail_param(call, ERR_NOT_SUPPORTED, "Consistency",
                                    "/volumes/%s does not get a replica that can be of one moment "
-                                   "with others: snapshots and clones that share its data can, and "
-                                   "asynchronous mirrors of hosted volumes.",
+                                   "with others: snapshots and clones that share its data can, "
+                                   "mirrors of hosted volumes, and of these synchronous ones when "
+                                   "each has a source of its own that is no other one's target.",
                                    pairs[i].source.head.id);
         }
     }
     parts->consistent = asked || (parts->consistency == 0 && possible);
-    /* Mirrors are cut by their rounds. */
+    /* Mirrors are cut by their rounds, or when they are parted. */
     *ret_cut =
         parts->terms.start && ((parts->consistent && parts->terms.sync_type != SYNC_MIRROR) ||
                                parts->terms.consistent_point_in_time);
@@ -707,7 +723,8 @@ static int check_added_consistency(struct call *call, const struct group_sync_ro
             group_sync->consistency ? "true" : "false");
     }
     for (size_t i = 0; i < n && group_sync->consistency; i++) {
-        if (pairs[i].terms.engine != ENGINE_LAYERS && !pair_in_rounds(&pairs[i])) {
+        if (pairs[i].terms.engine != ENGINE_LAYERS && pairs[i].terms.engine != ENGINE_MIRROR &&
+            !pair_in_rounds(&pairs[i])) {
             return call_fail_param(call, ERR_NOT_SUPPORTED, pairs[i].source_parameter,
                                    "The relationship is consistent, and /volumes/%s does not get a "
                                    "replica that can be of one moment with others.",
@@ -734,7 +751,7 @@ static int add_rows(struct call *call, const struct group_sync_row *group_sync, 
         outs_add_text(call->outs, "Synchronizations",
                       arena_printf(&call->arena, "/synchronizations/%s", pairs[i].sync.head.id));
     }
-    return r;
+    return r < 0 ? r : group_check_moment(call, "SourceElements", group_sync);
 }
 
 static int add_elements(struct call *call)
@@ -903,7 +920,8 @@ static int found_consistency(struct call *call, const struct found *found, struc
         return call_fail_param(
             call, ERR_NOT_SUPPORTED, "Consistency",
             "Not all pairs can be of one moment: those that share the data of their sources can, "
-            "and asynchronous mirrors of hosted volumes.");
+            "mirrors of hosted volumes, and of these synchronous ones when each has a source of "
+            "its own that is no other one's target.");
     }
     return 0;
 }

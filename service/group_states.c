@@ -35,6 +35,7 @@ static void consistency(const struct group_sync_row *group_sync, const struct sy
                         size_t n, struct group_state *state)
 {
     bool same = n > 0;
+    bool equal = n > 0; /* synchronous targets that have all that has ended */
     bool coming = false;
 
     if (!group_sync->consistency) {
@@ -43,15 +44,21 @@ static void consistency(const struct group_sync_row *group_sync, const struct sy
         return;
     }
     for (size_t i = 0; i < n; i++) {
-        /* An asynchronous target has its point, whatever is under way. */
+        enum replica_engine engine = replica_engine_of(&pairs[i]);
+        /* The target of a mirror has its moment, whatever is under way. */
         bool whole = pairs[i].copy_state == STATE_SYNCHRONIZED ||
-                     pairs[i].copy_state == STATE_SKEWED || pairs[i].copy_state == STATE_SPLIT ||
-                     (replica_engine_of(&pairs[i]) == ENGINE_ASYNC && pairs[i].moment != 0);
+                     pairs[i].copy_state == STATE_SKEWED ||
+                     (engine == ENGINE_MIRROR && replica_mirror_target_free(pairs[i].copy_state)) ||
+                     pairs[i].copy_state == STATE_SPLIT ||
+                     (replica_engine_mirrors(engine) && pairs[i].moment != 0);
+
+        equal = equal && engine == ENGINE_MIRROR && pairs[i].copy_state == STATE_SYNCHRONIZED;
 
         same =
             same && whole && (n == 1 || pairs[i].moment != 0) && pairs[i].moment == pairs[0].moment;
         coming = coming || !whole;
     }
+    same = same || equal;
     state->consistency_state = same ? CONSISTENCY_STATE_CONSISTENT : CONSISTENCY_STATE_INCONSISTENT;
     state->consistency_status = same     ? CONSISTENCY_STATUS_COMPLETED
                                 : coming ? CONSISTENCY_STATUS_IN_PROGRESS
@@ -87,14 +94,28 @@ struct group_state group_state_of(const struct group_sync_row *group_sync,
 
 bool group_engine_consistent(enum replica_engine engine)
 {
-    return engine == ENGINE_LAYERS || engine == ENGINE_ASYNC;
+    return engine == ENGINE_LAYERS || replica_engine_mirrors(engine);
+}
+
+/* Writes to the one come by the other: held together, they would wait for each other. */
+static bool chained(const struct sync_row *a, const struct sync_row *b)
+{
+    return strcmp(a->source_id, b->source_id) == 0 || strcmp(a->source_id, b->target_id) == 0 ||
+           strcmp(a->target_id, b->source_id) == 0;
 }
 
 bool group_consistency_possible(const struct sync_row *pairs, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        if (!group_engine_consistent(replica_engine_of(&pairs[i]))) {
+        enum replica_engine engine = replica_engine_of(&pairs[i]);
+
+        if (!group_engine_consistent(engine) || engine != replica_engine_of(&pairs[0])) {
             return false;
+        }
+        for (size_t k = 0; k < i && engine == ENGINE_MIRROR; k++) {
+            if (chained(&pairs[i], &pairs[k])) {
+                return false;
+            }
         }
     }
     return n > 0;

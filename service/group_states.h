@@ -44,7 +44,7 @@ struct group_state group_state_of(const struct group_sync_row *group_sync,
 
 /* Can relationships of that engine be of one moment with others, if their sources are hosted? */
 bool group_engine_consistent(enum replica_engine engine);
-/* Can all of the pairs be? */
+/* Can all of the pairs be? Synchronous mirrors only with sources of their own, none of which is the target of another pair. */
 bool group_consistency_possible(const struct sync_row *pairs, size_t n);
 /* Is it an operation on the relationship itself, not on its pairs? */
 bool group_operation_own(uint32_t operation);

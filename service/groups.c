@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "service/control.h"
+#include "service/group_states.h"
 #include "service/hosted.h"
 #include "service/replica_states.h"
 #include "service/volumes.h"
@@ -197,6 +198,24 @@ bool group_sources_hosted(struct db *db, const struct sync_row *pairs, size_t n)
         }
     }
     return true;
+}
+
+int group_check_moment(struct call *call, const char *parameter,
+                       const struct group_sync_row *group_sync)
+{
+    struct sync_row *pairs;
+    size_t n;
+    bool mirrors = group_sync->consistency && group_sync->sync_type == SYNC_MIRROR &&
+                   group_sync->mode == MODE_SYNCHRONOUS;
+    int r = mirrors ? group_sync_pairs(call, group_sync->head.id, &pairs, &n) : 0;
+
+    if (r < 0 || !mirrors || group_consistency_possible(pairs, n)) {
+        return r;
+    }
+    return call_fail_param(call, ERR_BAD_VALUE, parameter,
+                           "The relationship is consistent (ConsistencyEnabled): its synchronous "
+                           "mirrors each need a source of their own that is no other one's "
+                           "target.");
 }
 
 int group_pair_gone(struct call *call, const struct sync_row *sync)

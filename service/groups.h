@@ -42,6 +42,9 @@ int group_sync_pairs(struct call *call, const char *group_sync_id, struct sync_r
                      size_t *ret_n);
 /* Of one moment are cuts, and only hosted volumes are cut: are all sources of asynchronous mirrors? */
 bool group_sources_hosted(struct db *db, const struct sync_row *pairs, size_t n);
+/* Pairs were added: a consistent relationship can still be of one moment. */
+int group_check_moment(struct call *call, const char *parameter,
+                       const struct group_sync_row *group_sync);
 /* To be called when a row of synchronizations was deleted: its relationship of groups goes with the last pair. */
 int group_pair_gone(struct call *call, const struct sync_row *sync);
 /* Before the row of a volume is deleted: it leaves its groups. */

@@ -197,6 +197,9 @@ int mirror_flows(struct call *call, struct sync_row *sync, uint32_t progress_sta
         operation = replica_legacy_operation(operation);
     }
     sync->revision++;
+    if (replica_engine_of(sync) == ENGINE_MIRROR) {
+        sync->moment = 0; /* its target has been of one with others */
+    }
     sync->copy_state = STATE_UNSYNCHRONIZED;
     sync->progress_status = progress_status;
     sync->requested_copy_state = wait != 0 ? wait : STATE_NOT_APPLICABLE;
@@ -548,6 +551,10 @@ int mirror_content_changes(struct call *call, const char *parameter,
         }
         sync->map_state = MAP_ALL;
         sync->map_generation++;
+        if (replica_engine_of(sync) == ENGINE_MIRROR &&
+            strcmp(sync->target_id, volume->head.id) == 0) {
+            sync->moment = 0;
+        }
         r = store(call, sync);
         if (r == 0) {
             mirror_apply(call, sync);

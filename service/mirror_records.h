@@ -60,6 +60,20 @@ struct mirror_part {
 int mirror_split_together(struct call *call, const struct mirror_part *parts, size_t n, bool guard,
                           uint64_t timeout_ms, method_fn step);
 
+/*
+ * Of synchronous ones: all at one moment, or none; then step runs, at once if it has to. The operation has to come to its commit while
+ * mirror_is_parted() for all of them, or says why not.
+ */
+struct mirror_moment {
+    struct error error;       /* ERR_NONE: all are parted, and every target is flushed */
+    char culprit_id[ID_SIZE]; /* whose error that is */
+    uint64_t pause_us;        /* how long writes waited */
+};
+int mirror_split_at_once(struct call *call, const struct sync_row *const *syncs, size_t n,
+                         bool guard, struct mirror_moment *ret_moment, method_fn step);
+/* It was parted for an operation, and nothing else has happened to it since. */
+bool mirror_is_parted(struct control *control, const char *sync_id);
+
 /* The content of the volume is to be another one, or its size: in_use while a mirror of it is connected; else all of it is marked, in a
  * map of another generation. */
 int mirror_content_changes(struct call *call, const char *parameter,

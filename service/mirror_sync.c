@@ -28,6 +28,7 @@
 enum { TELL_MS = 1000, RANGES_MAX = 65536 };
 
 struct sync_mirror;
+struct sync_together;
 
 /* A mirror and its place on a volume. */
 struct side {
@@ -84,6 +85,7 @@ struct sync_mirror {
     /* a split */
     bool guard;
     uint64_t timeout_ms;
+    struct sync_together *together;
     /* an end */
     loop_fn ended;
     void *ended_arg;
@@ -754,6 +756,106 @@ static void sync_split(struct mirror_run *run, bool guard_source, uint64_t timeo
     }
 }
 
+/* ---- several at one moment ---- */
+
+/* How long they may take to be equal and flushed; nobody's writes wait for that. */
+enum { EQUAL_TIMEOUT_MS = 5000 };
+
+struct sync_together {
+    size_t n;
+    size_t pending; /* guards, and the caller */
+    mirror_together_fn done;
+    void *arg;
+    size_t culprit; /* of a refusal */
+    struct loop_task task;
+    struct sync_mirror *mirrors[];
+};
+
+static void refusal_told(void *arg)
+{
+    struct sync_together *together = arg;
+    struct error error;
+    struct mirror_parting parting = {.error = &error, .culprit = together->culprit};
+
+    error_set(&error, ERR_CONFLICT, "it does not run");
+    together->done(together->arg, &parting);
+    free(together);
+}
+
+static void together_refused(struct sync_together *together, const struct sync_mirror *sm,
+                             size_t culprit)
+{
+    together->culprit = culprit;
+    together->task = (struct loop_task){.fn = refusal_told, .arg = together};
+    loop_defer(control_loop(sm->run->control), &together->task);
+}
+
+static void together_done(void *arg, const struct mirror_parting *parting)
+{
+    struct sync_together *together = arg;
+
+    together->done(together->arg, parting);
+    free(together);
+}
+
+/* Hosts may not write any more where they should not. */
+static void together_guarded(struct sync_together *together)
+{
+    if (--together->pending > 0) {
+        return;
+    }
+    struct mirror **mirrors = calloc(together->n, sizeof(struct mirror *));
+
+    CHECK(mirrors != NULL);
+    for (size_t i = 0; i < together->n; i++) {
+        if (together->mirrors[i]->source == NULL) {
+            free(mirrors);
+            together_refused(together, together->mirrors[i], i);
+            return;
+        }
+        mirrors[i] = together->mirrors[i]->source->mirror;
+    }
+    mirror_part_together(mirrors, together->n, EQUAL_TIMEOUT_MS, ARRAY_GROUP_DEADLINE_MS,
+                         together_done, together);
+    free(mirrors);
+}
+
+static void one_guarded(void *arg, const struct error *error)
+{
+    const struct sync_mirror *sm = arg;
+
+    (void)error;
+    together_guarded(sm->together);
+}
+
+static void sync_split_at_once(struct mirror_run *const *runs, size_t n, bool guard_sources,
+                               mirror_together_fn done, void *arg)
+{
+    struct sync_together *together =
+        calloc(1, sizeof(*together) + n * sizeof(struct sync_mirror *));
+
+    CHECK(together != NULL);
+    *together = (struct sync_together){.n = n, .pending = 1, .done = done, .arg = arg};
+    for (size_t i = 0; i < n; i++) {
+        struct sync_mirror *sm = state_of(runs[i]);
+
+        together->mirrors[i] = sm;
+        sm->row = runs[i]->want;
+        sm->together = together;
+        if (sm->source == NULL || read_volumes(sm) < 0) {
+            together_refused(together, sm, i);
+            return;
+        }
+    }
+    for (size_t i = 0; i < n && guard_sources; i++) {
+        together->pending++;
+        if (!guard(together->mirrors[i], &together->mirrors[i]->volumes[0], true, one_guarded)) {
+            together->pending--;
+        }
+    }
+    together_guarded(together);
+}
+
 /* ---- volumes that are opened ---- */
 
 static bool sync_filter(struct mirror_run *run, const struct volume_row *volume,
@@ -916,6 +1018,7 @@ const struct mirror_driver mirror_sync_driver = {
     .name = "mirror",
     .apply = sync_apply,
     .split = sync_split,
+    .split_at_once = sync_split_at_once,
     .filter = sync_filter,
     .end = sync_end,
     .look = sync_look,

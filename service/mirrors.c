@@ -15,7 +15,7 @@
 #include "service/live.h"
 #include "service/mirror_records.h"
 
-enum { SPLIT_KEPT_MS = 2000 };
+enum { SPLIT_KEPT_MS = 5000 };
 
 struct mirrors {
     struct control *control;
@@ -320,6 +320,94 @@ int mirror_split_first(struct call *call, const struct sync_row *sync, bool guar
     return mirror_split_together(call, &part, 1, guard, timeout_ms, step);
 }
 
+/* ---- several at one moment ---- */
+
+struct split_at_once {
+    struct call *call;
+    method_fn step;
+    struct mirror_moment *ret_moment;
+    bool guard;
+    size_t n;
+    struct mirror_run *runs[];
+};
+
+static void moment_failed(struct mirror_moment *moment, const struct mirror_run *run,
+                          enum error_code code, const char *detail)
+{
+    error_set(&moment->error, code, "%s", detail);
+    memcpy(moment->culprit_id, run->want.head.id, ID_SIZE);
+}
+
+static void at_once_done(void *arg, const struct mirror_parting *parting)
+{
+    struct split_at_once *split = arg;
+    struct mirror_moment *moment = split->ret_moment;
+    bool stopping = split->runs[0]->mirrors->stopping;
+
+    *moment = (struct mirror_moment){.pause_us = (parting->pause_ns + 999) / 1000};
+    if (parting->error != NULL) {
+        moment_failed(moment, split->runs[parting->culprit], parting->error->code,
+                      parting->error->detail);
+    }
+    for (size_t i = 0; i < split->n && moment->error.code == ERR_NONE; i++) {
+        if (split->runs[i]->again || split->runs[i]->gone) {
+            moment_failed(moment, split->runs[i], ERR_CONFLICT,
+                          "another operation on it came in between");
+        }
+    }
+    for (size_t i = 0; i < split->n; i++) {
+        struct mirror_run *run = split->runs[i];
+
+        run->split = moment->error.code == ERR_NONE && !stopping;
+        run->splitting = run->split;
+        if (run->split) {
+            loop_timer_start(&run->split_timer, SPLIT_KEPT_MS * MS_NS);
+        } else {
+            run->again = run->again || split->guard || parting->parted;
+        }
+    }
+    if (!stopping) {
+        call_resume(split->call, split->step);
+    }
+    for (size_t i = 0; i < split->n; i++) {
+        run_go_on(split->runs[i]);
+    }
+    free(split);
+}
+
+int mirror_split_at_once(struct call *call, const struct sync_row *const *syncs, size_t n,
+                         bool guard, struct mirror_moment *ret_moment, method_fn step)
+{
+    struct split_at_once *split = calloc(1, sizeof(*split) + n * sizeof(split->runs[0]));
+
+    CHECK(split != NULL && n > 0);
+    *split = (struct split_at_once){call, step, ret_moment, guard, n};
+    for (size_t i = 0; i < n; i++) {
+        struct mirror_run *run = mirror_run_find(call->control, syncs[i]->head.id);
+
+        if (run == NULL || run->applying || run->splitting || run->ending || run->again ||
+            run->driver->split_at_once == NULL) {
+            free(split);
+            return call_fail(call, ERR_IN_USE,
+                             "Another operation on /synchronizations/%s is under way; ask again.",
+                             syncs[i]->head.id);
+        }
+        split->runs[i] = run;
+    }
+    for (size_t i = 0; i < n; i++) {
+        split->runs[i]->splitting = true;
+    }
+    split->runs[0]->driver->split_at_once(split->runs, n, guard, at_once_done, split);
+    return CALL_PENDING;
+}
+
+bool mirror_is_parted(struct control *control, const char *sync_id)
+{
+    const struct mirror_run *run = mirror_run_find(control, sync_id);
+
+    return run != NULL && run->split && !run->again;
+}
+
 struct mirror_run *mirror_run_next(struct control *control, const struct mirror_run *run)
 {
     struct list *runs = &control_mirrors(control)->runs;
@@ -557,6 +645,11 @@ void mirrors_stop(struct mirrors *mirrors, loop_fn done, void *arg)
     mirrors->stop_arg = arg;
     list_for_each_safe(link, following, &mirrors->runs)
     {
-        run_go_on(list_entry(link, struct mirror_run, link));
+        struct mirror_run *run = list_entry(link, struct mirror_run, link);
+
+        if (run->split) {
+            split_settled(run); /* the operation does not come any more */
+        }
+        run_go_on(run);
     }
 }

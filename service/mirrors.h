@@ -38,6 +38,10 @@ struct mirror_driver {
      * connected still. guard: hosts of the source may only read from the beginning. */
     void (*split)(struct mirror_run *run, bool guard, uint64_t timeout_ms, array_done_fn done,
                   void *arg);
+    /* Of several of the same driver: at one moment, all of them or none (replication/mirror.h, mirror_part_together()); done comes once, later.
+     * Whose guard or connection may be another one afterwards is applied again by the caller. NULL: it has no such thing. */
+    void (*split_at_once)(struct mirror_run *const *runs, size_t n, bool guard,
+                          mirror_together_fn done, void *arg);
     /* The volume is to be opened: what is to stand between it and its layers. False: nothing. */
     bool (*filter)(struct mirror_run *run, const struct volume_row *volume,
                    struct array_filter *ret_filter);

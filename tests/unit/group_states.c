@@ -126,6 +126,70 @@ static void test_points_of_rounds_are_consistent(void **state)
     assert_false(group_consistency_possible(pairs, 2));
 }
 
+/* Targets of synchronous mirrors are of one moment while all are equal, and when all were parted at one. */
+static void test_synchronous_mirrors_are_consistent_when_equal_or_parted_together(void **state)
+{
+    static const struct {
+        uint32_t states[2];
+        uint64_t moments[2];
+        uint32_t consistency_state;
+        uint32_t consistency_status;
+    } cases[] = {
+        {{SYNCED, SYNCED}, {0, 0}, 3, 2},
+        {{STATE_UNSYNCHRONIZED, SYNCED}, {0, 0}, 4, 3},
+        {{STATE_PARTITIONED, SYNCED}, {0, 0}, 4, 3},
+        {{STATE_SPLIT, STATE_SPLIT}, {2, 2}, 3, 2},
+        {{STATE_SUSPENDED, STATE_SUSPENDED}, {2, 2}, 3, 2},
+        {{STATE_FAILEDOVER, STATE_FRACTURED}, {2, 2}, 3, 2},
+        {{STATE_SPLIT, STATE_SPLIT}, {0, 0}, 4, 5},
+        {{STATE_FRACTURED, STATE_FRACTURED}, {1, 2}, 4, 5},
+        {{STATE_FRACTURED, SYNCED}, {2, 0}, 4, 5},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct group_sync_row group_sync = {.consistency = true, .sync_type = SYNC_MIRROR};
+        struct sync_row pairs[2];
+
+        for (size_t k = 0; k < 2; k++) {
+            pairs[k] = pair_of(cases[i].states[k], cases[i].moments[k]);
+            pairs[k].sync_type = SYNC_MIRROR;
+            pairs[k].copy_methodology = METHODOLOGY_INCREMENTAL_COPY;
+        }
+        struct group_state found = group_state_of(&group_sync, pairs, 2);
+
+        assert_int_equal(found.consistency_state, cases[i].consistency_state);
+        assert_int_equal(found.consistency_status, cases[i].consistency_status);
+    }
+}
+
+static void test_synchronous_mirrors_are_held_together_when_none_writes_to_another(void **state)
+{
+    static const struct {
+        const char *sources[2];
+        const char *targets[2];
+        bool possible;
+    } cases[] = {
+        {{"a", "b"}, {"c", "d"}, true},
+        {{"a", "a"}, {"c", "d"}, false},
+        {{"a", "b"}, {"b", "c"}, false},
+        {{"a", "b"}, {"c", "a"}, false},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct sync_row pairs[2] = {pair_of(SYNCED, 0), pair_of(SYNCED, 0)};
+
+        for (size_t k = 0; k < 2; k++) {
+            pairs[k].sync_type = SYNC_MIRROR;
+            pairs[k].copy_methodology = METHODOLOGY_INCREMENTAL_COPY;
+            strcpy(pairs[k].source_id, cases[i].sources[k]);
+            strcpy(pairs[k].target_id, cases[i].targets[k]);
+        }
+        assert_int_equal(group_consistency_possible(pairs, 2), cases[i].possible);
+    }
+}
+
 static void test_one_pair_alone_is_consistent(void **state)
 {
     struct group_sync_row group_sync = {.consistency = true};
@@ -162,6 +226,8 @@ int main(void)
         cmocka_unit_test(test_progress_and_requested_states_are_mixed_too),
         cmocka_unit_test(test_consistency_is_of_one_moment),
         cmocka_unit_test(test_points_of_rounds_are_consistent),
+        cmocka_unit_test(test_synchronous_mirrors_are_consistent_when_equal_or_parted_together),
+        cmocka_unit_test(test_synchronous_mirrors_are_held_together_when_none_writes_to_another),
         cmocka_unit_test(test_one_pair_alone_is_consistent),
         cmocka_unit_test(test_an_operation_is_legal_when_it_is_for_each_pair),
     };

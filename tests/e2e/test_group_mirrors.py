@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Synchronous mirrors of a consistent group: whatever parts them leaves targets that are, together, one moment of their sources."""
+
+import http.client
+import threading
+
+import pytest
+
+from faults import Proxy
+from hosted import CREATE, Hosted, Stamp
+from process import MIB, SLOWNESS, until
+from test_group_async import consistency, modify
+from test_group_cuts import AWAY, Writer, prefix_of
+
+MEMBERS, SIZE, KILLS = 6, 2 * MIB, 2
+
+
+def group_of(array, members):
+    return array.client.method("CreateGroup", {"Members": members}, expect=200)["ReplicationGroup"]
+
+
+def mirrored(array, sources, targets=None):
+    """The path of a consistent relationship that is Synchronized, and its targets in the order of the sources."""
+    client = array.client
+    body = {"SyncType": 6, "Mode": 2, "Consistency": 3, "WaitForCopyState": 4, "SourceGroup": group_of(array, sources)}
+    if targets:
+        body["TargetGroup"] = group_of(array, targets)
+    answer = client.method("CreateGroupReplica", body, expect=202)
+    client.completed(answer["Job"])
+    assert answer["BarrierMicroseconds"] is None
+    by_source = {each["SystemElement"]: each["SyncedElement"] for each in pairs_of(array, answer["Synchronization"])}
+    return answer["Synchronization"], [by_source[source] for source in sources]
+
+
+def pairs_of(array, path):
+    return [array.client.get(pair) for pair in array.client.get(path)["Synchronizations"]]
+
+
+def states(array, path):
+    return {pair["CopyState"] for pair in pairs_of(array, path)}
+
+
+def equal_again(array, path):
+    array.client.until(path, lambda shown: shown["CopyState"] == 4 and shown["ConsistencyState"] == 3, 30 * SLOWNESS)
+
+
+@pytest.fixture(scope="module")
+def array(service):
+    return Hosted(service)
+
+
+def test_whatever_parts_a_group_leaves_one_moment_of_it(array):
+    sources = [array.make(SIZE) for _ in range(MEMBERS)]
+    loaded = [array.make(8 * MIB) for _ in range(2)]
+    path, targets = mirrored(array, sources + loaded)
+    assert consistency(array, path) == (True, 3, 2)
+    stamp = Stamp(3)
+    for number, volume in enumerate(loaded):  # other members are busy
+        stamp("volume", f"v{number}", array.url(volume), 2, 16)
+        stamp("run", f"v{number}")
+    writer = Writer(array, sources)
+    last = 0
+    try:
+        for operation, back, state in (("Split", "Resync Replica", 7), ("Fracture", "Resync Replica", 6), ("Suspend", "Resume", 9),
+                                       ("Deactivate", "Activate", 8), ("Fracture", "Resync Replica", 6), ("Split", "Resync Replica", 7)):
+            writer.more(MEMBERS)
+            acknowledged = writer.count
+            answer = modify(array, path, operation)
+            assert 0 < answer["BarrierMicroseconds"] < 500_000, operation
+            shown = array.client.get(path)
+            assert shown["CopyState"] == state and shown["BarrierMicroseconds"] == answer["BarrierMicroseconds"]
+            assert consistency(array, path) == (True, 3, 2)
+            writer.more(MEMBERS)
+            last = prefix_of(array, targets[:MEMBERS], max(acknowledged, last))
+            assert last < writer.count
+            modify(array, path, back)
+            equal_again(array, path)
+        writer.more(MEMBERS)
+        acknowledged = writer.count
+        assert modify(array, path, "Detach")["BarrierMicroseconds"] > 0  # what is left of it is of one moment, too
+        writer.more(MEMBERS)
+        prefix_of(array, targets[:MEMBERS], acknowledged)
+        for number in range(2):
+            stamp("pause", f"v{number}")
+    finally:
+        writer.close()
+        stamp.close()
+    array.assert_all_online()
+
+
+def test_hosts_are_stopped_at_one_moment(array):
+    sources = [array.make(SIZE) for _ in range(MEMBERS)]
+    path, targets = mirrored(array, sources)
+    writer = Writer(array, sources)
+    try:
+        writer.more()
+        acknowledged = writer.count
+        assert modify(array, path, "Failover")["BarrierMicroseconds"] > 0
+    finally:
+        writer.close()
+    assert writer.error is not None
+    last = prefix_of(array, targets, acknowledged)
+    assert last in (writer.count, writer.count + 1) and consistency(array, path) == (True, 3, 2)
+    modify(array, path, "Failback")
+    equal_again(array, path)
+    writer = Writer(array, sources, count=last)
+    try:
+        writer.more()
+        acknowledged = writer.count
+        modify(array, path, "Reverse Roles")  # what was written until then is on the new sources
+    finally:
+        writer.close()
+    assert prefix_of(array, targets, acknowledged) in (writer.count, writer.count + 1)
+    equal_again(array, path)
+    modify(array, path, "Detach")
+
+
+def test_consistency_is_switched_and_asked_for_where_it_can_be(array):
+    client = array.client
+    sources = [array.make(SIZE) for _ in range(2)]
+    path, targets = mirrored(array, sources)
+    modify(array, path, "Deactivate Consistency")
+    assert consistency(array, path) == (False, 2, 4)
+    assert modify(array, path, "Split")["BarrierMicroseconds"] is None
+    modify(array, path, "Activate Consistency")
+    assert consistency(array, path) == (True, 4, 5)  # they were parted one after the other
+    modify(array, path, "Resync Replica")
+    equal_again(array, path)
+    first, second = client.get(path)["Synchronizations"]
+    modify(array, first, "Fracture")  # one alone has a moment of its own
+    assert consistency(array, path) == (True, 4, 5) and client.get(path)["CopyState"] == 14
+    modify(array, second, "Fracture")
+    assert consistency(array, path) == (True, 4, 5)
+    modify(array, path, "Resync Replica")
+    equal_again(array, path)
+    assert modify(array, path, "Split")["BarrierMicroseconds"] > 0
+    # Writes to one source that come by another mirror would wait for themselves.
+    beside = client.method(CREATE, {"SyncType": 6, "Mode": 2, "SourceElement": sources[0], "WaitForCopyState": 4}, expect=202)
+    behind = client.method(CREATE, {"SyncType": 6, "Mode": 2, "SourceElement": targets[0], "WaitForCopyState": 4}, expect=202)
+    for other in (beside, behind):
+        client.completed(other["Job"])
+        client.refused("ModifyReplicaSynchronization", {"Operation": "AddSyncPair", "Synchronization": path,
+                                                        "SyncPair": [other["Synchronization"]]}, 5, 400, "SyncPair")
+    body = {"SyncType": 6, "Mode": 2, "Consistency": 3}
+    client.refused("CreateGroupReplica", {**body, "SourceElement": sources[1], "TargetGroup": group_of(array, [array.make(SIZE), array.make(SIZE)])},
+                   1, 501, "Consistency")
+    third = array.make(SIZE)
+    apart = client.method(CREATE, {"SyncType": 6, "Mode": 2, "SourceElement": third, "WaitForCopyState": 4}, expect=202)
+    client.completed(apart["Job"])
+    modify(array, path, "Resync Replica")
+    equal_again(array, path)
+    modify(array, path, "AddSyncPair", SyncPair=[apart["Synchronization"]])
+    assert consistency(array, path) == (True, 3, 2)
+    assert modify(array, path, "Fracture")["BarrierMicroseconds"] > 0 and consistency(array, path) == (True, 3, 2)
+    for other in (beside, behind):
+        modify(array, other, "Detach")
+
+
+def test_a_target_that_does_not_answer_voids_it(world):
+    """Nothing is parted, and the hosts of all the others go on all the time."""
+    array = Hosted(world.smirror)
+    proxy = Proxy(world.array.port)
+    sources = [array.make(SIZE) for _ in range(4)]
+    stuck = world.client.volume_of(world.lun(SIZE, "full").url_at(proxy.portal))
+    path, targets = mirrored(array, sources, [*(array.make(SIZE) for _ in range(3)), stuck])
+    writer = Writer(array, sources[:3])
+    pending = []
+    thread = threading.Thread(target=lambda: pending.append(array.fill(sources[3], 5)))
+    try:
+        writer.more()
+        records = world.smirror.query("SELECT id, copy_state, revision, moment FROM synchronizations ORDER BY id")
+        proxy.stuck = True
+        thread.start()
+        until(proxy.holds, 10 * SLOWNESS, "a write is on its way")
+        began = writer.count
+        problem = array.modify(path, "Split", expect=504)
+        assert problem["ReturnValue"] == 3 and problem["Code"] == "timeout"
+        culprit, = (pair["self"] for pair in pairs_of(array, path) if pair["SyncedElement"] == stuck)
+        assert problem["BlockedOn"] == culprit and culprit in problem["detail"]
+        assert writer.count > began + 10
+        writer.more()
+        now = world.smirror.query("SELECT id, copy_state, revision, moment FROM synchronizations ORDER BY id")
+        assert [each for each in now if each[0] not in culprit] == [each for each in records if each[0] not in culprit]
+    finally:
+        proxy.stuck = False
+    try:
+        thread.join()
+        equal_again(array, path)
+        acknowledged = writer.count
+        assert modify(array, path, "Split")["BarrierMicroseconds"] > 0
+        prefix_of(array, targets[:3], acknowledged)
+    finally:
+        writer.close()
+        proxy.close()
+
+
+def test_killed_at_any_time_all_are_parted_at_one_moment_or_none_is(make_service):
+    array = Hosted(make_service())
+    sources = [array.make(SIZE) for _ in range(MEMBERS)]
+    path, targets = mirrored(array, sources)
+    count = 0
+    for number in range(KILLS):
+        writer = Writer(array, sources, True, count)
+        rounds = []
+
+        def go_on():
+            try:
+                while True:
+                    rounds.append(writer.count)
+                    array.modify(path, "Split", expect=200)
+                    answer = array.modify(path, "Resync Replica", expect=202)
+                    array.client.completed(answer["Job"])
+            except (*AWAY, http.client.HTTPException):
+                pass
+
+        thread = threading.Thread(target=go_on)
+        thread.start()
+        until(lambda: len(rounds) > 3 + number, 60 * SLOWNESS, "it is parted again and again")
+        array.smirror.kill()
+        thread.join()
+        writer.close()
+        count = writer.count
+        records = array.smirror.query("SELECT copy_state = 7, moment FROM synchronizations")
+        assert len(set(records)) == 1, "all or none"
+        array.smirror.start()
+        if records[0][0]:
+            assert consistency(array, path) == (True, 3, 2)
+            least = rounds[-1]
+        else:
+            equal_again(array, path)
+            least = count
+            modify(array, path, "Split")
+        assert prefix_of(array, targets, least) <= count + 1
+        modify(array, path, "Resync Replica")
+        equal_again(array, path)
+    modify(array, path, "Detach")
+    array.settle()
+    array.assert_no_orphans()
