@@ -526,9 +526,11 @@ struct file_opening {
 
 static int open_error(struct file_opening *opening, int err)
 {
-    enum error_code code = ERR_INTERNAL; /* what is gone, too: no caller has named it */
+    enum error_code code = ERR_INTERNAL; /* a directory that is gone, too: no caller has named it */
     char text[128];
-    if (err == EEXIST || err == EWOULDBLOCK) {
+    if (!opening->create && (err == ENOENT || err == ENOTDIR)) {
+        code = ERR_NO_SUCH_OBJECT;
+    } else if (err == EEXIST || err == EWOULDBLOCK) {
         code = ERR_IN_USE;
     } else if (err == EMFILE || err == ENFILE) {
         code = ERR_LIMIT_REACHED;
