@@ -569,6 +569,16 @@ static bool target_is_free(const struct sync_mirror *sm)
     return sm->volumes[1].kind == VOLUME_HOSTED && replica_mirror_target_free(sm->row.copy_state);
 }
 
+/* Another mirror of the source may have let its hosts in since the steps began: an older row must not shut them out again. */
+static void source_again(struct sync_mirror *sm)
+{
+    struct volume_row now;
+
+    if (table_get(control_db(sm->run->control), &volume_table, sm->row.source_id, &now) == 0) {
+        sm->volumes[0] = now;
+    }
+}
+
 /* True: under way, step_done() comes. */
 static bool step_run(struct sync_mirror *sm)
 {
@@ -623,8 +633,10 @@ static bool step_run(struct sync_mirror *sm)
         return guard(sm, &sm->volumes[1], !replica_mirror_target_free(sm->row.copy_state),
                      step_done);
     case STEP_GUARD_SOURCE:
+        source_again(sm);
         return sm->volumes[0].guarded && guard(sm, &sm->volumes[0], true, step_done);
     case STEP_FREE_SOURCE: /* now that what comes from the target is read there */
+        source_again(sm);
         return !sm->volumes[0].guarded && guard(sm, &sm->volumes[0], false, step_done);
     case STEP_UNTRACK:
         side = sm->tracker;
