@@ -3,7 +3,9 @@
 add_library(service_fixture STATIC unit/service_fixture.c)
 target_link_libraries(service_fixture PUBLIC service PRIVATE PkgConfig::CMOCKA)
 
-smirror_unit_test(network service_fixture test_targets)
+foreach(name addresses peers openers)
+    smirror_unit_test(network_${name} service_fixture test_targets)
+endforeach()
 smirror_unit_test(advertise service)
 smirror_unit_test(remote_alias service)
 smirror_unit_test(pools service_fixture)
