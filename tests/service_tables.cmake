@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 # Tables, views and capabilities of service/, and their comparison with the contract.
 smirror_unit_test(service_tables api service)
-smirror_unit_test(capabilities api service store_fixture)
+foreach(name capabilities capabilities_states)
+    smirror_unit_test(${name} api service store_fixture)
+    target_sources(test_${name} PRIVATE unit/capabilities_fixture.c)
+endforeach()
 smirror_unit_test(tables_changes service store_fixture)
 smirror_unit_test(replica_states service)
 smirror_unit_test(group_states service)
