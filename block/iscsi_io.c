@@ -915,9 +915,13 @@ static void slot_check(struct iscsi_dev *dev, struct io_cmd *slot)
             slot_lost(dev, slot, text);
             return;
         }
-        slot_retry(dev, slot, 0);
+        /* A few come one behind the other; one that does not end is asked less and less often. */
+        slot_retry(dev, slot,
+                   slot->tries <= 4 ? 0 : 1u << (slot->tries < 11 ? slot->tries - 4 : 7));
         if (code == 0x2a09 || code == 0x3f03 || code == 0x3f0e) {
-            log_info("iscsi[%s] %s: looking at the LUN again", dev->name, text);
+            if (slot->tries == 1) {
+                log_info("iscsi[%s] %s: looking at the LUN again", dev->name, text);
+            }
             iscsi_dev_verify(dev);
         }
         return;

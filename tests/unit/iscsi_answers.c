@@ -72,6 +72,33 @@ static void passing_troubles_are_retried(void **state)
     free(data);
 }
 
+static void a_unit_attention_that_does_not_end_is_not_asked_for_all_the_time(void **state)
+{
+    static const struct fake_fault capacity_changed = {
+        .opcode = 0x100, .count = 1000000, .status = 2, .key = 6, .asc = 0x2a, .ascq = 9};
+    static const struct fake_fault none = {.count = 0};
+    struct iscsi_spec spec = spec_of(FAKE, 1);
+    struct iscsi_dev_stats stats;
+    struct watch watch;
+    uint8_t data[4096];
+    struct io io;
+
+    (void)state;
+    watch_open(&watch, &spec);
+    fake_target_fault(fake, &capacity_changed);
+    io_prepare(&io, BLOCK_READ, 0, sizeof(data), data);
+    blockdev_submit(watch.dev, &io.req);
+    idle_ms(400);
+    iscsi_dev_stats(watch.dev, &stats);
+    assert_in_range(stats.retries, 1, 20);
+    assert_false(io.done);
+    fake_target_fault(fake, &none);
+    wait_for(is_true, &io.done);
+    assert_int_equal(io.req.status, 0);
+    assert_int_equal(watch.downs, 0);
+    watch_close(&watch);
+}
+
 static void lasting_troubles_have_their_status(void **state)
 {
     static const struct {
@@ -214,6 +241,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_FAKE(a_reset_in_the_middle_of_a_session_is_a_lost_link),
         TEST_FAKE(passing_troubles_are_retried),
+        TEST_FAKE(a_unit_attention_that_does_not_end_is_not_asked_for_all_the_time),
         TEST_FAKE(lasting_troubles_have_their_status),
         TEST_FAKE(early_answers_to_writes_leave_nothing_behind),
         TEST_FAKE(after_a_reset_the_lun_is_looked_at_before_more_is_written),
