@@ -4,7 +4,7 @@
  * CreateGroupReplicaFromElementSynchronizations.
  *
  * Both say which volumes (sources), onto which (targets, or how many), and what it is called (parts). From there it is as with a list
- * (replica_create.c): pairs are made up and checked, then made, with one job for those that have to be copied; besides them a
+ * (replica_pairs.c): pairs are made up and checked, then made, with one job for those that have to be copied; besides them a
  * group of the targets and the relationship of the groups.
  */
 #include <errno.h>

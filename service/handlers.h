@@ -13,10 +13,11 @@
 
 /* replica_create.c */
 int method_create_replica(struct call *call);
-int method_attach_replica(struct call *call);
-int method_attach_or_modify_replica(struct call *call);
 int method_create_element_replica(struct call *call);
 int method_create_list_replica(struct call *call);
+/* replica_attach.c */
+int method_attach_replica(struct call *call);
+int method_attach_or_modify_replica(struct call *call);
 /* replica_modify.c */
 int method_modify_replica_synchronization(struct call *call);
 int method_modify_synchronization(struct call *call);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Several replicas made in one call: what the methods for elements and lists (replica_create.c) and those for groups
- * (group_replica.c) share.
+ * Replicas made in one call, one or several: what the methods for elements and lists (replica_create.c), for pairs that exist
+ * (replica_attach.c) and for groups (group_replica.c) share.
  *
  * Thread:    control, in a body of hosted_run().
  * Ownership: pairs are the caller's, in the call's arena.
@@ -41,8 +41,15 @@ int pairs_check_same_target_twice(struct call *call, const struct pair *pairs, s
 int pairs_check(struct call *call, const struct replica_terms *terms, const struct pool_row *pool,
                 struct pair *pairs, size_t n);
 /* Before pairs_create(): they are made at one moment (hosted_cuts_together()). not_supported, of parameter, when not all can be. */
-int pairs_cut_together(struct call *call, const char *parameter, const struct pair *pairs, size_t n);
+int pairs_cut_together(struct call *call, const char *parameter, const struct pair *pairs,
+                       size_t n);
 int pairs_create(struct call *call, const struct pool_row *pool, struct pair *pairs, size_t n);
+/* Their parts, for methods that ask for one pair and no access points: its terms, now that its elements are known; how many share the
+ * layers of the source of the i-th among those that are checked so far; taking the targets that are to be allocated, and making everything. */
+int pairs_complete(struct call *call, const struct replica_terms *terms,
+                   const struct pool_row *pool, struct pair *pair);
+int pairs_check_sharing(struct call *call, const struct pair *pairs, size_t i);
+int pairs_make(struct call *call, const struct pool_row *pool, struct pair *pairs, size_t n);
 /* One job for those that have to be copied; the last step. */
 int pairs_start(struct call *call, const struct replica_terms *terms, struct pair *pairs, size_t n,
                 const char *element_name);
