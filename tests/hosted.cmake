@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-smirror_unit_test(hosting_array hosting replication block base)
+foreach(name array pools filled)
+    smirror_unit_test(hosting_${name} hosting replication block base)
+endforeach()
 smirror_unit_test(hosting_stock hosting replication block base)
 smirror_unit_test(hosting_filters hosting block base)
 smirror_unit_test(hosting_groups hosting block base)

@@ -514,6 +514,17 @@ static inline int teardown(void **state)
     return rmdir(dir);
 }
 
+/* In memory (/dev/shm), and on the disk that /tmp is on. */
+static inline int run_twice(const struct CMUnitTest *tests, size_t n)
+{
+    int failed;
+
+    base_dir = "/dev/shm";
+    failed = _cmocka_run_group_tests("in memory", tests, n, NULL, NULL);
+    base_dir = "/tmp";
+    return failed + _cmocka_run_group_tests("on disk", tests, n, NULL, NULL);
+}
+
 /* ---- what a volume may have below it: memory, that may be away ---- */
 
 static struct mem_disk *below_disk;
