@@ -609,7 +609,7 @@ void async_copy_start(struct async_mirror *am)
     unsigned from = back ? ASYNC_TARGET : ASYNC_SOURCE;
     unsigned to = back ? ASYNC_SOURCE : ASYNC_TARGET;
     struct copy_spec spec = {
-        .bytes_total = am->volumes[from].size_bytes,
+        .bytes_total = am->volumes[ASYNC_SOURCE].size_bytes, /* a target may be larger */
         .checkpoint_bytes = am->cycle.checkpoint_bytes,
         .compare = base_of(am) == NULL && !is_first(am),
         .verify = false,
@@ -621,9 +621,9 @@ void async_copy_start(struct async_mirror *am)
     struct loop *loop = control_data_loop(control, 0);
     struct error error = {0};
 
-    if (am->volumes[to].size_bytes < spec.bytes_total) {
+    if (am->volumes[ASYNC_TARGET].size_bytes < spec.bytes_total) {
         error_set(&error, ERR_TARGET_TOO_SMALL, "/volumes/%s is smaller than /volumes/%s.",
-                  am->volumes[to].head.id, am->volumes[from].head.id);
+                  am->volumes[ASYNC_TARGET].head.id, am->volumes[ASYNC_SOURCE].head.id);
         async_break(am, &error);
         return;
     }

@@ -125,6 +125,15 @@ static int group_read(struct async_mirror *am)
     return r == -ENOENT ? 0 : r;
 }
 
+/* 1: the source has grown since its base. What a LUN of another system has beyond that nobody knows. */
+static int grown_since(struct db *db, const struct volume_row *source, const char *base_id)
+{
+    struct layer_row base;
+    int r = table_get(db, &layer_table, base_id, &base);
+
+    return r < 0 ? r : base.size_bytes < source->size_bytes;
+}
+
 int async_rows_read(struct async_mirror *am)
 {
     struct db *db = control_db(am->run->control);
@@ -155,6 +164,10 @@ int async_rows_read(struct async_mirror *am)
                     ? hosted_chain_has(db, target->top_layer_id, am->cycle.point_id)
                     : 0;
 
+    if (base > 0 && target->kind != VOLUME_HOSTED) {
+        int grown = grown_since(db, source, am->cycle.base_id);
+        base = grown == 1 ? 0 : grown < 0 ? grown : base;
+    }
     /* Only while its hosts have not been let in yet is the new source what the base is. */
     int reversed = target->kind == VOLUME_HOSTED && base == 0 && source->guarded &&
                            am->row.map_state == MAP_EQUAL

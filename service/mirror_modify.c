@@ -124,6 +124,22 @@ static int check_sides(struct call *call, const struct sync_row *sync, const str
                               sync);
 }
 
+/* Both may have grown while they were parted. */
+static int check_size(struct call *call, const struct sync_row *sync)
+{
+    struct sides sides;
+    int r = sides_of(call, sync, &sides);
+
+    if (r == 0 && sides.target.size_bytes < sides.source.size_bytes) {
+        r = call_fail_param(call, ERR_TARGET_TOO_SMALL, "Synchronization",
+                            "/volumes/%s has %llu bytes, the source %llu; the target must not be "
+                            "smaller. Make it as large first.",
+                            sides.target.head.id, (unsigned long long)sides.target.size_bytes,
+                            (unsigned long long)sides.source.size_bytes);
+    }
+    return r;
+}
+
 /* ---- data flows ---- */
 
 static int activate(struct call *call, struct sync_row *sync)
@@ -136,6 +152,14 @@ static int activate(struct call *call, struct sync_row *sync)
     }
     sync->copied_bytes = sides.source.size_bytes;
     return r < 0 ? r : flow(call, sync, PROGRESS_SYNCHRONIZING, false);
+}
+
+static int resume(struct call *call, struct sync_row *sync)
+{
+    bool back = sync->source_incomplete;
+    int r = check_size(call, sync);
+
+    return r < 0 ? r : flow(call, sync, back ? PROGRESS_RESTORING : PROGRESS_SYNCHRONIZING, back);
 }
 
 static int resync(struct call *call, struct mirror_operation *op)
@@ -386,9 +410,7 @@ int mirror_operate(struct call *call, struct mirror_operation *op, method_fn aga
     case OPERATION_RESYNC:
         return resync(call, op);
     case OPERATION_RESUME:
-        return flow(call, sync,
-                    sync->source_incomplete ? PROGRESS_RESTORING : PROGRESS_SYNCHRONIZING,
-                    sync->source_incomplete);
+        return resume(call, sync);
     case OPERATION_RESET_TO_SYNC:
         return mirror_reset(call, sync, MODE_SYNCHRONOUS);
     case OPERATION_RESET_TO_ASYNC:
@@ -474,6 +496,8 @@ static int check_operation(struct call *call, const struct mirror_operation *op)
     case OPERATION_RESTORE:
     case OPERATION_RESYNC:
         return check_sides(call, sync, &sides);
+    case OPERATION_RESUME:
+        return check_size(call, sync);
     case OPERATION_REVERSE_ROLES:
         return check_reverse(call, sync, &sides);
     case OPERATION_RESET_TO_SYNC:

@@ -525,6 +525,26 @@ static int mirrors_of(struct call *call, const char *volume_id, struct content_w
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
+/* What there is to do, in order, to make both sides larger. */
+static int refuse_growth(struct call *call, const struct sync_row *sync,
+                         const struct volume_row *volume, const char *path)
+{
+    struct volume_row target;
+    int r = table_get(call->db, &volume_table, sync->target_id, &target);
+
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    call_fail_blocked(call, ERR_IN_USE, path,
+                      "/volumes/%s does not become larger while the mirror %s keeps it equal. Suspend "
+                      "that (22), make /volumes/%s larger%s, then /volumes/%s, and Resume it (16).%s",
+                      volume->head.id, path, target.head.id,
+                      target.kind == VOLUME_HOSTED ? "" : " at its system (and ScsiScan)",
+                      sync->source_id,
+                      replica_engine_of(sync) == ENGINE_MIRROR ? " All of it is copied then." : "");
+    return -EBUSY;
+}
+
 int mirror_content_changes(struct call *call, const char *parameter,
                            const struct volume_row *volume)
 {
@@ -536,7 +556,14 @@ int mirror_content_changes(struct call *call, const char *parameter,
         char path[PATH_SIZE];
 
         snprintf(path, sizeof(path), "/synchronizations/%s", sync->head.id);
-        if (replica_mirror_connected(sync) || sync->source_incomplete) {
+        bool connected = replica_mirror_connected(sync) || sync->source_incomplete;
+
+        if (connected && strcmp(parameter, "Size") == 0) {
+            r = refuse_growth(call, sync, volume, path);
+            snprintf(call->error.parameter, sizeof(call->error.parameter), "%s", parameter);
+            return r;
+        }
+        if (connected) {
             call_fail_blocked(
                 call, ERR_IN_USE, path,
                 "/volumes/%s is kept equal by the mirror %s. Split it first (Fracture, "

@@ -200,6 +200,40 @@ def test_failover_in_the_middle_of_a_cycle_lands_on_the_last_point_and_failback_
     end(array, sync)
 
 
+def test_a_target_that_is_larger_gives_back_what_the_source_has_room_for(array):
+    source, target = array.make(SIZE), array.make(SIZE + 4 * MIB)
+    array.fill(source, 1, length=SIZE)
+    sync, _ = mirror(array, source, target)
+    do(array, sync, "Failover")
+    array.fill(target, 2, offset=MIB)
+    array.fill(target, 3, offset=SIZE + MIB)
+    do(array, sync, "Failback")
+    state_becomes(array, sync, 4)
+    assert array.client.get(source)["Size"] == SIZE
+    assert array.writers(source, 0, MIB) == {1} and array.writers(source, MIB, MIB) == {2} and array.writers(source, SIZE - MIB, MIB) == {1}
+    array.fill(source, 4, offset=2 * MIB)
+    after_now(array, sync)
+    do(array, sync, "Split")
+    assert array.content(target)[:SIZE] == array.content(source)
+    end(array, sync, source, target)
+
+
+def test_a_lun_that_has_grown_is_compared_with_the_new_end_of_the_source(world):
+    array = Hosted(world.smirror)
+    source, lun = array.make(SIZE), world.lun(2 * SIZE, "dirty")
+    array.fill(source, 1, length=SIZE)
+    sync, _ = mirror(array, source, world.volume(lun))
+    do(array, sync, "Suspend")
+    array.grow(source, 2 * SIZE)  # zeros, and the LUN has something else there
+    do(array, sync, "Resume")
+    state_becomes(array, sync, 4)
+    after_now(array, sync)
+    do(array, sync, "Split")
+    with open(lun.path, "rb") as file:
+        assert file.read() == array.content(source)
+    end(array, sync, source)
+
+
 def test_detached_in_a_cycle_the_target_is_its_last_point(array):
     source, sync, target = slow_mirror(array)
     slow(array, sync, source)

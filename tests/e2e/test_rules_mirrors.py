@@ -222,6 +222,35 @@ def test_C10_a_connected_mirror_keeps_its_volumes_as_they_are(array, pair):
     assert array.writers(source) == {8}
 
 
+@pytest.mark.parametrize("mode", [2, 3])
+def test_a_mirror_grows_while_it_is_suspended(array, pair, mode):
+    source, target = pair
+    array.fill(source, 1, length=4 * MIB)
+    answer = array.client.method("CreateElementReplica", {"SyncType": 6, "Mode": mode, "SourceElement": source, "TargetElement": target,
+                                                          "WaitForCopyState": 4}, expect=202)
+    array.client.completed(answer["Job"], 30 * SLOWNESS)
+    synchronization = answer["Synchronization"]
+    for volume in pair:
+        problem = array.client.refused(ELEMENT, {"TheElement": volume, "Size": 8 * MIB}, 6, 409, "Size", "in_use")
+        assert problem["BlockedOn"] == synchronization
+        assert problem["detail"].index(f"make {target} larger") < problem["detail"].index(f"then {source}, and Resume")
+    array.modify(synchronization, "Suspend")
+    array.grow(source, 8 * MIB)
+    for dry_run in ("true", "false"):
+        problem = array.client.refused(MODIFY, {"Operation": "Resume", "Synchronization": synchronization}, 4, 422, "Synchronization",
+                                       "target_too_small", query={"dryRun": dry_run})
+    assert target in problem["detail"] and array.client.get(synchronization)["CopyState"] == 9
+    array.grow(target, 8 * MIB)
+    array.fill(source, 2, offset=5 * MIB)
+    job = array.client.completed(array.modify(synchronization, "Resume", expect=202)["Job"], 30 * SLOWNESS)
+    reaches(array, synchronization, 4)
+    if mode == 3:
+        assert job["Copies"][0]["BytesWritten"] <= 2 * MIB  # what is new, and nothing else
+    array.modify(synchronization, "Split")
+    assert array.client.get(target)["Size"] == 8 * MIB and array.content(source) == array.content(target)
+    array.modify(synchronization, 8)
+
+
 def test_a_target_can_be_cut_while_it_is_whole(array, pair):
     source, target = pair
     array.fill(source, 1)
