@@ -8,6 +8,7 @@ import pytest
 
 from faults import Proxy
 from hosted import CREATE, Hosted, Stamp
+from initiator import ScsiError
 from process import MIB, SLOWNESS, until
 from test_group_async import consistency, modify
 from test_group_cuts import AWAY, Writer, prefix_of
@@ -38,6 +39,14 @@ def pairs_of(array, path):
 
 def states(array, path):
     return {pair["CopyState"] for pair in pairs_of(array, path)}
+
+
+def takes_writes(array, volume):
+    try:
+        array.fill(volume, 6)
+        return True
+    except ScsiError:
+        return False
 
 
 def equal_again(array, path):
@@ -157,35 +166,44 @@ def test_consistency_is_switched_and_asked_for_where_it_can_be(array):
 
 
 def test_a_target_that_does_not_answer_voids_it(world):
-    """Nothing is parted, and the hosts of all the others go on all the time."""
+    """Nothing is parted, and the hosts of all the others go on all the time; those that were stopped for a Failover go on afterwards."""
     array = Hosted(world.smirror)
     proxy = Proxy(world.array.port)
     sources = [array.make(SIZE) for _ in range(4)]
-    stuck = world.client.volume_of(world.lun(SIZE, "full").url_at(proxy.portal))
-    path, targets = mirrored(array, sources, [*(array.make(SIZE) for _ in range(3)), stuck])
+    stuck = [world.client.volume_of(world.lun(SIZE, "full").url_at(proxy.portal)) for _ in range(2)]
+    path, targets = mirrored(array, sources, [*(array.make(SIZE) for _ in range(3)), stuck[0]])
+    stopped = [array.make(SIZE) for _ in range(2)]
+    other, _ = mirrored(array, stopped, [array.make(SIZE), stuck[1]])
+    rows = "SELECT id, copy_state, revision, moment FROM synchronizations ORDER BY id"
     writer = Writer(array, sources[:3])
-    pending = []
-    thread = threading.Thread(target=lambda: pending.append(array.fill(sources[3], 5)))
+    writes = threading.Thread(target=lambda: array.fill(sources[3], 5))
+    refused = []
+    failover = threading.Thread(target=lambda: refused.append(array.modify(other, "Failover", expect=504)))
     try:
         writer.more()
-        records = world.smirror.query("SELECT id, copy_state, revision, moment FROM synchronizations ORDER BY id")
+        records = world.smirror.query(rows)
         proxy.stuck = True
-        thread.start()
+        writes.start()
         until(proxy.holds, 10 * SLOWNESS, "a write is on its way")
         began = writer.count
+        failover.start()
         problem = array.modify(path, "Split", expect=504)
-        assert problem["ReturnValue"] == 3 and problem["Code"] == "timeout"
-        culprit, = (pair["self"] for pair in pairs_of(array, path) if pair["SyncedElement"] == stuck)
-        assert problem["BlockedOn"] == culprit and culprit in problem["detail"]
+        failover.join()
+        for told, group, target in ((problem, path, stuck[0]), (*refused, other, stuck[1])):
+            assert told["ReturnValue"] == 3 and told["Code"] == "timeout"
+            culprit, = (pair["self"] for pair in pairs_of(array, group) if pair["SyncedElement"] == target)
+            assert told["BlockedOn"] == culprit and culprit in told["detail"]
+            records = [each for each in records if each[0] not in culprit]  # it may be found to be away
         assert writer.count > began + 10
         writer.more()
-        now = world.smirror.query("SELECT id, copy_state, revision, moment FROM synchronizations ORDER BY id")
-        assert [each for each in now if each[0] not in culprit] == [each for each in records if each[0] not in culprit]
+        assert [each for each in world.smirror.query(rows) if each[0] in {before[0] for before in records}] == records
+        until(lambda: takes_writes(array, stopped[0]), 10 * SLOWNESS, "hosts of a source may write again")
     finally:
         proxy.stuck = False
     try:
-        thread.join()
-        equal_again(array, path)
+        writes.join()
+        for group in (path, other):
+            equal_again(array, group)
         acknowledged = writer.count
         assert modify(array, path, "Split")["BarrierMicroseconds"] > 0
         prefix_of(array, targets[:3], acknowledged)
