@@ -623,9 +623,6 @@ static struct path *choose_path(struct multi_dev *multi, enum block_op op)
         }
     }
     multi->base.info.max_inflight = max_inflight > 0 ? max_inflight : 1;
-    if (best != NULL) {
-        multi->next = (best->number + 1) % n;
-    }
     return best;
 }
 
@@ -636,6 +633,7 @@ static void passage_send(struct passage *passage, struct path *path)
     bool data = req->op == BLOCK_READ || req->op == BLOCK_WRITE;
 
     list_remove(&passage->link);
+    multi->next = (path->number + 1) % multi->spec->n_paths; /* among equals the next one */
     passage->path = path;
     passage->sent = ++multi->moment;
     blockdev_pass(&passage->child, req, child_done, passage);

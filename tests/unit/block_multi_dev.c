@@ -808,6 +808,7 @@ static void the_limit_is_shared_and_kept(void **state)
 
     assert_int_equal(path_limit_new(100 * BLOCK, &limit), 0);
     spec.limit = limit;
+    spec.n_paths = 2;
     world_open();
     uint64_t began_ns = loop_now_ns(loop);
     ios[0].done = true;
@@ -825,6 +826,10 @@ static void the_limit_is_shared_and_kept(void **state)
     pass_ms(1000);
     /* 4 seconds of 100 blocks, the burst, and what waited at the end. */
     assert_in_range(bytes / BLOCK, 380, 440);
+    /* However little is under way, all paths have their share. */
+    for (unsigned i = 0; i < 2; i++) {
+        assert_true(nexuses[i]->n_requests > bytes / (4 * BLOCK) / 4);
+    }
     path_limit_unref(limit);
 }
 
