@@ -131,7 +131,7 @@ static void dev_wait(struct iscsi_dev *dev)
     const struct iscsi_spec *spec = &dev->spec;
     uint64_t min_ms = spec->backoff_min_ms != 0 ? spec->backoff_min_ms : DEFAULT_BACKOFF_MIN_MS;
     uint64_t max_ms = spec->backoff_max_ms != 0 ? spec->backoff_max_ms : DEFAULT_BACKOFF_MAX_MS;
-    unsigned rounds = dev->attempts / spec->n_portals;
+    unsigned rounds = dev->attempts / spec->n_portals + dev->fruitless;
     uint64_t pause_ms = rounds < 20 ? min_ms << rounds : max_ms;
 
     if (pause_ms > max_ms) {
@@ -149,6 +149,10 @@ static void dev_down(struct iscsi_dev *dev, const char *reason)
     iscsi_ask_stop(&dev->ask);
     dev_move(dev, ISCSI_DEV_WAITING);
     dev->attempts = 0;
+    /* A LUN that lets in and then refuses everything is dialled as seldom as one that does not answer. */
+    dev->fruitless = dev->fruitful || loop_now_ns(dev->base.loop) - dev->up_ns >= SEC_NS
+                         ? 0
+                         : dev->fruitless + 1;
     dev->fence_wanted = false;
     dev->stats.link_losses++;
     iscsi_dev_note_error(dev, "%s", reason);
@@ -241,6 +245,8 @@ static void dev_dialled(void *arg, const struct error *dial_error)
     iscsi_io_reset(dev);
     dev->stats.logins += dev->attempts > 0;
     dev->was_reset = false;
+    dev->fruitful = false;
+    dev->up_ns = loop_now_ns(dev->base.loop);
     dev_move(dev, ISCSI_DEV_UP);
     log_info("iscsi[%s] link up at %s after %u attempts", dev->name, dev->lun.portal,
              dev->attempts);

@@ -72,6 +72,9 @@ struct iscsi_dev {
     struct loop_timer redial;       /* WAITING */
     struct loop_timer verify_limit; /* VERIFYING */
     unsigned attempts;
+    unsigned fruitless; /* sessions one behind the other that were lost at once and did nothing */
+    bool fruitful;      /* this one: a command was done */
+    uint64_t up_ns;
     unsigned portal;
     bool verify_again;
     bool fence_wanted; /* as soon as nothing is asked */

@@ -842,6 +842,7 @@ static void slot_good(struct iscsi_dev *dev, struct io_cmd *slot)
     uint64_t bytes = (uint64_t)part->blocks * dev->lun.block_bytes;
     char text[128];
 
+    dev->fruitful = true;
     if (dev->limit < dev->n_slots && ++dev->good_since_full >= 64) {
         dev->good_since_full = 0;
         dev->limit++;
@@ -908,7 +909,7 @@ static void slot_check(struct iscsi_dev *dev, struct io_cmd *slot)
         return;
     case SENSE_UNIT_ATTENTION:
         iscsi_dev_note_error(dev, "%s", text);
-        if (sense->asc == 0x29 || ++slot->tries >= MAX_BUSY_TRIES) {
+        if (sense->asc == 0x29 || ++slot->tries >= MAX_TRIES) {
             /* Power on or reset in the middle of a session (a login takes its own away): what was written
              * and not flushed may be gone. For who counts on it that is a lost link. */
             dev->was_reset = sense->asc == 0x29;

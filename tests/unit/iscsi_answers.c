@@ -88,14 +88,37 @@ static void a_unit_attention_that_does_not_end_is_not_asked_for_all_the_time(voi
     fake_target_fault(fake, &capacity_changed);
     io_prepare(&io, BLOCK_READ, 0, sizeof(data), data);
     blockdev_submit(watch.dev, &io.req);
-    idle_ms(400);
-    iscsi_dev_stats(watch.dev, &stats);
-    assert_in_range(stats.retries, 1, 20);
-    assert_false(io.done);
-    fake_target_fault(fake, &none);
     wait_for(is_true, &io.done);
-    assert_int_equal(io.req.status, 0);
-    assert_int_equal(watch.downs, 0);
+    iscsi_dev_stats(watch.dev, &stats);
+    assert_in_range(stats.retries, 4, 20);
+    assert_int_equal(io.req.status, -ENOTCONN);
+    fake_target_fault(fake, &none);
+    wait_for(saw_up, &watch);
+    assert_int_equal(io_run(watch.dev, BLOCK_READ, 0, sizeof(data), data, 0), 0);
+    watch_close(&watch);
+}
+
+static void a_lun_that_lets_in_and_refuses_everything_is_dialled_less_and_less_often(void **state)
+{
+    static const struct fake_fault reset = {
+        .opcode = 0x100, .count = 1000000, .status = 2, .key = 6, .asc = 0x29};
+    struct iscsi_spec spec = spec_of(FAKE, 1);
+    struct watch watch;
+    uint8_t data[4096];
+    uint64_t away_ns = 0;
+
+    (void)state;
+    spec.backoff_max_ms = 10000;
+    watch_open(&watch, &spec);
+    fake_target_fault(fake, &reset);
+    for (unsigned i = 0; i < 6; i++) {
+        watch.ups = 0;
+        assert_int_equal(io_run(watch.dev, BLOCK_READ, 0, sizeof(data), data, 0), -ENOTCONN);
+        wait_for(saw_up, &watch);
+        away_ns = loop_now_ns(loop) - watch.down_ns;
+    }
+    /* The pause doubles from 20 ms, less a quarter. */
+    assert_true(away_ns >= (20u << 5) * MS_NS * 3 / 4);
     watch_close(&watch);
 }
 
@@ -242,6 +265,7 @@ int main(void)
         TEST_FAKE(a_reset_in_the_middle_of_a_session_is_a_lost_link),
         TEST_FAKE(passing_troubles_are_retried),
         TEST_FAKE(a_unit_attention_that_does_not_end_is_not_asked_for_all_the_time),
+        TEST_FAKE(a_lun_that_lets_in_and_refuses_everything_is_dialled_less_and_less_often),
         TEST_FAKE(lasting_troubles_have_their_status),
         TEST_FAKE(early_answers_to_writes_leave_nothing_behind),
         TEST_FAKE(after_a_reset_the_lun_is_looked_at_before_more_is_written),
