@@ -11,6 +11,7 @@ import lun as luns
 from faults import Proxy
 from hosted import CREATE, MODIFY, Hosted
 from initiator import ScsiError, host
+from prefix import Prefix
 from process import MIB, SLOWNESS, until
 
 SIZE = 8 * MIB
@@ -65,51 +66,6 @@ def end(array, sync, *volumes):
     array.settle()
 
 
-class Prefix(threading.Thread):
-    """Writes page after page, each with its number, flushed; so every moment is a prefix of the numbers."""
-
-    def __init__(self, array, volume, rounds=1 << 30):
-        super().__init__(daemon=True)
-        self.url = array.url(volume)
-        self.rounds = rounds
-        self.written = 0
-        self.ended = threading.Event()
-        self.error = None
-        self.start()
-
-    def run(self):
-        try:
-            with host(self.url) as session:
-                while self.written < self.rounds and not self.ended.is_set():
-                    offset = self.written * 7 % (SIZE // PAGE) * PAGE
-                    session.write(offset, luns.stamp(offset, 1, self.written + 1))
-                    self.written += 1
-        except Exception as error:  # the array may be killed
-            self.error = error
-
-    def stop(self):
-        self.ended.set()
-        self.join()
-        return self.written
-
-
-def prefix_of(content):
-    """How many writes of Prefix are in there; fails when it is no moment."""
-    pages = SIZE // PAGE
-    numbers = {}
-    for at in range(0, SIZE, PAGE):
-        found = luns.read_stamp(content[at:at + PAGE], at)
-        numbers[at // PAGE] = found[1] if found else 0
-    last = max(numbers.values())
-    for number in range(max(1, last - pages + 1), last + 1):
-        assert numbers[(number - 1) * 7 % pages] == number, f"{number} is missing before {last}"
-    return last
-
-
-def read_all(array, volume):
-    return array.content(volume)
-
-
 def test_cycles_move_what_has_changed(array):
     source = array.make(SIZE)
     array.fill(source, 1, 0, 4 * MIB)
@@ -137,18 +93,19 @@ def test_cycles_move_what_has_changed(array):
 
 def test_the_target_is_a_past_moment_of_a_source_under_load(array):
     source = array.make(SIZE)
-    load = Prefix(array, source)
+    load = Prefix(SIZE)
+    load.run(array.url(source))
     sync, target = mirror(array, source)
     seen = []
     for _ in range(2):
         after_now(array, sync)
         do(array, sync, "Fracture")
-        seen.append(prefix_of(array.content(target)))
+        seen.append(load.moment(array.content(target)))
         do(array, sync, "Resync Replica")
     assert 0 < seen[0] < seen[1] <= load.written
-    written = load.stop()
+    written = load.rest()
     after_now(array, sync)
-    assert prefix_of(array.content(target)) == written
+    assert load.moment(array.content(target)) == written
     shown = array.client.get(sync)
     assert shown["AchievedRPO50"] and shown["AchievedRPO99"] and shown["Cycles"] >= 4
     end(array, sync)
