@@ -72,6 +72,7 @@ static int rest(struct call *call, struct sync_row *sync, uint32_t copy_state,
     sync->copy_state = copy_state;
     sync->progress_status = progress_status;
     sync->requested_copy_state = STATE_NOT_APPLICABLE;
+    sync->problem[0] = '\0'; /* of what it does no more */
     sync->revision++;
     if (r == 0) {
         r = store(call, sync);
@@ -192,7 +193,9 @@ static int give_back(struct call *call, struct mirror_operation *op)
     struct sides sides;
     int r = sides_of(call, sync, &sides);
 
-    if (r == 0) {
+    if (r == 0 && sync->source_incomplete) {
+        r = replica_check_back(call, "Synchronization", sync, &sides.source, &sides.target);
+    } else if (r == 0) {
         r = check_sides(call, sync, &sides);
     }
     if (r == 0 && !sync->source_incomplete) {

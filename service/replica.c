@@ -778,6 +778,21 @@ int replica_check_pair(struct call *call, const char *source_parameter,
                       mirror ? source->head.id : NULL);
 }
 
+int replica_check_back(struct call *call, const char *parameter, const struct sync_row *sync,
+                       const struct volume_row *source, const struct volume_row *target)
+{
+    struct busy_check check = {.except_id = sync->head.id, .only_moving = true};
+    int r = check_usable(call, parameter, source);
+
+    if (r == 0) {
+        r = check_usable(call, parameter, target);
+    }
+    if (r == 0) {
+        r = find_busy(call, "target_id", source, &check);
+    }
+    return r == 1 ? in_use(call, &check.found, "being written as the target", source) : r;
+}
+
 int replica_check_still(struct call *call, const struct volume_row *source)
 {
     struct busy_check check = {.only_moving = true};

@@ -116,6 +116,9 @@ int replica_check_pair(struct call *call, const char *source_parameter,
 int replica_check_mirror(struct call *call, const char *source_parameter,
                          const struct volume_row *source, const char *target_parameter,
                          const struct volume_row *target);
+/* May what has begun to bring the source back from its target be begun again? */
+int replica_check_back(struct call *call, const char *parameter, const struct sync_row *sync,
+                       const struct volume_row *source, const struct volume_row *target);
 /* Does nothing of ours write to source now, so that a volume can be filled from it? */
 int replica_check_still(struct call *call, const struct volume_row *source);
 
