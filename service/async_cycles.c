@@ -157,6 +157,19 @@ void async_fresh(const struct volume_row *volume, struct hosted_fresh *ret_fresh
     strcpy(ret_fresh->family, volume->family);
 }
 
+/* A volume that could not be opened takes no layer: its directory may not be the one that it had. */
+bool async_is_open(const struct async_mirror *am, unsigned side, struct error *error)
+{
+    const struct volume_row *volume = &am->volumes[side];
+
+    if (!hosted(am, side) || array_volume_device(array_of(am), volume->head.id, NULL) != NULL) {
+        return true;
+    }
+    error_set(error, ERR_COPY_FAILED, "/volumes/%s cannot be used: %.200s.", volume->head.id,
+              volume->problem[0] != '\0' ? volume->problem : "it is not open");
+    return false;
+}
+
 static void file_make(struct begin *begin, const struct volume_row *volume,
                       struct hosted_fresh *fresh)
 {
@@ -194,7 +207,7 @@ static void begin_files(struct begin *begin)
     am->files_error = (struct error){0};
     am->files_pending = 1;
     for (unsigned i = 0; i < ASYNC_SIDES; i++) {
-        if (async_file_wanted(am, &begin->event, i)) {
+        if (async_file_wanted(am, &begin->event, i) && async_is_open(am, i, &am->files_error)) {
             begin->event.files.made[i] = true;
             file_make(begin, &am->volumes[i], &begin->event.files.fresh[i]);
         }
@@ -250,6 +263,7 @@ void async_land(struct async_mirror *am)
 {
     struct landing *landing = calloc(1, sizeof(*landing));
     const struct volume_row *target = &am->volumes[ASYNC_TARGET];
+    struct error error = {0};
     char id[ID_SIZE];
 
     CHECK(landing != NULL);
@@ -258,7 +272,12 @@ void async_land(struct async_mirror *am)
     landing->event.files = (struct async_files){0};
     am->busy = true;
     if (!hosted(am, ASYNC_TARGET)) {
+        landing->event.torn = am->cycle.way != CYCLE_RESTS && !am->undone;
         landing_made(landing, NULL);
+        return;
+    }
+    if (!async_is_open(am, ASYNC_TARGET, &error)) {
+        landing_made(landing, &error);
         return;
     }
     struct hosted_fresh *fresh = &landing->event.files.fresh[ASYNC_TARGET];
@@ -310,7 +329,12 @@ static void look_opened(void *arg, const struct error *error)
     struct async_mirror *am = arg;
     unsigned other = am->cycle.way == CYCLE_BACK ? ASYNC_SOURCE : ASYNC_TARGET;
 
-    if (error != NULL) {
+    if (error != NULL && am->cycle.way == CYCLE_UNDO) {
+        log_warning("async[%s] %s", am->row.head.id, error->detail);
+        am->look_open = false;
+        am->undo_failed = true; /* without the source nobody knows what it was */
+        async_step_done(am, NULL);
+    } else if (error != NULL) {
         am->look_open = false;
         async_step_done(am, error);
     } else if (hosted(am, other)) {
@@ -342,10 +366,9 @@ void async_cycle_look(struct async_mirror *am)
                              am->cycle.way == CYCLE_UNDO, look_opened, am);
 
     if (r < 0) {
-        am->look_open = false;
         error_set(&error, ERR_INTERNAL, "The layers of the cycle cannot be opened: %s.",
                   strerror(-r));
-        async_step_done(am, &error);
+        look_opened(am, &error);
     }
 }
 
@@ -369,7 +392,7 @@ void async_publish(struct async_mirror *am)
     bool forward = am->copy != NULL && am->cycle.way == CYCLE_FORWARD;
     uint64_t left = forward && am->cycle_bytes > moved ? am->cycle_bytes - moved : 0;
     struct live_lag lag = {
-        .known = am->changes_known,
+        .known = am->changes_known && async_flows(am), /* else nobody looks */
         .lag_bytes = (am->changes_known ? am->changed_bytes : 0) + left,
         .interval_ms = async_interval_ms(am),
         .cycling = am->copy != NULL,
@@ -550,8 +573,10 @@ static void copy_over(void *arg, const struct copy_progress *progress, const str
         async_go_on(am);
     } else if (last.phase == COPY_DONE) {
         copied(am);
-    } else if (last.phase == COPY_BROKEN) {
+    } else if (last.phase == COPY_BROKEN && !async_waits_for_room(am, &kept)) {
         async_break(am, &kept);
+    } else if (last.phase == COPY_BROKEN) {
+        copy_checkpoint(am, &last);
     } else {
         copy_checkpoint(am, &last);
         async_go_on(am);
@@ -593,10 +618,8 @@ static int side_opener(struct async_mirror *am, unsigned side, bool written,
         return network_opener(control_network(am->run->control), control_db(am->run->control),
                               volume, &session, ret_opener, error);
     }
-    if (array_volume_device(array_of(am), volume->head.id, NULL) == NULL) {
-        return error_set(error, ERR_COPY_FAILED, "/volumes/%s cannot be used: %.200s.",
-                         volume->head.id,
-                         volume->problem[0] != '\0' ? volume->problem : "it is not open");
+    if (!async_is_open(am, side, error)) {
+        return -1;
     }
     *ret_opener = array_leg_opener(array_of(am), volume->head.id);
     return 0;
@@ -645,6 +668,8 @@ void async_copy_start(struct async_mirror *am)
                                           .checkpoint_bytes = spec.checkpoint_bytes};
     am->told = am->progress;
     am->away = false;
+    am->hindered_ns = 0;
+    am->hindered_told = false;
     am->cycle_bytes = base_of(am) != NULL ? am->changed_bytes : spec.bytes_total;
     am->changed_bytes = 0; /* above the cut, but for what the next look finds */
     am->copy = copy_start(control_loop(control), loop, &spec, &copy_callbacks, am);

@@ -21,7 +21,7 @@
 #include "service/mirror_records.h"
 #include "store/group.h"
 
-enum { LOOK_MS = 500, LOOK_BLOCKS_MS = 200, AGAIN_MS = 1000 };
+enum { LOOK_MS = 500, LOOK_BLOCKS_MS = 200, AGAIN_MS = 1000, HINDERED_MS = 1500, ANSWER_MS = 5000 };
 
 static void go_on_timer(void *arg)
 {
@@ -62,6 +62,18 @@ static void again_in(struct async_mirror *am, uint64_t ms)
     loop_timer_start(&am->timer, ms * MS_NS);
 }
 
+/* Who is told may apply another row, or end am, before the call is back: it is the last thing of a
+ * decision, and what is left to be decided is asked for before it. */
+static void applied(struct async_mirror *am, const struct error *error)
+{
+    array_done_fn done = am->applied;
+
+    if (done != NULL) {
+        am->applied = NULL;
+        done(am->applied_arg, error);
+    }
+}
+
 void async_break(struct async_mirror *am, const struct error *error)
 {
     struct mirror_progress progress = {.phase = MIRROR_BROKEN};
@@ -76,8 +88,48 @@ void async_break(struct async_mirror *am, const struct error *error)
            strnlen(error->detail, sizeof(progress.last_error) - 1));
     progress.last_error_ms = control_now_ms(am->run->control);
     am->broken = true;
+    async_publish(am);
     mirror_told(am->run, &progress, error);
     async_go_on(am);
+}
+
+/* What goes on by itself when there is room again. Until the source is whole nobody has anything of a mirror that is broken. */
+bool async_waits_for_room(struct async_mirror *am, const struct error *error)
+{
+    struct mirror_progress progress = {.phase = MIRROR_COPYING};
+
+    if (!am->row.source_incomplete || error->code != ERR_NO_SPACE) {
+        return false;
+    }
+    progress.total_bytes = am->progress.bytes_total;
+    progress.marked_bytes = am->progress.bytes_total - am->progress.bytes_done;
+    memcpy(progress.last_error, error->detail,
+           strnlen(error->detail, sizeof(progress.last_error) - 1));
+    progress.last_error_ms = control_now_ms(am->run->control);
+    mirror_numbers(am->run, &progress);
+    again_in(am, AGAIN_MS);
+    return true;
+}
+
+/* It is tried again and again; who looks is told so when that has been in vain for a while. */
+static void hindered(struct async_mirror *am, const struct error *error)
+{
+    struct mirror_progress progress = {.phase = MIRROR_AWAY};
+
+    if (am->hindered_ns == 0) {
+        am->hindered_ns = now_ns(am);
+    }
+    if (!am->flow || am->hindered_told || error->code == ERR_IN_USE ||
+        error->code == ERR_CONFLICT || error->code == ERR_TIMEOUT ||
+        now_ns(am) - am->hindered_ns < HINDERED_MS * MS_NS) {
+        return;
+    }
+    am->hindered_told = true;
+    am->equal = false;
+    memcpy(progress.last_error, error->detail,
+           strnlen(error->detail, sizeof(progress.last_error) - 1));
+    progress.last_error_ms = control_now_ms(am->run->control);
+    mirror_told(am->run, &progress, NULL);
 }
 
 /* A step that could not be done is tried again, unless it says that it never can. */
@@ -94,6 +146,8 @@ void async_step_done(struct async_mirror *am, const struct error *error)
     if (am->ending) {
         log_warning("async[%s] %s", am->row.head.id, error->detail);
         async_go_on(am);
+    } else if (async_waits_for_room(am, error)) {
+        return;
     } else if (am->flow && (error->code == ERR_NO_SPACE || error->code == ERR_LIMIT_REACHED)) {
         async_break(am, error);
     } else {
@@ -101,7 +155,11 @@ void async_step_done(struct async_mirror *am, const struct error *error)
             log_warning("async[%s] %s", am->row.head.id, error->detail);
             am->tried_again_ns = now_ns(am);
         }
+        hindered(am, error);
         again_in(am, AGAIN_MS);
+        if (!am->flow && now_ns(am) - am->hindered_ns >= ANSWER_MS * MS_NS) {
+            applied(am, error); /* it goes on, and nobody waits for it any longer */
+        }
     }
 }
 
@@ -234,15 +292,21 @@ static bool guards(struct async_mirror *am)
 
 /* ---- who waits ---- */
 
-/* Who is told may apply another row, or end am, before the call is back: it is the last thing of a
- * decision, and what is left to be decided is asked for before it. */
-static void applied(struct async_mirror *am, const struct error *error)
+/* Hosts of the source go on, whatever is under way: a cycle whose target is away does not stop them. */
+static void source_released(struct async_mirror *am)
 {
-    array_done_fn done = am->applied;
+    struct volume_row source;
 
-    if (done != NULL) {
-        am->applied = NULL;
-        done(am->applied_arg, error);
+    am->part_guard = false;
+    if (am->guarded[ASYNC_SOURCE] != true ||
+        table_get(control_db(am->run->control), &volume_table, am->row.source_id, &source) < 0 ||
+        source.guarded) {
+        return;
+    }
+    am->guarded[ASYNC_SOURCE] = false;
+    if (array_volume_is_there(array_of(am), source.head.id)) {
+        array_volume_set_read_only(array_of(am), source.head.id, source.write_protected);
+        exports_notify_volume(am->run->control, source.head.id, TARGET_LUN_WRITABLE, NULL, NULL);
     }
 }
 
@@ -254,7 +318,7 @@ static void parted(struct async_mirror *am, const struct error *error)
     am->parted = NULL;
     am->part_cut = false;
     if (error != NULL) {
-        am->part_guard = false;
+        source_released(am);
     } else {
         am->flow = false; /* until the row that follows is applied */
     }
@@ -360,29 +424,24 @@ static void undo_go_on(struct async_mirror *am)
     }
 }
 
+/* Hosts of the target go on where they were: what was cut there for the way back is not what it is to be the next time. */
+static bool is_way_back_over(const struct async_mirror *am)
+{
+    return replica_mirror_target_free(am->row.copy_state) && am->cycle.way == CYCLE_BACK;
+}
+
 static void halt_go_on(struct async_mirror *am)
 {
-    struct error error = {0};
-
     if (is_to_undo(am)) {
         undo_go_on(am);
     } else if (am->look_open) {
         async_look_close(am);
+    } else if (is_way_back_over(am)) {
+        async_abandon(am);
     } else if (lands(am)) {
-        am->inconsistent = am->volumes[ASYNC_TARGET].kind != VOLUME_HOSTED && !am->undone &&
-                           am->cycle.way != CYCLE_RESTS;
         async_land(am);
     } else if (!guards(am)) {
-        bool inconsistent = am->inconsistent;
-
-        if (inconsistent) {
-            error_set(
-                &error, ERR_COPY_FAILED,
-                "The target was in the middle of a cycle, and what that had overwritten could "
-                "not be written back: it is no moment of the source.");
-        }
-        am->inconsistent = false;
-        applied(am, inconsistent ? &error : NULL);
+        applied(am, NULL);
     }
 }
 
@@ -479,6 +538,8 @@ bool async_flows(const struct async_mirror *am)
 static void cycle_ended(struct async_mirror *am)
 {
     am->cycle_done = false;
+    am->hindered_ns = 0;
+    am->hindered_told = false;
     if (am->flow && !am->equal) {
         tell_equal(am);
     }
@@ -555,11 +616,14 @@ static void async_apply(struct mirror_run *run, array_done_fn done, void *arg)
     am->away = false;
     am->undone = am->undo_failed = false;
     am->part_guard = false;
+    am->hindered_ns = 0;
+    am->hindered_told = false;
     am->flow = replica_mirror_connected(&am->row);
     am->equal = am->row.copy_state == STATE_SYNCHRONIZED;
     if (am->copy != NULL) {
         copy_set_limits(am->copy, am->row.copy_priority, am->row.bandwidth_limit);
     }
+    async_publish(am);
     async_go_on(am);
 }
 

@@ -39,9 +39,8 @@ struct async_mirror {
     bool broken; /* until another row is applied */
     bool equal;  /* it was told to be */
     bool cycle_done;
-    bool undone;       /* the cycle under way was, at the target */
-    bool inconsistent; /* what its hosts get is no moment */
-    bool undo_failed;  /* it cannot be now */
+    bool undone;      /* the cycle under way was, at the target */
+    bool undo_failed; /* it cannot be now */
     bool ending;
     bool forget;
     bool left_whole; /* at its end: tried */
@@ -80,6 +79,8 @@ struct async_mirror {
     bool changes_known;
     uint64_t changed_bytes; /* above the cut, or the base */
     uint64_t tried_again_ns;
+    uint64_t hindered_ns; /* since then no cycle has ended, for a step cannot be done; 0: not so */
+    bool hindered_told;
 
     int guarded[ASYNC_SIDES]; /* what hosts see: -1 not known */
 
@@ -96,6 +97,7 @@ struct async_event {
     bool back;
     bool blank; /* nothing had changed when it was asked: only the time goes on */
     uint64_t asked_ms;
+    bool torn;  /* the target is in the middle of a cycle that could not be undone */
     bool adopt; /* both sides are what the base is, which the target has: roles were reversed */
     struct async_files files;
     struct copy_progress progress;
@@ -111,6 +113,8 @@ void async_step_done(struct async_mirror *am, const struct error *error);
 void async_go_on(struct async_mirror *am);
 /* It is to be told, and rests until another row comes. */
 void async_break(struct async_mirror *am, const struct error *error);
+/* True: it is tried again in a while, and that is told. */
+bool async_waits_for_room(struct async_mirror *am, const struct error *error);
 /* Its rows, as they are now; negative errno. */
 int async_rows_read(struct async_mirror *am);
 bool async_flows(const struct async_mirror *am);
@@ -139,6 +143,7 @@ bool async_file_wanted(const struct async_mirror *am, const struct async_event *
                        unsigned side);
 /* A layer that fits above the volume, not made yet. */
 void async_fresh(const struct volume_row *volume, struct hosted_fresh *ret_fresh);
+bool async_is_open(const struct async_mirror *am, unsigned side, struct error *error);
 struct async_event async_event_of(struct async_mirror *am);
 void async_publish(struct async_mirror *am);
 

@@ -19,6 +19,7 @@
 #include "service/groups.h"
 #include "service/jobs_private.h"
 #include "service/mirror_records.h"
+#include "service/volumes.h"
 
 /* ---- how it ends ---- */
 
@@ -695,6 +696,25 @@ int async_round_done_event(struct call *call)
 
 /* ---- the target for its hosts ---- */
 
+/* Its hosts get it all the same, and can know it. */
+static int target_torn(struct call *call, struct rows *rows)
+{
+    bool first = rows->cycle.point_ms == 0;
+
+    rows->cycle.point_ms = 0;
+    if (rows->gone) {
+        return 0;
+    }
+    text_cut(first ? "The target was left in the middle of the first copy: it is no moment of the "
+                     "source."
+                   : "The target was left in the middle of a cycle, and what that had overwritten "
+                     "could not be written back: it is no moment of the source.",
+             rows->sync.problem, sizeof(rows->sync.problem));
+    int r = table_update(call->db, &sync_table, &rows->sync);
+
+    return r < 0 ? call_fail_store(call, r) : 0;
+}
+
 /* What it has from now on is above its point. */
 static int land(struct call *call, const struct async_event *event, struct rows *rows,
                 struct left *left)
@@ -714,7 +734,7 @@ static int land(struct call *call, const struct async_event *event, struct rows 
     }
     if (!event->files.made[ASYNC_TARGET]) {
         leave(left, cycle->base_id); /* nobody tells what its hosts will change */
-        return 0;
+        return event->torn ? target_torn(call, rows) : 0;
     }
     if (point && interrupted) {
         return go_back(call, target, &event->files.fresh[ASYNC_TARGET], cycle->point_id);
@@ -726,7 +746,7 @@ static int land(struct call *call, const struct async_event *event, struct rows 
         }
     }
     files_give_back(call, &event->files); /* it has landed before, or has no point yet */
-    return 0;
+    return point ? 0 : target_torn(call, rows);
 }
 
 int async_land_event(struct call *call)
@@ -745,6 +765,9 @@ int async_land_event(struct call *call)
     }
     if (r == 0) {
         r = let_go(call, &left);
+    }
+    if (r == 0 && !rows.gone) {
+        r = mirror_guard_volumes(call, &rows.sync); /* its hosts have waited for this */
     }
     if (r == 0) {
         step_ends(call, event->am);

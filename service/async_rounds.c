@@ -179,7 +179,10 @@ static void make_files(struct async_round *round)
         for (unsigned side = 0; side < ASYNC_SIDES; side++) {
             struct hosted_fresh *fresh = &part->files.fresh[side];
 
-            if (async_file_wanted(part->am, part, side)) {
+            if (async_file_wanted(part->am, part, side) &&
+                !async_is_open(part->am, side, &round->error)) {
+                round->culprit = part->am;
+            } else if (async_file_wanted(part->am, part, side)) {
                 part->files.made[side] = true;
                 async_fresh(&part->am->volumes[side], fresh);
                 array_layers_create(array_of(round), fresh->family, &fresh->layer, 1, file_made,

@@ -12,6 +12,7 @@
 #include "service/live.h"
 #include "service/replica.h"
 #include "service/volumes.h"
+#include "store/cycle.h"
 
 static int store(struct call *call, const struct sync_row *sync)
 {
@@ -457,7 +458,30 @@ int mirror_guard_source(struct call *call, const struct sync_row *sync)
     return guard(call, sync->source_id, true);
 }
 
-int mirror_guard_volumes(struct call *call, const struct sync_row *sync)
+/* Is the target of cycles to be put onto its point before its hosts may write to it (service/async_mirror.c)? 1, 0 or an error. */
+static int is_to_land(struct call *call, const struct sync_row *sync)
+{
+    struct cycle_row cycle;
+    struct volume_row target;
+
+    if (replica_engine_of(sync) != ENGINE_ASYNC || !replica_mirror_target_free(sync->copy_state)) {
+        return 0;
+    }
+    int r = cycle_find(call->db, sync->head.id, &cycle);
+
+    if (r == 0) {
+        r = table_get(call->db, &volume_table, sync->target_id, &target);
+    }
+    if (r == 0 && target.kind == VOLUME_HOSTED && cycle.way == CYCLE_RESTS && cycle.cycles > 0) {
+        r = hosted_chain_has(call->db, target.top_layer_id, cycle.point_id);
+        r = r < 0 ? r : r == 0;
+    } else if (r == 0) {
+        r = target.kind == VOLUME_HOSTED && cycle.way == CYCLE_FORWARD;
+    }
+    return r == -ENOENT ? 0 : r < 0 ? call_fail_store(call, r) : r;
+}
+
+static int guard_both(struct call *call, const struct sync_row *sync, bool target_guarded)
 {
     /* A source may be the target of another one; then that one says. */
     struct condition where[] = {WHERE_TEXT("target_id", sync->source_id),
@@ -473,7 +497,16 @@ int mirror_guard_volumes(struct call *call, const struct sync_row *sync)
     } else if (r < 0) {
         return call_fail_store(call, r);
     }
-    return r < 0 ? r : guard(call, sync->target_id, !replica_mirror_target_free(sync->copy_state));
+    return r < 0 ? r : guard(call, sync->target_id, target_guarded);
+}
+
+int mirror_guard_volumes(struct call *call, const struct sync_row *sync)
+{
+    int lands = is_to_land(call, sync);
+
+    return lands < 0
+               ? lands
+               : guard_both(call, sync, lands || !replica_mirror_target_free(sync->copy_state));
 }
 
 int mirror_ended(struct call *call, const struct sync_row *sync)
@@ -484,7 +517,7 @@ int mirror_ended(struct call *call, const struct sync_row *sync)
     ended.copy_state = STATE_FRACTURED;
     ended.source_incomplete = false;
     if (r == 0) {
-        r = mirror_guard_volumes(call, &ended);
+        r = guard_both(call, &ended, false);
     }
     if (r == 0 && sync->target_tracked) {
         struct volume_row target;
