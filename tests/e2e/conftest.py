@@ -21,7 +21,7 @@ _numbers = itertools.count(1)
 HANGS_SECONDS = 600
 
 # Files that take longest, beginning with them: workers take files in this order, so that none has a long one left at the end.
-LONG = ("crash", "mirror_faults", "mirrors", "hydration", "copy", "concurrency", "hosted_crash", "states", "stop", "snapshots", "jobs", "fresh_reads",
+LONG = ("crash", "mirror_faults", "async_faults", "mirrors", "hydration", "copy", "concurrency", "hosted_crash", "states", "stop", "snapshots", "jobs", "fresh_reads",
         "testcu", "methods_table", "hosted_restart", "hosted_tools")
 
 
