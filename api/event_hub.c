@@ -16,9 +16,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <time.h>
 
+#include "api/client.h"
 #include "api/json_out.h"
 #include "base/check.h"
 #include "base/log.h"
@@ -369,19 +369,6 @@ static void wake_those_with_something(struct event_hub *hub)
             wake(stream);
         }
     }
-}
-
-/* libmicrohttpd does not look at a suspended connection. */
-static bool client_gone(struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    char byte;
-    if (info == NULL) {
-        return false;
-    }
-    ssize_t n = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
 }
 
 static void look_at_streams(struct event_hub *hub, uint64_t now)

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/socket.h>
 #include <time.h>
 
 #include "api/answer.h"
+#include "api/client.h"
 #include "api/event_query.h"
 #include "api/headers.h"
 #include "api/json_args.h"
@@ -534,19 +534,6 @@ static enum MHD_Result end_call(struct request *request)
 }
 
 /* ---- reads */
-
-/* libmicrohttpd does not look at a suspended connection: has its client gone? */
-static bool client_gone(struct MHD_Connection *connection)
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-    char byte;
-    if (info == NULL) {
-        return false;
-    }
-    ssize_t n = recv(info->connect_fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
-}
 
 /* On control: the job has ended, or a slice of the wait is over. A client that has gone does not keep its place. */
 static void job_waited(struct job_waiter *waiter)
