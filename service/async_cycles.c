@@ -589,25 +589,13 @@ static const struct copy_events copy_callbacks = {
     .ended = copy_over,
 };
 
-static uint64_t isid_of(const char *sync_id, bool target)
-{
-    uint64_t hash = 0xcbf29ce484222325ull;
-
-    for (const char *c = sync_id; *c != '\0'; c++) {
-        hash = (hash ^ (unsigned char)*c) * 0x100000001b3ull;
-    }
-    hash = (hash ^ (target ? 'T' : 'S')) * 0x100000001b3ull;
-    hash = (hash ^ (hash >> 40)) & 0xffffffffffull;
-    return hash == 0 ? 1 : hash;
-}
-
 /* A side as it is now: what is written to, or a LUN of another system that is read. */
 static int side_opener(struct async_mirror *am, unsigned side, bool written,
                        struct block_opener **ret_opener, struct error *error)
 {
     const struct volume_row *volume = &am->volumes[side];
     struct network_session session = {
-        .isid = isid_of(am->row.head.id, written),
+        .isid = network_isid(am->row.head.id, written ? 'T' : 'S'),
         .fence = written,
         .fence_open = written && !am->clean,
     };

@@ -270,20 +270,6 @@ static unsigned loop_index(struct jobs *jobs, const struct loop *loop)
     return i;
 }
 
-/* 40 bits that are the same for this copy's side at each start, and for no other: so that a login of a new run ends the
- * session (and the writes under way in it) of an old one. */
-static uint64_t copy_isid(const char *copy_id, bool target)
-{
-    uint64_t hash = 0xcbf29ce484222325ull;
-
-    for (const char *c = copy_id; *c != '\0'; c++) {
-        hash = (hash ^ (unsigned char)*c) * 0x100000001b3ull;
-    }
-    hash = (hash ^ (target ? 't' : 's')) * 0x100000001b3ull;
-    hash = (hash ^ (hash >> 40)) & 0xffffffffffull;
-    return hash == 0 ? 1 : hash;
-}
-
 void jobs_note_unclean(struct jobs *jobs, const char *volume_id)
 {
     static char yes;
@@ -299,7 +285,7 @@ static int copy_opener(struct jobs *jobs, const struct copy_row *copy, bool targ
     struct db *db = control_db(jobs->control);
     const char *volume_id = target ? copy->target_id : copy->source_id;
     struct network_session session = {
-        .isid = copy_isid(copy->head.id, target),
+        .isid = network_isid(copy->head.id, target ? 't' : 's'),
         .fence = target,
         .fence_open = target && map_get(&jobs->unclean, volume_id) != NULL,
     };

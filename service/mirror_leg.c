@@ -23,19 +23,6 @@ struct leg_opener {
 };
 _Static_assert(offsetof(struct leg_opener, asked) == 0, "freed with it");
 
-/* 40 bits that are the same for this leg at each start, and for no other. */
-static uint64_t leg_isid(const char *sync_id)
-{
-    uint64_t hash = 0xcbf29ce484222325ull;
-
-    for (const char *c = sync_id; *c != '\0'; c++) {
-        hash = (hash ^ (unsigned char)*c) * 0x100000001b3ull;
-    }
-    hash = (hash ^ 'm') * 0x100000001b3ull;
-    hash = (hash ^ (hash >> 40)) & 0xffffffffffull;
-    return hash == 0 ? 1 : hash;
-}
-
 static void leg_find(struct leg_opener *opener);
 
 static void leg_awaited(void *arg, struct array_barrier *barrier)
@@ -95,7 +82,7 @@ static void leg_find(struct leg_opener *opener)
     struct asked_opener *asked = &opener->asked;
     struct db *db = control_db(asked->control);
     struct network_session session = {
-        .isid = leg_isid(opener->sync_id), .fence = true, .fence_open = true};
+        .isid = network_isid(opener->sync_id, 'm'), .fence = true, .fence_open = true};
     struct volume_row volume;
     struct sync_row sync;
     int r = table_get(db, &sync_table, opener->sync_id, &sync);

@@ -327,6 +327,18 @@ int network_lun_spec(struct network *network, struct db *db, const struct volume
     return 0;
 }
 
+uint64_t network_isid(const char *id, char side)
+{
+    uint64_t hash = 0xcbf29ce484222325ull;
+
+    for (const char *c = id; *c != '\0'; c++) {
+        hash = (hash ^ (unsigned char)*c) * 0x100000001b3ull;
+    }
+    hash = (hash ^ (unsigned char)side) * 0x100000001b3ull;
+    hash = (hash ^ (hash >> 40)) & 0xffffffffffull;
+    return hash == 0 ? 1 : hash;
+}
+
 int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
                    const struct network_session *session, struct block_opener **ret_opener,
                    struct error *error)

@@ -50,6 +50,9 @@ struct network_session {
     char alias
         [REMOTE_ALIAS_SIZE]; /* service/remote_alias.h; "": the session belongs to no relationship */
 };
+/* 40 bits that are the same for this user of sessions (its id, and a letter for which of its sides) at each start, and for no other:
+ * a login of a new run ends the session, and the writes under way in it, of an old one. */
+uint64_t network_isid(const char *id, char side);
 int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
                    const struct network_session *session, struct block_opener **ret_opener,
                    struct error *error);
