@@ -293,6 +293,12 @@ def operate(hosted, relationship, operation, **more):
     return answer
 
 
+def moves(hosted, relationship, operation, state):
+    """An operation, and the state that it leads to."""
+    operate(hosted, relationship, operation)
+    state_of(hosted, relationship, state)
+
+
 @pytest.mark.parametrize("copy_type", [3, 2])
 def test_the_generic_sequence_of_a_mirror(hosted, source, copy_type):
     """Pair, split, resync, fail over, fail back, detach: what management suites do, whatever the array. An asynchronous target has what
@@ -310,19 +316,15 @@ def test_the_generic_sequence_of_a_mirror(hosted, source, copy_type):
     if copy_type == 3:
         still(hosted, target, {2})
     # Split: the target keeps that moment; Resync brings what came since.
-    operate(hosted, relationship, 21)
-    state_of(hosted, relationship, 7)
+    moves(hosted, relationship, 21, 7)
     hosted.fill(source, 3)
     still(hosted, target, {2})
-    operate(hosted, relationship, 14)
-    state_of(hosted, relationship, 4)
+    moves(hosted, relationship, 14, 4)
     still(hosted, target, {3})
     # Failover: hosts write to the target; Failback brings that to the source.
-    operate(hosted, relationship, 10)
-    state_of(hosted, relationship, 10)
+    moves(hosted, relationship, 10, 10)
     hosted.fill(target, 4)
-    operate(hosted, relationship, 11)
-    state_of(hosted, relationship, 4)
+    moves(hosted, relationship, 11, 4)
     still(hosted, source, {4})
     hosted.fill(source, 5)
     if copy_type == 3:
@@ -344,17 +346,13 @@ def test_cinder_vmax3_remote_mirror(hosted, source):
     state_of(hosted, relationship, 4)
     still(hosted, target, {1})
     # Suspend (then the driver resumes by Resync, which 4.1 has not from 9: it is Resume).
-    operate(hosted, relationship, 22)
-    state_of(hosted, relationship, 9)
+    moves(hosted, relationship, 22, 9)
     hosted.fill(source, 2)
-    operate(hosted, relationship, 16)
-    state_of(hosted, relationship, 4)
+    moves(hosted, relationship, 16, 4)
     still(hosted, target, {2})
-    operate(hosted, relationship, 10)
-    state_of(hosted, relationship, 10)
+    moves(hosted, relationship, 10, 10)
     hosted.fill(target, 3)
-    operate(hosted, relationship, 11)
-    state_of(hosted, relationship, 4)
+    moves(hosted, relationship, 11, 4)
     still(hosted, source, {3})
     operate(hosted, relationship, 8)
     assert gone(hosted, relationship)
@@ -391,18 +389,14 @@ def test_the_generic_sequence_of_a_remote_mirror_over_a_pipe(shared):
         assert state_of(hosted, relationship, 4)["ReplicationPipe"] == pipe
         hosted.fill(source, 2)
         assert remote() == {2} and client.get(pipe)["BytesWritten"] >= 2 * MIB
-        operate(hosted, relationship, 12)  # Fracture
-        state_of(hosted, relationship, 6)
+        moves(hosted, relationship, 12, 6)  # Fracture
         hosted.fill(source, 3)
         assert remote() == {2}
-        operate(hosted, relationship, 14)
-        state_of(hosted, relationship, 4)
+        moves(hosted, relationship, 14, 4)
         assert remote() == {3}
-        operate(hosted, relationship, 10)
-        state_of(hosted, relationship, 10)
+        moves(hosted, relationship, 10, 10)
         assert remote(write=4) == {4}
-        operate(hosted, relationship, 11)
-        state_of(hosted, relationship, 4)
+        moves(hosted, relationship, 11, 4)
         still(hosted, source, {4})
         operate(hosted, relationship, 8)
         assert gone(hosted, relationship)
