@@ -21,8 +21,14 @@ static int bind_text(const char *text, size_t len, struct arena *arena, struct v
     return err;
 }
 
-static int give(const char *members, struct arena *arena, struct values **ret_values,
-                struct error *error)
+struct given {
+    struct arena arena;
+    struct values *values;
+    struct error error;
+};
+
+/* given_end() follows, whatever it returns. */
+static int give(const char *members, struct given *given)
 {
     char text[4096];
     int len = strstr(members, "\"Element\"") != NULL
@@ -30,23 +36,44 @@ static int give(const char *members, struct arena *arena, struct values **ret_va
                   : snprintf(text, sizeof(text), "{\"Element\":\"/volumes/1\"%s%s}",
                              members[0] != '\0' ? "," : "", members);
     assert_true(len < (int)sizeof(text));
-    return bind_text(text, (size_t)len, arena, ret_values, error);
+    *given = (struct given){.values = NULL};
+    arena_init(&given->arena);
+    return bind_text(text, (size_t)len, &given->arena, &given->values, &given->error);
+}
+
+static void given_end(struct given *given)
+{
+    arena_fini(&given->arena);
+}
+
+/* Members that are taken, as in printf(). */
+__attribute__((format(printf, 2, 3))) static const struct values *given_ok(struct given *given,
+                                                                           const char *format, ...)
+{
+    char members[1024];
+    va_list args;
+    va_start(args, format);
+    assert_true(vsnprintf(members, sizeof(members), format, args) < (int)sizeof(members));
+    va_end(args);
+    if (give(members, given) != 0) {
+        fail_msg("%s: %s", members, given->error.detail);
+    }
+    return given->values;
 }
 
 static void expect_error(const char *members, enum error_code code, const char *parameter)
 {
-    struct arena arena;
-    struct values *values = NULL;
-    struct error error;
-    arena_init(&arena);
-    int err = give(members, &arena, &values, &error);
-    if (err == 0 || error.code != code || strcmp(error.parameter, parameter) != 0) {
-        fail_msg("%s: got %s for '%s' (%s), not %s for '%s'", members, error_info(error.code)->word,
-                 error.parameter, error.detail, error_info(code)->word, parameter);
+    struct given given;
+    int err = give(members, &given);
+    const struct error *error = &given.error;
+    if (err == 0 || error->code != code || strcmp(error->parameter, parameter) != 0) {
+        fail_msg("%s: got %s for '%s' (%s), not %s for '%s'", members,
+                 error_info(error->code)->word, error->parameter, error->detail,
+                 error_info(code)->word, parameter);
     }
-    assert_null(values);
+    assert_null(given.values);
     assert_int_equal(err, error_info(code)->err);
-    arena_fini(&arena);
+    given_end(&given);
 }
 
 /* Every kind of JSON value for every scalar: what does not fit is wrong_type, by name. */
@@ -81,13 +108,9 @@ static void a_wrong_type_is_refused_for_every_parameter(void **state)
                                                                      : ERR_WRONG_TYPE,
                              params[i].name);
             } else {
-                struct arena arena;
-                struct values *values;
-                struct error error;
-                arena_init(&arena);
-                assert_int_equal(give(members, &arena, &values, &error), 0);
-                assert_true(args_present(values, params[i].name));
-                arena_fini(&arena);
+                struct given given;
+                assert_true(args_present(given_ok(&given, "%s", members), params[i].name));
+                given_end(&given);
             }
         }
     }
@@ -125,15 +148,10 @@ static void numbers_keep_every_digit(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        char members[100];
-        struct arena arena;
-        struct values *values;
-        struct error error;
-        arena_init(&arena);
-        snprintf(members, sizeof(members), "\"Large\":%s", cases[i].text);
-        assert_int_equal(give(members, &arena, &values, &error), 0);
+        struct given given;
+        const struct values *values = given_ok(&given, "\"Large\":%s", cases[i].text);
         assert_true(args_number(values, "Large", 1) == cases[i].number);
-        arena_fini(&arena);
+        given_end(&given);
     }
 }
 
@@ -166,14 +184,10 @@ static void numbers_out_of_range_are_bad_values(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct given given;
+        given_ok(&given, "\"%s\":%s", cases[i].name, cases[i].largest);
+        given_end(&given);
         char members[200];
-        struct arena arena;
-        struct values *values;
-        struct error error;
-        arena_init(&arena);
-        snprintf(members, sizeof(members), "\"%s\":%s", cases[i].name, cases[i].largest);
-        assert_int_equal(give(members, &arena, &values, &error), 0);
-        arena_fini(&arena);
         snprintf(members, sizeof(members), "\"%s\":%s", cases[i].name, cases[i].beyond);
         expect_error(members, ERR_BAD_VALUE, cases[i].name);
     }
@@ -199,24 +213,17 @@ static void an_enumeration_is_taken_by_number_and_by_name(void **state)
                                         "\"Dark-Red\""};
     (void)state;
     for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-        char members[100];
-        struct arena arena;
-        struct values *values;
-        struct error error;
-        arena_init(&arena);
-        snprintf(members, sizeof(members), "\"Color\":%s,\"Colors\":[%s,3]", forms[i], forms[i]);
-        assert_int_equal(give(members, &arena, &values, &error), 0);
+        struct given given;
+        const struct values *values =
+            given_ok(&given, "\"Color\":%s,\"Colors\":[%s,3]", forms[i], forms[i]);
         assert_int_equal(args_number(values, "Color", 0), 2);
         assert_int_equal(values_get(values, "Colors")->items[0].number, 2);
-        arena_fini(&arena);
+        given_end(&given);
     }
-    struct arena arena;
-    struct values *values;
-    struct error error;
-    arena_init(&arena);
-    assert_int_not_equal(give("\"Color\":7", &arena, &values, &error), 0);
-    assert_non_null(strstr(error.detail, "2 Dark Red, 3 Green, 32768 Vendor"));
-    arena_fini(&arena);
+    struct given given;
+    assert_int_not_equal(give("\"Color\":7", &given), 0);
+    assert_non_null(strstr(given.error.detail, "2 Dark Red, 3 Green, 32768 Vendor"));
+    given_end(&given);
 }
 
 static void names_that_are_not_in_the_table_are_refused(void **state)
@@ -237,20 +244,17 @@ static void names_that_are_not_in_the_table_are_refused(void **state)
 static void a_long_name_is_cut_between_characters(void **state)
 {
     char members[400] = "\"";
-    struct arena arena;
-    struct values *values;
-    struct error error;
+    struct given given;
     (void)state;
     for (int i = 0; i < 60; i++) {
         strcat(members, "\xe2\x82\xac");
     }
     strcat(members, "\":1");
-    arena_init(&arena);
-    assert_int_not_equal(give(members, &arena, &values, &error), 0);
-    assert_int_equal(error.code, ERR_UNKNOWN_MEMBER);
-    assert_int_equal(strlen(error.parameter) % 3, 0);
-    assert_true(strlen(error.parameter) > 60);
-    arena_fini(&arena);
+    assert_int_not_equal(give(members, &given), 0);
+    assert_int_equal(given.error.code, ERR_UNKNOWN_MEMBER);
+    assert_int_equal(strlen(given.error.parameter) % 3, 0);
+    assert_true(strlen(given.error.parameter) > 60);
+    given_end(&given);
 }
 
 static void a_member_that_is_there_twice_is_bad_json(void **state)
@@ -266,29 +270,22 @@ static void a_member_that_is_there_twice_is_bad_json(void **state)
 
 static void an_output_may_not_be_given(void **state)
 {
-    struct arena arena;
-    struct values *values;
-    struct error error;
+    struct given given;
     (void)state;
     expect_error("\"Job\":\"/jobs/1\"", ERR_OUT_PARAMETER, "Job");
     expect_error("\"Job\":5", ERR_OUT_PARAMETER, "Job");
-    arena_init(&arena);
-    assert_int_equal(give("\"Job\":null", &arena, &values, &error), 0);
-    assert_false(args_present(values, "Job"));
-    arena_fini(&arena);
+    assert_int_equal(give("\"Job\":null", &given), 0);
+    assert_false(args_present(given.values, "Job"));
+    given_end(&given);
 }
 
 static void null_and_absent_are_the_same(void **state)
 {
-    struct arena arena;
-    struct values *values;
-    struct error error;
+    struct given given;
+    const struct values *values;
     (void)state;
-    arena_init(&arena);
-    assert_int_equal(give("\"Text\":null,\"Large\":null,\"Goal\":null,\"Names\":null,"
-                          "\"Elements\":[null,\"/volumes/2\"]",
-                          &arena, &values, &error),
-                     0);
+    values = given_ok(&given, "\"Text\":null,\"Large\":null,\"Goal\":null,\"Names\":null,"
+                              "\"Elements\":[null,\"/volumes/2\"]");
     assert_false(args_present(values, "Text"));
     assert_false(args_present(values, "Large"));
     assert_false(args_present(values, "Goal"));
@@ -296,21 +293,21 @@ static void null_and_absent_are_the_same(void **state)
     assert_int_equal(values_get(values, "Elements")->n_items, 2);
     assert_false(values_get(values, "Elements")->items[0].present);
     assert_string_equal(values_get(values, "Elements")->items[1].text, "/volumes/2");
-    arena_fini(&arena);
+    given_end(&given);
 
     /* An empty text is a value. */
-    arena_init(&arena);
-    assert_int_equal(give("\"Text\":\"\",\"Names\":[]", &arena, &values, &error), 0);
+    values = given_ok(&given, "\"Text\":\"\",\"Names\":[]");
     assert_string_equal(args_text(values, "Text"), "");
     assert_true(args_present(values, "Names"));
     assert_int_equal(values_get(values, "Names")->n_items, 0);
-    arena_fini(&arena);
+    given_end(&given);
 
     expect_error("\"Element\":null", ERR_MISSING_PARAMETER, "Element");
-    assert_int_not_equal(bind_text("", 0, &arena, &values, &error), 0);
-    assert_int_equal(error.code, ERR_MISSING_PARAMETER);
-    assert_string_equal(error.parameter, "Element");
-    arena_fini(&arena);
+    arena_init(&given.arena);
+    assert_int_not_equal(bind_text("", 0, &given.arena, &given.values, &given.error), 0);
+    assert_int_equal(given.error.code, ERR_MISSING_PARAMETER);
+    assert_string_equal(given.error.parameter, "Element");
+    given_end(&given);
 }
 
 static void texts_are_plain_and_not_endless(void **state)
@@ -343,15 +340,11 @@ static void texts_are_plain_and_not_endless(void **state)
 
 static void texts_arrive_decoded(void **state)
 {
-    struct arena arena;
-    struct values *values;
-    struct error error;
+    struct given given;
     (void)state;
-    arena_init(&arena);
-    assert_int_equal(
-        give("\"Text\":\"\\u00fc \\\"\\\\ \\ud83d\\ude00 \xc3\xbc\"", &arena, &values, &error), 0);
-    assert_string_equal(args_text(values, "Text"), "\xc3\xbc \"\\ \xf0\x9f\x98\x80 \xc3\xbc");
-    arena_fini(&arena);
+    assert_int_equal(give("\"Text\":\"\\u00fc \\\"\\\\ \\ud83d\\ude00 \xc3\xbc\"", &given), 0);
+    assert_string_equal(args_text(given.values, "Text"), "\xc3\xbc \"\\ \xf0\x9f\x98\x80 \xc3\xbc");
+    given_end(&given);
 }
 
 static void times_are_taken_in_all_forms(void **state)
@@ -362,15 +355,10 @@ static void times_are_taken_in_all_forms(void **state)
     static const char *const bad[] = {"yesterday", "2026-13-01T00:00:00Z", "PT", "", "30 seconds"};
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
-        char members[100];
-        struct arena arena;
-        struct values *values;
-        struct error error;
-        arena_init(&arena);
-        snprintf(members, sizeof(members), "\"When\":\"%s\"", good[i]);
-        assert_int_equal(give(members, &arena, &values, &error), 0);
+        struct given given;
+        const struct values *values = given_ok(&given, "\"When\":\"%s\"", good[i]);
         assert_string_equal(args_text(values, "When"), good[i]);
-        arena_fini(&arena);
+        given_end(&given);
     }
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         char members[100];
@@ -394,15 +382,9 @@ static void an_instance_is_an_object_or_a_text_that_holds_one(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
-        char members[600];
-        struct arena arena;
-        struct values *values;
-        struct error error;
-        arena_init(&arena);
-        snprintf(members, sizeof(members), "\"Goal\":%s,\"Goals\":[%s]", forms[i], forms[i]);
-        if (give(members, &arena, &values, &error) != 0) {
-            fail_msg("%s: %s", members, error.detail);
-        }
+        struct given given;
+        const struct values *values =
+            given_ok(&given, "\"Goal\":%s,\"Goals\":[%s]", forms[i], forms[i]);
         const struct values *goal = args_instance(values, "Goal");
         assert_string_equal(args_text(goal, "Label"), "a");
         assert_int_equal(args_number(goal, "Priority", 0), 3);
@@ -411,7 +393,7 @@ static void an_instance_is_an_object_or_a_text_that_holds_one(void **state)
         assert_int_equal(args_number(args_instance(goal, "Inner"), "Depth", 0), 9);
         assert_string_equal(args_text(values_get(values, "Goals")->items[0].instance, "Label"),
                             "a");
-        arena_fini(&arena);
+        given_end(&given);
     }
 }
 
@@ -442,26 +424,20 @@ static void a_detail_does_not_repeat_texts(void **state)
     };
     (void)state;
     for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-        struct arena arena;
-        struct values *values;
-        struct error error;
-        arena_init(&arena);
-        assert_int_not_equal(give(members[i], &arena, &values, &error), 0);
-        assert_null(strstr(error.detail, "s3cret"));
-        arena_fini(&arena);
+        struct given given;
+        assert_int_not_equal(give(members[i], &given), 0);
+        assert_null(strstr(given.error.detail, "s3cret"));
+        given_end(&given);
     }
 }
 
 static void an_input_of_both_directions_is_taken(void **state)
 {
-    struct arena arena;
-    struct values *values;
-    struct error error;
+    struct given given;
     (void)state;
-    arena_init(&arena);
-    assert_int_equal(give("\"Size\":12", &arena, &values, &error), 0);
-    assert_int_equal(args_number(values, "Size", 0), 12);
-    arena_fini(&arena);
+    assert_int_equal(give("\"Size\":12", &given), 0);
+    assert_int_equal(args_number(given.values, "Size", 0), 12);
+    given_end(&given);
 }
 
 int main(void)
