@@ -133,10 +133,7 @@ static void begin(struct story *story, uint64_t seed)
     bench->target_opener.spec = target;
     random_content(bench->source);
     if (chance(1, 2)) { /* a target that is not full of rubbish */
-        memset(bench->target->data, 0, target_size);
-        memset(bench->target->stable, 0, target_size);
-        memset(bench->target->mapped, 0, target_size / TEST_PAGE + 1);
-        memset(bench->target->stable_mapped, 0, target_size / TEST_PAGE + 1);
+        test_disk_clear(bench->target);
         random_content(bench->target);
     }
     bench->spec.verify = chance(1, 2);

@@ -54,6 +54,14 @@ void test_disk_fill(struct test_disk *disk, uint64_t offset, uint64_t len, uint6
     }
 }
 
+void test_disk_clear(struct test_disk *disk)
+{
+    memset(disk->data, 0, disk->size);
+    memset(disk->stable, 0, disk->size);
+    memset(disk->mapped, 0, disk->size / TEST_PAGE + 1);
+    memset(disk->stable_mapped, 0, disk->size / TEST_PAGE + 1);
+}
+
 static void clean(struct test_disk *disk, uint64_t sector, bool keep)
 {
     uint64_t at = sector * SECTOR;
@@ -812,8 +820,9 @@ void copy_bench_fini(struct copy_bench *bench)
     free(bench->beyond);
 }
 
-void copy_bench_run_done(struct copy_bench *bench)
+uint64_t copy_bench_run_done(struct copy_bench *bench)
 {
+    uint64_t start_ns = loop_sim_now_ns(bench->sim);
     copy_bench_start(bench);
     bool ended = copy_bench_finish(bench, 3600 * SEC_NS);
     if (!ended || bench->progress.phase != COPY_DONE) {
@@ -822,4 +831,5 @@ void copy_bench_run_done(struct copy_bench *bench)
         CHECK(!"the copy was done");
     }
     copy_bench_end(bench);
+    return loop_sim_now_ns(bench->sim) - start_ns;
 }

@@ -55,6 +55,8 @@ struct test_disk *test_disk_new(uint64_t size);
 void test_disk_free(struct test_disk *disk);
 /* Content that is on stable storage. */
 void test_disk_fill(struct test_disk *disk, uint64_t offset, uint64_t len, uint64_t seed);
+/* Zeros that occupy no space. */
+void test_disk_clear(struct test_disk *disk);
 /* Loses what was not flushed: all of it, or (random given) each sector or not. */
 void test_disk_lose(struct test_disk *disk, struct random *random);
 void test_disk_forget_counts(struct test_disk *disk);
@@ -172,8 +174,8 @@ bool copy_bench_finish(struct copy_bench *bench, uint64_t limit_ns);
 bool copy_bench_until_phase(struct copy_bench *bench, enum copy_phase phase, uint64_t limit_ns);
 /* Frees the copy that has ended, for another one on the same disks. */
 void copy_bench_end(struct copy_bench *bench);
-/* Starts, finishes, expects DONE and equality. */
-void copy_bench_run_done(struct copy_bench *bench);
+/* Starts, finishes, expects DONE and equality; returns how long it took, in virtual time. */
+uint64_t copy_bench_run_done(struct copy_bench *bench);
 /* The target's stable bytes are the source's, and the bytes behind are what they were. */
 void copy_bench_check_equal(struct copy_bench *bench);
 
