@@ -377,6 +377,14 @@ static int read_block(struct iscsi_context *iscsi, int lun, uint64_t lba)
     return value;
 }
 
+static struct iscsi_context *put_and_login(const struct export_spec *spec)
+{
+    put_ok(spec);
+    struct iscsi_context *iscsi = login(IQN1);
+    assert_non_null(iscsi);
+    return iscsi;
+}
+
 /* ---- tests ---- */
 
 static void a_volume_is_there_when_the_put_is_done(void **state)
@@ -384,9 +392,7 @@ static void a_volume_is_there_when_the_put_is_done(void **state)
     (void)state;
     struct export_lun lun = lun_of(0, "v1");
     struct export_spec spec = spec_of("e1", &lun, 1);
-    put_ok(&spec);
-    struct iscsi_context *iscsi = login(IQN1);
-    assert_non_null(iscsi);
+    struct iscsi_context *iscsi = put_and_login(&spec);
     ready(iscsi, 0);
     assert_int_equal(write_block(iscsi, 0, 7, 0x5a), SCSI_STATUS_GOOD);
     assert_int_equal(read_block(iscsi, 0, 7), 0x5a);
@@ -431,9 +437,7 @@ static void a_put_changes_what_is_there(void **state)
     (void)state;
     struct export_lun luns[] = {lun_of(0, "v1"), lun_of(1, "v2")};
     struct export_spec spec = spec_of("e1", luns, 2);
-    put_ok(&spec);
-    struct iscsi_context *iscsi = login(IQN1);
-    assert_non_null(iscsi);
+    struct iscsi_context *iscsi = put_and_login(&spec);
     ready(iscsi, 0);
     ready(iscsi, 1);
     assert_int_equal(write_block(iscsi, 1, 0, 2), SCSI_STATUS_GOOD);
@@ -467,9 +471,7 @@ static void initiators_and_secrets_decide_who_comes_in(void **state)
     struct export_lun lun = lun_of(0, "v1");
     struct export_spec spec = spec_of("e1", &lun, 1);
     spec.access = (struct target_access){.initiators = rows, .n_initiators = 2};
-    put_ok(&spec);
-    struct iscsi_context *iscsi = login(IQN1);
-    assert_non_null(iscsi);
+    struct iscsi_context *iscsi = put_and_login(&spec);
     assert_null(login_as("iqn.2026-11.test:other", IQN1, NULL, NULL));
     assert_null(login_as("iqn.2026-11.test:chap", IQN1, NULL, NULL));
     assert_null(login_as("iqn.2026-11.test:chap", IQN1, "user", "a-secret-of-16-x"));
@@ -540,9 +542,7 @@ static void growth_is_seen_through_handles_and_without(void **state)
     (void)state;
     struct export_lun luns[] = {lun_of(0, "v1"), lun_of(1, "v2")};
     struct export_spec spec = spec_of("e1", luns, 2);
-    put_ok(&spec);
-    struct iscsi_context *iscsi = login(IQN1);
-    assert_non_null(iscsi);
+    struct iscsi_context *iscsi = put_and_login(&spec);
     for (int i = 0; i < 2; i++) {
         struct step grow = {.id = luns[i].volume_id, .size_bytes = 2 * MIB};
         struct step notify = {.id = luns[i].volume_id, .event = TARGET_LUN_RESIZED};
@@ -621,9 +621,7 @@ static void who_is_logged_in_can_be_asked(void **state)
     (void)state;
     struct export_lun lun = lun_of(0, "v1");
     struct export_spec spec = spec_of("e1", &lun, 1);
-    put_ok(&spec);
-    struct iscsi_context *iscsi = login(IQN1);
-    assert_non_null(iscsi);
+    struct iscsi_context *iscsi = put_and_login(&spec);
     await_sessions(0, 1);
     struct heard heard = {0};
     exports_each_session(exports, "e1", hear_session, &heard);
@@ -668,9 +666,7 @@ static void reservations_that_were_kept_come_back(void **state)
     (void)state;
     struct export_lun lun = lun_of(0, "v1");
     struct export_spec spec = spec_of("e1", &lun, 1);
-    put_ok(&spec);
-    struct iscsi_context *iscsi = login(IQN1);
-    assert_non_null(iscsi);
+    struct iscsi_context *iscsi = put_and_login(&spec);
     ready(iscsi, 0);
     struct scsi_persistent_reserve_out_basic basic = {.service_action_reservation_key = 0x1234,
                                                       .aptpl = 1};
@@ -682,16 +678,14 @@ static void reservations_that_were_kept_come_back(void **state)
     assert_true(told_len > 0);
     logout(iscsi);
     ok(remove_it, "e1");
-    put_ok(&spec);
-    iscsi = login(IQN1);
+    iscsi = put_and_login(&spec);
     ready(iscsi, 0);
     assert_false(registered(iscsi, 0x1234));
     logout(iscsi);
     ok(remove_it, "e1");
     lun.reservations = told_reservations;
     lun.reservations_len = told_len;
-    put_ok(&spec);
-    iscsi = login(IQN1);
+    iscsi = put_and_login(&spec);
     ready(iscsi, 0);
     assert_true(registered(iscsi, 0x1234));
     logout(iscsi);
@@ -735,9 +729,7 @@ static void the_end_comes_with_sessions_logged_in(void **state)
     (void)state;
     struct export_lun luns[] = {lun_of(0, "v1"), lun_of(1, "v2")};
     struct export_spec spec = spec_of("e1", luns, 2);
-    put_ok(&spec);
-    struct iscsi_context *iscsi = login(IQN1);
-    assert_non_null(iscsi);
+    struct iscsi_context *iscsi = put_and_login(&spec);
     ready(iscsi, 1);
     await_sessions(0, 1);
     /* teardown() closes while it is there. */
