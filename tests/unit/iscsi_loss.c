@@ -135,19 +135,25 @@ static void a_lun_with_other_blocks_is_not_written(void **state)
         "blocks of 4096");
 }
 
+/* Opened, and then tgtd is another one, with LUN 1 only. */
+static void open_and_restart(struct watch *watch, const struct iscsi_spec *spec)
+{
+    watch_open(watch, spec);
+    tgtd_kill(tgtd);
+    wait_for(saw_down, watch);
+    tgtd_restart(tgtd, true);
+    tgtd_target(tgtd, 1, TARGET);
+    tgtd_lun(tgtd, 1,
+             &(struct tgtd_lun){.lun = 1, .file = "thin", .size_bytes = 64 * MIB, .thin = true});
+}
+
 static void a_lun_that_has_shrunk_is_not_written(void **state)
 {
     struct iscsi_spec spec = spec_of(TARGET, 2);
     struct watch watch;
 
     (void)state;
-    watch_open(&watch, &spec);
-    tgtd_kill(tgtd);
-    wait_for(saw_down, &watch);
-    tgtd_restart(tgtd, true);
-    tgtd_target(tgtd, 1, TARGET);
-    tgtd_lun(tgtd, 1,
-             &(struct tgtd_lun){.lun = 1, .file = "thin", .size_bytes = 64 * MIB, .thin = true});
+    open_and_restart(&watch, &spec);
     tgtd_lun(
         tgtd, 1,
         &(struct tgtd_lun){.lun = 2, .file = "big", .size_bytes = 31 * MIB, .block_bytes = 4096});
@@ -162,13 +168,7 @@ static void a_lun_that_grew_is_the_same(void **state)
     struct watch watch;
 
     (void)state;
-    watch_open(&watch, &spec);
-    tgtd_kill(tgtd);
-    wait_for(saw_down, &watch);
-    tgtd_restart(tgtd, true);
-    tgtd_target(tgtd, 1, TARGET);
-    tgtd_lun(tgtd, 1,
-             &(struct tgtd_lun){.lun = 1, .file = "thin", .size_bytes = 64 * MIB, .thin = true});
+    open_and_restart(&watch, &spec);
     tgtd_lun(
         tgtd, 1,
         &(struct tgtd_lun){.lun = 2, .file = "big", .size_bytes = 40 * MIB, .block_bytes = 4096});
@@ -184,13 +184,7 @@ static void a_lun_that_is_gone_is_awaited(void **state)
     struct tgtd_lun lun = {.lun = 2, .file = "big", .size_bytes = 32 * MIB, .block_bytes = 4096};
 
     (void)state;
-    watch_open(&watch, &spec);
-    tgtd_kill(tgtd);
-    wait_for(saw_down, &watch);
-    tgtd_restart(tgtd, true);
-    tgtd_target(tgtd, 1, TARGET);
-    tgtd_lun(tgtd, 1,
-             &(struct tgtd_lun){.lun = 1, .file = "thin", .size_bytes = 64 * MIB, .thin = true});
+    open_and_restart(&watch, &spec);
     watch.retries = 0;
     wait_for(saw_retry, &watch);
     watch.retries = 0;
