@@ -45,21 +45,33 @@ static int sim_do(struct world *world, struct blockdev *dev, enum block_op op, u
     return io->req.status;
 }
 
+/* On the stack of the world, and it goes well. */
+#define world_do(world, op, offset, data, len, flags, io)                                          \
+    assert_int_equal(sim_do(world, (world)->dev, op, offset, data, len, flags, io), 0)
+
+/* A world that begins with len ones, as data does. */
+static struct world *world_written(unsigned seed, uint8_t *data, size_t len)
+{
+    struct world *world = world_new(seed, 0);
+    struct io io;
+    memset(data, 1, len);
+    world_do(world, BLOCK_WRITE, 0, data, len, 0, &io);
+    return world;
+}
+
 static void discard_gives_the_space_back(void **state)
 {
     (void)state;
     static uint8_t data[1 << 20];
-    struct world *world = world_new(2, 0);
+    struct world *world = world_written(2, data, sizeof(data));
     struct io io;
-    memset(data, 1, sizeof(data));
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, sizeof(data), 0, &io), 0);
     uint64_t full = layer_used_bytes(world->layers[0]);
     assert_int_equal(world->capacity_used, sizeof(data));
-    assert_int_equal(sim_do(world, world->dev, BLOCK_DISCARD, 4096, NULL, 512 << 10, 0, &io), 0);
+    world_do(world, BLOCK_DISCARD, 4096, NULL, 512 << 10, 0, &io);
     assert_int_equal(world->capacity_used, sizeof(data) - (512 << 10));
     assert_int_equal(full - layer_used_bytes(world->layers[0]), 512 << 10);
     assert_true(layer_disk_used(world->disk, "layer0") <= sizeof(data) - (512 << 10) + 8192);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_MAP, 0, NULL, sizeof(data), 0, &io), 0);
+    world_do(world, BLOCK_MAP, 0, NULL, sizeof(data), 0, &io);
     assert_int_equal(io.req.n_extents, 3);
     assert_int_equal(io.extents[1].kind, BLOCK_EXTENT_ZERO);
     assert_int_equal(io.extents[1].offset, 4096);
@@ -72,22 +84,19 @@ static void the_first_write_after_a_snapshot_copies_nothing(void **state)
 {
     (void)state;
     static uint8_t data[64 << 10];
-    struct world *world = world_new(2, 0);
+    struct world *world = world_written(2, data, sizeof(data));
     struct io io;
-    memset(data, 1, sizeof(data));
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, sizeof(data), 0, &io), 0);
     assert_true(world_snapshot(world));
     uint64_t before = layer_disk_used(world->disk, "layer1");
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 8192, data, 4096, BLOCK_FUA, &io), 0);
+    world_do(world, BLOCK_WRITE, 8192, data, 4096, BLOCK_FUA, &io);
     /* The granule and one block of the log. */
     assert_int_equal(layer_disk_used(world->disk, "layer1") - before, 8192);
     assert_int_equal(stack_stats(world->dev)->fills, 0);
     /* A part of a granule is completed from below, in one granule. */
     memset(data, 2, 512);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 20480 + 512, data, 512, BLOCK_FUA, &io),
-                     0);
+    world_do(world, BLOCK_WRITE, 20480 + 512, data, 512, BLOCK_FUA, &io);
     assert_int_equal(stack_stats(world->dev)->fills, 1);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 20480, data, 4096, 0, &io), 0);
+    world_do(world, BLOCK_READ, 20480, data, 4096, 0, &io);
     assert_int_equal(data[0], 1);
     assert_int_equal(data[512], 2);
     assert_int_equal(data[1024], 1);
@@ -109,7 +118,7 @@ static void written_zeros_take_no_data(void **state)
     uint64_t empty = data_used(world, 0);
 
     /* Nothing is there: nothing comes. */
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, sizeof(data), 0, &io), 0);
+    world_do(world, BLOCK_WRITE, 0, data, sizeof(data), 0, &io);
     assert_int_equal(data_used(world, 0), empty);
     assert_int_equal(world->capacity_used, 0);
 
@@ -117,19 +126,19 @@ static void written_zeros_take_no_data(void **state)
     memset(data, 1, 64 << 10);
     memset(data + 4096 + 512, 0, 20480); /* four whole ones */
     memset(data + 36864, 0, 12288);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 64 << 10, 0, &io), 0);
+    world_do(world, BLOCK_WRITE, 0, data, 64 << 10, 0, &io);
     assert_int_equal(data_used(world, 0) - empty, (64 << 10) - 4 * 4096);
     assert_int_equal(world->capacity_used, (64 << 10) - 4 * 4096);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, read, 64 << 10, 0, &io), 0);
+    world_do(world, BLOCK_READ, 0, read, 64 << 10, 0, &io);
     assert_memory_equal(read, data, 64 << 10);
 
     /* A few over data are data, as other writes; many give the space back. */
     memset(data, 0, sizeof(data));
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 8192, 0, &io), 0);
+    world_do(world, BLOCK_WRITE, 0, data, 8192, 0, &io);
     assert_int_equal(world->capacity_used, (64 << 10) - 4 * 4096);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 512, data, 128 << 10, 0, &io), 0);
+    world_do(world, BLOCK_WRITE, 512, data, 128 << 10, 0, &io);
     assert_int_equal(world->capacity_used, 8192); /* parts of two granules */
-    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, read, sizeof(read), 0, &io), 0);
+    world_do(world, BLOCK_READ, 0, read, sizeof(read), 0, &io);
     assert_true(mem_is_zero(read, sizeof(read)));
 
     /* In pieces that begin and end anywhere, up to the end of the volume. */
@@ -150,7 +159,7 @@ static void written_zeros_take_no_data(void **state)
     assert_true(loop_sim_run_until(world->sim, io_is_done, &io, 100 * SEC_NS));
     assert_int_equal(io.req.status, 0);
     assert_int_equal(world->capacity_used, 12288);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, W_SIZE - 36864, data, 36864, 0, &io), 0);
+    world_do(world, BLOCK_READ, W_SIZE - 36864, data, 36864, 0, &io);
     assert_true(mem_is_zero(data, 17920) && mem_is_zero(data + 20480, 16384));
     assert_int_equal(data[17920], 9);
     assert_int_equal(data[20479], 9);
@@ -162,19 +171,17 @@ static void written_zeros_hide_what_is_below(void **state)
 {
     (void)state;
     static uint8_t data[64 << 10];
-    struct world *world = world_new(2, 0);
+    struct world *world = world_written(2, data, sizeof(data));
     struct io io;
-    memset(data, 1, sizeof(data));
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, sizeof(data), 0, &io), 0);
     assert_true(world_snapshot(world));
     uint64_t before = world->capacity_used;
     memset(data, 0, sizeof(data));
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 4096, data, 16384, BLOCK_FUA, &io), 0);
+    world_do(world, BLOCK_WRITE, 4096, data, 16384, BLOCK_FUA, &io);
     assert_int_equal(world->capacity_used, before);
     world_close(world);
     world_open(world);
     memset(data, 2, sizeof(data));
-    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, data, 24576, 0, &io), 0);
+    world_do(world, BLOCK_READ, 0, data, 24576, 0, &io);
     assert_int_equal(data[4095], 1);
     assert_true(mem_is_zero(data + 4096, 16384));
     assert_int_equal(data[20480], 1);
@@ -243,30 +250,30 @@ static void the_space_of_a_pool_is_shared_and_kept(void **state)
     assert_int_equal(empty, 8192); /* the header */
     memset(data, 1, sizeof(data));
     space_set_capacity(&world->space, empty + (16 << 10));
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 12 << 10, 0, &io), 0);
+    world_do(world, BLOCK_WRITE, 0, data, 12 << 10, 0, &io);
     assert_true(world_snapshot(world)); /* headers and logs are not refused */
     space_set_capacity(&world->space, space_used(&world->space) + (8 << 10));
     assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 12 << 10, 0, &io), -ENOSPC);
     assert_int_equal(space_refused(&world->space), 1);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 4096, data, 8192, 0, &io), 0);
+    world_do(world, BLOCK_WRITE, 4096, data, 8192, 0, &io);
     assert_int_equal(space_left(&world->space), 0);
     /* What has its space may be written again, zeros need none, discarding gives it back. */
-    assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 4096, data, 8192, 0, &io), 0);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_ZERO, 32768, NULL, 8192, 0, &io), 0);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_DISCARD, 4096, NULL, 4096, 0, &io), 0);
+    world_do(world, BLOCK_WRITE, 4096, data, 8192, 0, &io);
+    world_do(world, BLOCK_ZERO, 32768, NULL, 8192, 0, &io);
+    world_do(world, BLOCK_DISCARD, 4096, NULL, 4096, 0, &io);
     assert_int_equal(space_left(&world->space), 4096);
     /* A write that fails keeps nothing. */
     layer_disk_fail(world->disk, LAYER_IO_WRITE, 1, -EIO);
     assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 4096, data, 4096, 0, &io), -EIO);
     assert_int_equal(space_left(&world->space), 4096);
     /* A new life counts the same. */
-    assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), 0);
+    world_do(world, BLOCK_FLUSH, 0, NULL, 0, 0, &io);
     uint64_t used = space_used(&world->space);
     world_close(world);
     assert_int_equal(space_used(&world->space), 0);
     world_open(world);
     assert_int_equal(space_used(&world->space), used);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 4096, data, 4096, 0, &io), 0);
+    world_do(world, BLOCK_READ, 4096, data, 4096, 0, &io);
     world_check_space(world);
     world_free(world);
 }
@@ -282,14 +289,12 @@ static void a_scrub_finds_what_a_crash_has_left(void **state)
         struct stack_job *job;
         struct io io;
         memset(data, 1, sizeof(data));
-        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 8192, BLOCK_FUA, &io), 0);
-        assert_int_equal(
-            sim_do(world, world->dev, BLOCK_WRITE, 61 << 20, data, 8192, BLOCK_FUA, &io), 0);
+        world_do(world, BLOCK_WRITE, 0, data, 8192, BLOCK_FUA, &io);
+        world_do(world, BLOCK_WRITE, 61 << 20, data, 8192, BLOCK_FUA, &io);
         uint64_t used = layer_used_bytes(world->layers[0]);
         /* Written, not flushed, and the power goes: whatever the disk has kept means nothing. */
-        assert_int_equal(
-            sim_do(world, world->dev, BLOCK_WRITE, 4 << 20, data, sizeof(data), 0, &io), 0);
-        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 40960, data, 4096, 0, &io), 0);
+        world_do(world, BLOCK_WRITE, 4 << 20, data, sizeof(data), 0, &io);
+        world_do(world, BLOCK_WRITE, 40960, data, 4096, 0, &io);
         layer_disk_cut_at(world->disk, 1);
         assert_int_not_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), 0);
         world_close(world);
@@ -301,15 +306,14 @@ static void a_scrub_finds_what_a_crash_has_left(void **state)
         assert_int_equal(stack_job_start(world->dev, &spec, &job), 0);
         /* A host writes into the same place meanwhile. */
         memset(data, 0x66, 65536);
-        assert_int_equal(
-            sim_do(world, world->dev, BLOCK_WRITE, (4 << 20) + 65536, data, 65536, 0, &io), 0);
+        world_do(world, BLOCK_WRITE, (4 << 20) + 65536, data, 65536, 0, &io);
         world_await(world, &wait);
         assert_int_equal(wait.status, 0);
-        assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), 0);
+        world_do(world, BLOCK_FLUSH, 0, NULL, 0, 0, &io);
         /* And a few blocks of log and map. */
         assert_in_range(space_used(&world->space), used + 65536, used + 65536 + 4 * LAYER_BLOCK);
         world_check_space(world);
-        assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 4 << 20, data, 196608, 0, &io), 0);
+        world_do(world, BLOCK_READ, 4 << 20, data, 196608, 0, &io);
         assert_true(mem_is_zero(data, 65536));
         assert_int_equal(data[65536], 0x66);
         assert_int_equal(data[131071], 0x66);
@@ -329,8 +333,8 @@ static void after_a_failed_sync_no_flush_succeeds(void **state)
     log_set_level(LOG_ERROR);
     for (unsigned i = 0; i < 2; i++) {
         struct world *world = world_new(3, 0);
-        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io), 0);
-        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, 0, &io), 0);
+        world_do(world, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io);
+        world_do(world, BLOCK_WRITE, 0, data, 4096, 0, &io);
         layer_disk_fail(world->disk, LAYER_IO_SYNC, 1, statuses[i]);
         assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), statuses[i]);
         assert_int_equal(sim_do(world, world->dev, BLOCK_FLUSH, 0, NULL, 0, 0, &io), -EIO);
@@ -722,17 +726,14 @@ static void growing_adds_zeros_and_survives(void **state)
     world_await(world, &wait);
     assert_int_equal(wait.status, 0);
     assert_int_equal(world->dev->info.size_bytes, (uint64_t)5 * W_SIZE);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, W_SIZE, data, 8192, 0, &io), 0);
+    world_do(world, BLOCK_READ, W_SIZE, data, 8192, 0, &io);
     assert_true(mem_is_zero(data, 8192));
     memset(data, 3, sizeof(data));
-    assert_int_equal(
-        sim_do(world, world->dev, BLOCK_WRITE, (uint64_t)4 * W_SIZE, data, 8192, BLOCK_FUA, &io),
-        0);
+    world_do(world, BLOCK_WRITE, (uint64_t)4 * W_SIZE, data, 8192, BLOCK_FUA, &io);
     world_close(world);
     world_open(world);
     assert_int_equal(layer_size_bytes(world->layers[below]), (uint64_t)5 * W_SIZE);
-    assert_int_equal(
-        sim_do(world, world->dev, BLOCK_READ, (uint64_t)4 * W_SIZE, data, 8192, 0, &io), 0);
+    world_do(world, BLOCK_READ, (uint64_t)4 * W_SIZE, data, 8192, 0, &io);
     assert_int_equal(data[8191], 3);
     world_check(world, false);
     world_free(world);
@@ -792,9 +793,8 @@ static void damaged_files_are_refused(void **state)
         struct world *world = world_new(1, 0); /* halves of three blocks */
         struct io io;
         memset(data, 1, sizeof(data));
-        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io), 0);
-        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 8192, data, 4096, BLOCK_FUA, &io),
-                         0);
+        world_do(world, BLOCK_WRITE, 0, data, 4096, BLOCK_FUA, &io);
+        world_do(world, BLOCK_WRITE, 8192, data, 4096, BLOCK_FUA, &io);
         world_close(world);
         for (unsigned slot = 0; slot <= damages[d].both; slot++) {
             uint8_t byte;
@@ -846,8 +846,7 @@ static void a_damaged_map_page_is_no_data(void **state)
     /* Enough records for checkpoints of page 0; then only page 1, until the log knows no other. */
     for (unsigned i = 0; i < 60; i++) {
         uint64_t offset = i < 20 ? i * 8192 : (61 << 20) + i * 8192;
-        assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, offset, data, 4096, BLOCK_FUA, &io),
-                         0);
+        world_do(world, BLOCK_WRITE, offset, data, 4096, BLOCK_FUA, &io);
     }
     assert_true(layer_stats(world->layers[0])->checkpoints > 3);
     world_close(world);
@@ -860,7 +859,7 @@ static void a_damaged_map_page_is_no_data(void **state)
     world_open(world);
     assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 0, data, 4096, 0, &io), -EIO);
     assert_int_equal(sim_do(world, world->dev, BLOCK_WRITE, 0, data, 4096, 0, &io), -EIO);
-    assert_int_equal(sim_do(world, world->dev, BLOCK_READ, 61 << 20, data, 4096, 0, &io), 0);
+    world_do(world, BLOCK_READ, 61 << 20, data, 4096, 0, &io);
     world_free(world);
 }
 
