@@ -51,16 +51,17 @@ static void job_start(struct op *op, const struct stack_job_spec *wanted)
 {
     struct shelf_volume *volume = op->volume;
     struct stack_job_spec spec = *wanted;
+    struct stack_job *job;
 
     spec.done = job_done;
     spec.arg = op;
-    int r = stack_job_start(volume->stack, &spec, &volume->job);
+    int r = stack_job_start(volume->stack, &spec, &job);
 
     if (r < 0) {
-        volume->job = NULL;
         op_fail_errno(op, r, "The layers cannot be copied now");
     } else {
         op->keep = true;
+        volume->job = job;
         volume->job_op = op;
     }
     op_end(op);

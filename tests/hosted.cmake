@@ -24,3 +24,4 @@ target_link_options(simulated_machine INTERFACE
     -Wl,--wrap=random_bytes,--wrap=random_unpredictable_u64,--wrap=random_id_hex)
 
 smirror_simulation(group simulated_machine hosting)
+smirror_simulation(async simulated_machine service_fixture PkgConfig::CMOCKA)

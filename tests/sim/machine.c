@@ -13,6 +13,7 @@ enum { PATIENCE_S = 3600 };
 
 static struct loop_sim *sim;
 static struct layer_disk *disk;
+static struct layer_disk *survivor;
 static struct random numbers;
 
 void machine_begin(uint64_t seed, unsigned delay_percent)
@@ -28,6 +29,7 @@ void machine_end(void)
     loop_sim_free(sim);
     disk = NULL;
     sim = NULL;
+    machine_on_power_cut(NULL);
 }
 
 struct loop_sim *machine_sim(void)
@@ -38,6 +40,70 @@ struct loop_sim *machine_sim(void)
 struct layer_disk *machine_disk(void)
 {
     return disk;
+}
+
+/* ---- time ---- */
+
+static void (*on_cut)(void);
+
+void machine_on_power_cut(void (*fn)(void))
+{
+    on_cut = fn;
+}
+
+static void power_look(void)
+{
+    void (*fn)(void) = on_cut;
+
+    if (fn != NULL && layer_disk_is_cut(disk)) {
+        on_cut = NULL;
+        survivor = layer_disk_survivor(disk);
+        fn();
+    }
+}
+
+void machine_power_on(void)
+{
+    layer_disk_free(disk);
+    disk = survivor;
+    survivor = NULL;
+}
+
+struct until {
+    bool (*done)(void *arg);
+    void *arg;
+};
+
+static bool until_done(void *arg)
+{
+    struct until *until = arg;
+
+    power_look();
+    return until->done(until->arg);
+}
+
+bool machine_run_until(bool (*done)(void *arg), void *arg, uint64_t limit_ns)
+{
+    struct until until = {done, arg};
+
+    return loop_sim_run_until(sim, until_done, &until, limit_ns);
+}
+
+static bool time_is_later(void *arg)
+{
+    return loop_sim_now_ns(sim) > *(uint64_t *)arg;
+}
+
+void machine_pass(uint64_t ns)
+{
+    uint64_t end_ns = loop_sim_now_ns(sim) + ns;
+
+    machine_run_until(time_is_later, &end_ns, ns);
+    uint64_t now_ns = loop_sim_now_ns(sim);
+
+    if (now_ns < end_ns) {
+        loop_sim_advance(sim, end_ns - now_ns); /* nothing happens until then */
+    }
 }
 
 /* ---- loops, and who waits for one ---- */
@@ -64,11 +130,9 @@ int __wrap_pthread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *mutex)
     CHECK(now_ns - waiting_since_ns < PATIENCE_S * SEC_NS);
     pthread_mutex_unlock(mutex);
     if (!loop_sim_step(sim)) {
-        uint64_t due_ns = loop_sim_next_due_ns(sim);
-
-        CHECK(due_ns != UINT64_MAX);
-        loop_sim_advance(sim, due_ns > now_ns ? due_ns - now_ns : 0);
+        CHECK(machine_run_until(time_is_later, &now_ns, PATIENCE_S * SEC_NS));
     }
+    power_look();
     pthread_mutex_lock(mutex);
     return 0;
 }

@@ -19,4 +19,12 @@ void machine_end(void);
 struct loop_sim *machine_sim(void);
 struct layer_disk *machine_disk(void);
 
+/* fn is called once, right after the function in which the disk lost its power, when time passes by what follows, or somebody waits. From then
+ * on what runs has a disk of its own, so that it can be brought to an end; machine_power_on() gives the machine what was left when the power went. */
+void machine_on_power_cut(void (*fn)(void));
+void machine_power_on(void);
+void machine_pass(uint64_t ns);
+/* False: not within limit_ns. */
+bool machine_run_until(bool (*done)(void *arg), void *arg, uint64_t limit_ns);
+
 #endif

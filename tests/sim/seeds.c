@@ -52,6 +52,9 @@ int sim_main(int argc, char **argv, const struct sim *sim)
     log_set_level(argc > 1 && count == 1 ? LOG_DEBUG : LOG_ERROR);
     setenv("CMOCKA_TEST_ABORT", "1", 0); /* instead of exit(), which would not tell */
     signal(SIGABRT, tell_seed);
+#if !defined(__SANITIZE_ADDRESS__) /* it tells what it was, and aborts */
+    signal(SIGSEGV, tell_seed);
+#endif
     for (uint64_t seed = first; seed < first + count; seed++) {
         run_one(sim, seed);
     }

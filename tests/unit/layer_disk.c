@@ -530,6 +530,40 @@ void layer_disk_power_on(struct layer_disk *disk)
     disk->cut_at = 0;
 }
 
+static struct disk_file *file_copy(const struct disk_file *from)
+{
+    struct disk_file *file = calloc(1, sizeof(*file));
+    CHECK(file != NULL);
+    file->size = from->size;
+    file->durable_size = from->durable_size;
+    for (const struct page *page = from->pages; page; page = page->following) {
+        struct page *copy = page_find(file, page->number, true);
+        copy->n = page->n;
+        for (unsigned i = 0; i < page->n; i++) {
+            copy->versions[i] = page->versions[i];
+            if (page->versions[i].data) {
+                copy->versions[i].data = malloc(PAGE);
+                CHECK(copy->versions[i].data != NULL);
+                memcpy(copy->versions[i].data, page->versions[i].data, PAGE);
+            }
+        }
+    }
+    return file;
+}
+
+struct layer_disk *layer_disk_survivor(struct layer_disk *disk)
+{
+    struct layer_disk *survivor = layer_disk_new(random_u64(&disk->random), disk->delay_percent);
+    CHECK(disk->cut);
+    for (struct map_entry *e = map_first(&disk->files); e; e = map_next(&disk->files, e)) {
+        CHECK(map_put(&survivor->files, e->key, file_copy(e->value)) == 0);
+    }
+    layer_disk_power_on(survivor);
+    disk->cut = false;
+    disk->cut_at = 0;
+    return survivor;
+}
+
 static struct disk_file *file_of(const struct layer_disk *disk, const char *path)
 {
     struct disk_file *file = map_get(&disk->files, path);

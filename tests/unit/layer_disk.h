@@ -28,6 +28,9 @@ bool layer_disk_is_cut(const struct layer_disk *disk);
 uint64_t layer_disk_operations(const struct layer_disk *disk);
 /* What is left after the cut; the disk works again. */
 void layer_disk_power_on(struct layer_disk *disk);
+/* What is left after the cut, as a disk of its own. The old one works again, for those who are to end as if nothing had been: what they do
+ * is not on the new one. */
+struct layer_disk *layer_disk_survivor(struct layer_disk *disk);
 /* Bytes written and not punched, in pages of 4 KiB. */
 uint64_t layer_disk_used(const struct layer_disk *disk, const char *path);
 /* Whether the page occupies space. */
