@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/atomic_range.h"
 #include "base/check.h"
 #include "hosting/array_private.h"
 
@@ -116,22 +117,6 @@ static int volume_check(const struct group_part *part, struct group_volume *volu
     return 0;
 }
 
-static void time_low(_Atomic uint64_t *at, uint64_t now_ns)
-{
-    uint64_t seen = atomic_load(at);
-
-    while (now_ns < seen && !atomic_compare_exchange_weak(at, &seen, now_ns)) {
-    }
-}
-
-static void time_high(_Atomic uint64_t *at, uint64_t now_ns)
-{
-    uint64_t seen = atomic_load(at);
-
-    while (now_ns > seen && !atomic_compare_exchange_weak(at, &seen, now_ns)) {
-    }
-}
-
 static void part_over(void *arg)
 {
     struct group *group = ((struct group_part *)arg)->group;
@@ -167,7 +152,7 @@ void shelf_group_hold(void *arg)
             volume_check(part, volume, &error);
         }
     }
-    time_low(&group->held_ns, loop_now_ns(loop));
+    atomic_lower(&group->held_ns, loop_now_ns(loop));
     part_each(part, volume)
     {
         if (error.code == ERR_NONE && stack_hold(volume->stack, volume_held, volume) < 0) {
@@ -240,7 +225,7 @@ static void part_cut(void *arg)
         }
         stack_release(volume->stack);
     }
-    time_high(&group->released_ns, loop_now_ns(part->shelf->loop));
+    atomic_raise(&group->released_ns, loop_now_ns(part->shelf->loop));
     if (atomic_fetch_sub(&group->to_cut, 1) == 1) {
         group_all_cut(group);
     }

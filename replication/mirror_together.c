@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 
+#include "base/atomic_range.h"
 #include "base/check.h"
 #include "replication/mirror_private.h"
 
@@ -46,20 +47,6 @@ static size_t index_of(const struct mirror_member *member)
     return (size_t)(member - member->together->members);
 }
 
-static void time_low(_Atomic uint64_t *at, uint64_t now_ns)
-{
-    uint64_t seen = atomic_load(at);
-    while (now_ns < seen && !atomic_compare_exchange_weak(at, &seen, now_ns)) {
-    }
-}
-
-static void time_high(_Atomic uint64_t *at, uint64_t now_ns)
-{
-    uint64_t seen = atomic_load(at);
-    while (now_ns > seen && !atomic_compare_exchange_weak(at, &seen, now_ns)) {
-    }
-}
-
 /* ---- the verdict ---- */
 
 static void verdict_arrived(void *arg)
@@ -74,7 +61,7 @@ static void verdict_arrived(void *arg)
             member->state = MEMBER_PARTED;
             loop_timer_start(&member->timer, together->timeout_ms * MS_NS);
             mirror_core_part(core, NULL);
-            time_high(&together->released_ns, loop_now_ns(member->loop));
+            atomic_raise(&together->released_ns, loop_now_ns(member->loop));
         } else {
             mirror_core_part(core, &together->error);
         }
@@ -108,7 +95,7 @@ static void hold_arrived(void *arg)
     struct mirror_member *member = arg;
     struct mirror_together *together = member->together;
     if (member->core && !member->decided) {
-        time_low(&together->held_ns, loop_now_ns(member->loop));
+        atomic_lower(&together->held_ns, loop_now_ns(member->loop));
         loop_timer_start(&member->timer, together->deadline_ms * MS_NS);
         member->state = MEMBER_HOLDS;
         mirror_core_hold(member->core);
