@@ -71,6 +71,22 @@ static int refuse(struct call *call, const struct run *run, const struct sync_ro
     return error_info(ERR_ILLEGAL_STATE)->err;
 }
 
+/* A group that is reserved for the role that it has does not take the other one. */
+static int check_reserved(struct call *call, const char *group_id, uint32_t reserved_as)
+{
+    char path[PATH_SIZE];
+    struct group_row group;
+    int r = table_get(call->db, &group_table, group_id, &group);
+
+    if (r < 0 || group.reserved_as != reserved_as) {
+        return r < 0 ? call_fail_store(call, r) : 0;
+    }
+    snprintf(path, sizeof(path), "/groups/%s", group_id);
+    return call_fail_blocked(call, ERR_ILLEGAL_STATE, path,
+                             "%s is reserved: %s (ReservedAs); its role cannot be reversed.", path,
+                             enum_text(&map_reserved_as, reserved_as));
+}
+
 static int check(struct call *call, const struct run *run)
 {
     for (size_t i = 0; i < run->n_groups && run->operation == OPERATION_REVERSE_ROLES; i++) {
@@ -80,6 +96,14 @@ static int check(struct call *call, const struct run *run)
                 "The source of /groupsynchronizations/%s is one volume, %s; it cannot "
                 "become the target of a group.",
                 run->groups[i].head.id, run->groups[i].system_element);
+        }
+        int r = check_reserved(call, run->groups[i].source_group_id, GROUP_SOURCE_ONLY);
+
+        if (r == 0) {
+            r = check_reserved(call, run->groups[i].target_group_id, GROUP_TARGET_ONLY);
+        }
+        if (r < 0) {
+            return r;
         }
     }
     for (size_t i = 0; i < run->n; i++) {

@@ -357,7 +357,25 @@ int mirror_reset(struct call *call, struct sync_row *sync, uint32_t mode)
     sync->copy_methodology = replica_methodology(engine);
     sync->revision++;
     anything_differs(sync);
+    if (engine == ENGINE_MIRROR && sync->copy_state == STATE_SYNCHRONIZED) {
+        sync->copy_state = STATE_UNSYNCHRONIZED; /* what came after the last cycle is missing */
+        sync->progress_status = PROGRESS_RESYNCING;
+    }
     r = store(call, sync);
+    if (r == 0) {
+        mirror_apply(call, sync);
+    }
+    return r;
+}
+
+/* The mode that it has: only what else the call says. */
+static int reset(struct call *call, struct sync_row *sync, uint32_t mode)
+{
+    if (sync->mode != mode || !args_present(call->args, "ReplicationSettingData")) {
+        return mirror_reset(call, sync, mode);
+    }
+    int r = store(call, sync);
+
     if (r == 0) {
         mirror_apply(call, sync);
     }
@@ -415,9 +433,9 @@ int mirror_operate(struct call *call, struct mirror_operation *op, method_fn aga
     case OPERATION_RESUME:
         return resume(call, sync);
     case OPERATION_RESET_TO_SYNC:
-        return mirror_reset(call, sync, MODE_SYNCHRONOUS);
+        return reset(call, sync, MODE_SYNCHRONOUS);
     case OPERATION_RESET_TO_ASYNC:
-        return mirror_reset(call, sync, MODE_ASYNCHRONOUS);
+        return reset(call, sync, MODE_ASYNCHRONOUS);
     case OPERATION_REVERSE_ROLES:
         return reverse_roles(call, op, again);
     case OPERATION_SPLIT:

@@ -666,6 +666,19 @@ static int set_pipe(struct call *call, struct modification *mod)
     return store_sync(call, &mod->sync);
 }
 
+/* What the setting data of the call is for: a mirror whose mode it changes has that of the new one. */
+static uint32_t mode_after(const struct modification *mod)
+{
+    switch (replica_is_mirror(&mod->sync) ? mod->operation : 0) {
+    case OPERATION_RESET_TO_SYNC:
+        return MODE_SYNCHRONOUS;
+    case OPERATION_RESET_TO_ASYNC:
+        return MODE_ASYNCHRONOUS;
+    default:
+        return mod->sync.mode;
+    }
+}
+
 int modification_prepare(struct call *call, struct modification *mod)
 {
     int r;
@@ -674,7 +687,7 @@ int modification_prepare(struct call *call, struct modification *mod)
     mod->terms.engine = replica_engine_of(&mod->sync);
     mod->terms.copy_priority = mod->sync.copy_priority;
     r = replica_check_setting_data(call, "ReplicationSettingData", mod->sync.sync_type,
-                                   mod->sync.mode, mod->sync.remote);
+                                   mode_after(mod), mod->sync.remote);
     if (r == 0) {
         r = replica_terms_setting_data(call, "ReplicationSettingData", &mod->terms);
     }

@@ -445,6 +445,27 @@ def test_a_group_of_mirrors_is_made_and_operated_on_as_one(hosted, mode):
     client.get(path, expect=404)
 
 
+@pytest.mark.parametrize("source,target", [("Source Only", "Source or Target"), ("Source or Target", "Target Only"), ("Source Only", "Target Only")])
+def test_groups_that_are_reserved_for_a_role_keep_it(hosted, source, target):
+    client = hosted.client
+    sources, targets = ([hosted.make(MIB) for _ in range(2)] for _ in range(2))
+    groups = [group(client, sources, ReservedAs=source), group(client, targets, ReservedAs=target)]
+    answer = client.method("CreateGroupReplica", {"SyncType": 6, "Mode": 2, "SourceGroup": groups[0], "TargetGroup": groups[1],
+                                                  "WaitForCopyState": 4}, expect=202)
+    client.completed(answer["Job"])
+    path = answer["Synchronization"]
+    before = unchanged(hosted)
+    for dry_run in ("true", "false"):
+        problem = client.refused("ModifyReplicaSynchronization", {"Operation": "Reverse Roles", "Synchronization": path}, 4, 409,
+                                 code="illegal_state", query={"dryRun": dry_run})
+        assert problem["BlockedOn"] == groups[0 if source == "Source Only" else 1] and "reserved" in problem["detail"]
+    client.refused("ModifyListSynchronization", {"Operation": "Reverse Roles", "Synchronization": [path]}, 4, 409, code="illegal_state")
+    assert unchanged(hosted) == before and states(hosted, path) == [4, 4]
+    hosted.modify(path, "Failover")  # a role for a while is no reversal
+    client.completed(hosted.modify(path, "Failback", expect=202)["Job"])
+    hosted.modify(path, 8)
+
+
 def test_a_group_of_mirrors_is_failed_over_only_when_all_can_be(hosted):
     client = hosted.client
     answer, sources, targets = mirrors(hosted)
