@@ -254,14 +254,7 @@ static void test_finish_while_next_merge_runs(void **state)
     struct result second = {0};
     struct result finished = {0};
 
-    layers_make("f", "a b c d");
-    volume_open("v", "f", "a");
-    pages_write("v", 0, 400, 1);
-    volume_cut("v", "b");
-    pages_write("v", 0, 300, 2);
-    volume_cut("v", "c");
-    pages_write("v", 0, 200, 3);
-    volume_cut("v", "d");
+    chain_written("a b c d", (const struct pages[]){{0, 400}, {0, 300}, {0, 200}});
     array_merge(array, "v", "a", "b", on_merged, &first);
     await_ok(&first);
     assert_string_equal(first.superfluous, "b");

@@ -50,16 +50,7 @@ static void tap_submit(struct blockdev *dev, struct block_req *req)
     assert_non_null(tapped);
     tapped->tap = tap;
     tapped->req = req;
-    tapped->child = (struct block_req){.op = req->op,
-                                       .flags = req->flags,
-                                       .offset = req->offset,
-                                       .len = req->len,
-                                       .slices = req->slices,
-                                       .n_slices = req->n_slices,
-                                       .extents = req->extents,
-                                       .max_extents = req->max_extents,
-                                       .done = tapped_done,
-                                       .arg = tapped};
+    blockdev_pass(&tapped->child, req, tapped_done, tapped);
     blockdev_submit(tap->below, &tapped->child);
 }
 

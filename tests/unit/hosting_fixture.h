@@ -324,6 +324,24 @@ static inline void pages_are(const char *id, unsigned first, unsigned n, uint32_
     io_close(dev);
 }
 
+struct pages {
+    unsigned first, n;
+};
+
+/* Volume v on the first of the layers; pages are written, and the next layer comes on top, until there is none. */
+static inline void chain_written(const char *names, const struct pages *written)
+{
+    struct array_layer layers[CHAIN_MAX];
+    size_t n = chain_of(names, layers);
+
+    layers_make("f", names);
+    volume_open("v", "f", layers[0].id);
+    for (size_t i = 1; i < n; i++) {
+        pages_write("v", written[i - 1].first, written[i - 1].n, (uint32_t)i);
+        volume_cut("v", layers[i].id);
+    }
+}
+
 /* ---- a host that writes all the time ---- */
 
 enum { IN_FLIGHT = 16, LOAD_PAGES = 64 };

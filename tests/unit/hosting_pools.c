@@ -206,14 +206,7 @@ static void test_look_at_changes(void **state)
     struct result merged = {0};
     struct result finished = {0};
 
-    layers_make("f", "a b c d");
-    volume_open("v", "f", "a");
-    pages_write("v", 0, 100, 1);
-    volume_cut("v", "b");
-    pages_write("v", 0, 10, 2);
-    volume_cut("v", "c");
-    pages_write("v", 5, 20, 3);
-    volume_cut("v", "d");
+    chain_written("a b c d", (const struct pages[]){{0, 100}, {0, 10}, {5, 20}});
     assert_true(array_volume_usage(array, "v", &before));
     changes_are("v", "d", 0, 0);
     changes_are("v", "c", 0, 0);

@@ -388,16 +388,7 @@ static void below_submit(struct blockdev *dev, struct block_req *req)
     (void)dev;
     CHECK(passage != NULL);
     passage->req = req;
-    passage->child = (struct block_req){.op = req->op,
-                                        .flags = req->flags,
-                                        .offset = req->offset,
-                                        .len = req->len,
-                                        .slices = req->slices,
-                                        .n_slices = req->n_slices,
-                                        .extents = req->extents,
-                                        .max_extents = req->max_extents,
-                                        .done = passed,
-                                        .arg = passage};
+    blockdev_pass(&passage->child, req, passed, passage);
     blockdev_submit(leg.handle, &passage->child);
 }
 
