@@ -177,14 +177,17 @@ class InitialCopy(Moment):
 
 
 class Cycle(Moment):
+    RATE = RATE
+    SETTING = {}
+
     def prepare(self):
-        self.pair.begin()
+        self.pair.begin(**self.SETTING)
         self.pair.run()
         self.pair.writes_go_on(SIZE // PAGE)
         self.pair.after_now()
 
     def enter(self):
-        self.pair.limit(RATE)
+        self.pair.limit(self.RATE)
         self.pair.row_is(FORWARD)
 
     def ends(self):
@@ -211,8 +214,46 @@ class Resync(Moment):
         self.pair.in_the_middle()
 
 
+class Held(Cycle):
+    """A link that is back is waited for until somebody says so."""
+
+    SETTING = {"CopyRecoveryMode": 3}
+
+    def ends(self):
+        pair = self.pair
+        shown = pair.reaches(9)
+        assert shown["Problem"] and shown["LagBytes"] is None and shown["ProgressStatus"] == 25, shown
+        pair.writes_go_on()
+        assert pair.shown()["CopyState"] == 9
+        pair.do("Resume")
+        pair.is_whole()
+
+
+class Torn(Cycle):
+    """Hosts get the target while it is away: it says that it is no moment."""
+
+    def away(self):
+        super().away()
+        pair = self.pair
+        assert pair.shown()["LagBytes"] > 0
+        pair.load.rest()
+        pair.do("Failover", Force=True, expect=200)
+        pair.is_torn()
+
+    def ends(self):
+        pair = self.pair
+        pair.limit(0)
+        pair.do("Failback")
+        pair.client.completed(pair.job)
+        assert pair.reaches(4)["Problem"] is None
+        pair.do("Split")
+        pair.equal()
+
+
 class Undo(Cycle):
     """The target becomes a moment again for its hosts."""
+
+    RATE = 4 * RATE
 
     def enter(self):
         super().enter()
@@ -293,6 +334,20 @@ class Failback(Moment):
             session.write(0, bytes(PAGE))
 
 
+class GivenUp(Failback):
+    """Hosts go back to the target, and what they write there is in the next one."""
+
+    def ends(self):
+        pair = self.pair
+        pair.do("Failover", Force=True)
+        pair.load.run(pair.there.url(pair.made))
+        pair.writes_go_on(SIZE // PAGE)
+        pair.load.rest()
+        pair.limit(0)
+        pair.do("Failback")
+        pair.is_whole()
+
+
 MOMENTS = (InitialCopy, Cycle, Resync, Undo, Failover, Failback)
 
 
@@ -303,8 +358,8 @@ def each(there, what):
             done.result()
 
 
-def moments(make_pair, *kinds):
-    there = [moment(make_pair(kind)) for moment, kind in zip(MOMENTS, itertools.cycle(kinds))]
+def moments(make_pair, *kinds, more=()):
+    there = [moment(make_pair(kind)) for moment, kind in (*zip(MOMENTS, itertools.cycle(kinds)), *more)]
     each(there, "prepare")
     each(there, "enter")
     return there
@@ -317,7 +372,7 @@ def all_end(there):
 
 
 def test_link_cut(site, make_pair):
-    there = moments(make_pair, "tgtd", "smirrord")
+    there = moments(make_pair, "tgtd", "smirrord", more=((Held, "tgtd"), (Torn, "tgtd"), (Torn, "smirrord")))
     for target in (site.peer, site.array):
         target.proxy.refuse = True
         target.proxy.cut()
@@ -359,7 +414,7 @@ def peers_stopped(site):
 
 
 def test_self_killed(site, make_pair):
-    there = moments(make_pair, "smirrord", "tgtd")
+    there = moments(make_pair, "smirrord", "tgtd", more=((GivenUp, "own"), (GivenUp, "smirrord")))
     site.smirror.kill()
     running = [moment for moment in there if moment.pair.load.is_lost()]
     site.smirror.start()
@@ -386,75 +441,6 @@ def test_peers_that_stay_stopped(site, make_pair):
         for pair in synchronous:
             test_mirror_faults.away(pair, test_mirror_faults.in_sync)
     all_end([*there, Moment(failover), *map(Moment, synchronous)])
-
-
-# ---- one after the other
-
-def test_what_hosts_write_after_a_failback_was_given_up_is_in_the_next_one(make_pair):
-    pairs = [make_pair(kind) for kind in ("own", "tgtd", "smirrord")]
-    for pair in pairs:
-        pair.begin()
-        pair.run()
-        pair.writes_go_on(SIZE // PAGE)
-        pair.load.rest()
-        pair.do("Failover")
-        pair.load.run(pair.there.url(pair.made))
-        pair.writes_go_on()
-        pair.load.rest()
-        pair.limit(RATE)
-        pair.do("Failback")
-    for pair in pairs:
-        pair.client.until(pair.job, lambda j: j["BytesDone"] > 0, 30 * SLOWNESS)
-        pair.do("Failover", Force=True)
-        pair.load.run(pair.there.url(pair.made))
-        pair.writes_go_on(SIZE // PAGE)
-        pair.load.rest()
-        pair.do("Failback")
-    all_end([Moment(pair) for pair in pairs])
-
-
-def test_a_failover_while_the_target_is_away_says_that_it_is_no_moment(make_pair):
-    pair = make_pair("tgtd")
-    moment = Cycle(pair)
-    moment.prepare()
-    moment.enter()
-    pair.proxy.refuse = True
-    pair.proxy.cut()
-    try:
-        moment.away()
-        assert pair.shown()["LagBytes"] > 0
-        pair.load.rest()
-        pair.do("Failover", Force=True, expect=200)
-        pair.is_torn()
-    finally:
-        pair.proxy.refuse = False
-    pair.limit(0)
-    pair.do("Failback")
-    pair.client.completed(pair.job)
-    assert pair.reaches(4)["Problem"] is None
-    pair.do("Split")
-    pair.equal()
-    pair.end()
-
-
-def test_a_link_that_is_back_is_waited_for_until_resume(make_pair):
-    pair = make_pair("tgtd")
-    pair.begin(CopyRecoveryMode=3)
-    pair.run()
-    pair.writes_go_on()
-    pair.limit(RATE)
-    pair.row_is(FORWARD)
-    pair.proxy.refuse = True
-    pair.proxy.cut()
-    pair.reaches(16)
-    pair.proxy.refuse = False
-    shown = pair.reaches(9)
-    assert shown["Problem"] and shown["LagBytes"] is None, shown
-    pair.writes_go_on()
-    assert pair.shown()["CopyState"] == 9
-    pair.do("Resume")
-    pair.is_whole()
-    pair.end()
 
 
 # ---- no room

@@ -214,6 +214,39 @@ def test_a_source_without_room_waits_in_a_failback(site, make_pair):
     pair.end()
 
 
+def test_a_target_without_room_breaks_a_failback_and_restore_mends_it(site, make_pair):
+    """What hosts write on the way back is on the target, too, or it cannot be flushed."""
+    pair = make_pair("smirrord")
+    pair.begin()
+    pair.do("Failover")
+    with host(pair.there.url(pair.made)) as session:
+        session.fill(0, 4 * MIB, 7)
+        session.flush()
+    pair.limit(RATE)
+    pair.do("Failback")
+    pair.in_the_middle()
+    fill_up(site.peer.hosted, site.peer.pool)
+    try:
+        with host(pair.url) as session, pytest.raises(ScsiError):
+            session.fill(6 * MIB, MIB, 8)
+            session.flush()
+        shown = pair.reaches(5)
+        assert "ENOSPC" in shown["Problem"], shown
+        assert "no_space" in pair.client.wait(pair.job)["LastError"]
+    finally:
+        make_room(site.peer.hosted, site.peer.pool)
+    pair.limit(0)
+    pair.do("Restore from Replica")
+    pair.client.completed(pair.job)
+    assert pair.reaches(4)["Problem"] is None
+    assert site.hosted.writers(pair.source, 0, 4 * MIB) == {7}
+    with host(pair.url) as session:
+        session.fill(6 * MIB, MIB, 8)
+        session.flush()
+    pair.equal()
+    pair.end()
+
+
 def test_a_source_without_room_refuses_hosts_and_stays_equal(site, make_pair):
     pair = make_pair("smirrord")
     pair.begin()
