@@ -105,6 +105,8 @@ struct iscsi_spec {
     uint32_t connect_timeout_ms; /* 10000: one portal, from the dial to the end of the checks */
     uint32_t stall_timeout_ms;   /* 15000: with something outstanding and no answer to anything, the
                                     link is lost */
+    uint32_t command_timeout_ms; /* four times that, but at least 60000: a command is not answered
+                                    although NOPs are; the link is given up */
     uint32_t backoff_min_ms;     /* 100 */
     uint32_t backoff_max_ms;     /* 10000 */
     uint32_t max_inflight;       /* 64: commands at the target, at most */

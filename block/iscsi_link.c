@@ -1178,13 +1178,21 @@ const struct sockaddr_storage *iscsi_link_address(const struct iscsi_link *link)
     return &link->address;
 }
 
+static uint32_t command_timeout_ms(const struct iscsi_spec *spec, uint32_t stall_ms)
+{
+    if (spec->command_timeout_ms != 0) {
+        return spec->command_timeout_ms;
+    }
+    return stall_ms * 4 > COMMAND_TIMEOUT_MS ? stall_ms * 4 : COMMAND_TIMEOUT_MS;
+}
+
 /* Looks after a session in which nothing happens. */
 static void link_tick(void *arg)
 {
     struct iscsi_link *link = arg;
     uint32_t stall_ms =
         link->spec->stall_timeout_ms != 0 ? link->spec->stall_timeout_ms : DEFAULT_STALL_MS;
-    uint32_t command_ms = stall_ms * 4 > COMMAND_TIMEOUT_MS ? stall_ms * 4 : COMMAND_TIMEOUT_MS;
+    uint32_t command_ms = command_timeout_ms(link->spec, stall_ms);
     uint64_t now = loop_now_ns(link->loop);
     uint64_t since = link->heard_ns > link->waiting_ns ? link->heard_ns : link->waiting_ns;
     char address[SOCKADDR_TEXT_LEN];
@@ -1208,8 +1216,8 @@ static void link_tick(void *arg)
             list_entry(list_first(&link->outstanding), struct iscsi_cmd, link_entry);
 
         if (now - oldest->sent_ns >= command_ms * MS_NS) {
-            error_set(&error, ERR_TIMEOUT, "%s has not answered a command (%02x) for %u s", address,
-                      oldest->cdb[0], command_ms / 1000);
+            error_set(&error, ERR_TIMEOUT, "%s has not answered a command (%02x) for %u ms",
+                      address, oldest->cdb[0], command_ms);
             link_fail(link, &error);
             return;
         }

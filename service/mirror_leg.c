@@ -82,7 +82,11 @@ static void leg_find(struct leg_opener *opener)
     struct asked_opener *asked = &opener->asked;
     struct db *db = control_db(asked->control);
     struct network_session session = {
-        .isid = network_isid(opener->sync_id, 'm'), .fence = true, .fence_open = true};
+        .isid = network_isid(opener->sync_id, 'm'),
+        .fence = true,
+        .fence_open = true,
+        .holds_hosts = true,
+    };
     struct volume_row volume;
     struct sync_row sync;
     int r = table_get(db, &sync_table, opener->sync_id, &sync);

@@ -28,6 +28,8 @@
 #include "service/volumes.h"
 #include "store/system.h"
 
+/* Hosts give a command up after 30 s: a leg that holds them is lost sooner. */
+enum { HOSTS_STALL_MS = 8000, HOSTS_COMMAND_MS = 20000 };
 enum { OWN_ADDRESSES_MAX = 16, PROBE_TIMEOUT_DEFAULT_MS = 10000 };
 
 struct running_scan {
@@ -302,8 +304,8 @@ static int store_error(struct error *error, int err)
 }
 
 int network_lun_spec(struct network *network, struct db *db, const struct volume_row *volume,
-                     const struct access_point_row *secrets, struct lun_opener_spec *spec,
-                     struct error *error)
+                     const struct access_point_row *secrets, const struct network_session *session,
+                     struct lun_opener_spec *spec, struct error *error)
 {
     const char *initiator = control_options(network->control)->initiator_name;
     struct iscsi_spec *iscsi = &spec->iscsi;
@@ -316,6 +318,11 @@ int network_lun_spec(struct network *network, struct db *db, const struct volume
         strlen(volume->identity) >= sizeof(iscsi->identity)) {
         return error_set(error, ERR_INTERNAL, "/volumes/%s has names that no LUN has.",
                          volume->head.id);
+    }
+    memcpy(iscsi->alias, session->alias, sizeof(session->alias));
+    if (session->holds_hosts) {
+        iscsi->stall_timeout_ms = HOSTS_STALL_MS;
+        iscsi->command_timeout_ms = HOSTS_COMMAND_MS;
     }
     spec->lookup_timeout_ms = probe_timeout_ms(network->control);
     strncpy(iscsi->initiator, initiator, sizeof(iscsi->initiator) - 1);
@@ -369,10 +376,9 @@ int network_opener(struct network *network, struct db *db, const struct volume_r
     if (r < 0) {
         return store_error(error, r);
     }
-    r = network_lun_spec(network, db, volume, &own, &spec, error);
+    r = network_lun_spec(network, db, volume, &own, session, &spec, error);
     if (r == 0) {
         spec.iscsi.isid = session->isid;
-        memcpy(spec.iscsi.alias, session->alias, sizeof(session->alias));
         spec.iscsi.fence = session->fence;
         spec.iscsi.fence_open = session->fence_open;
         *ret_opener = lun_opener_new(network, &spec);

@@ -45,6 +45,7 @@ struct network_session {
     uint64_t isid;
     bool fence;
     bool fence_open;
+    bool holds_hosts; /* what hosts write waits for it: it is given up sooner */
     char pipe_id
         [ID_SIZE]; /* of the relationship: over all paths of that pipe; "": over one session */
     char alias
@@ -56,11 +57,11 @@ uint64_t network_isid(const char *id, char side);
 int network_opener(struct network *network, struct db *db, const struct volume_row *volume,
                    const struct network_session *session, struct block_opener **ret_opener,
                    struct error *error);
-/* All of spec but where it is: target, LUN, what it must be, and the secrets of an access point. */
+/* All of spec but where it is: target, LUN, what it must be, what is in the session, and the secrets of an access point. */
 struct lun_opener_spec;
 int network_lun_spec(struct network *network, struct db *db, const struct volume_row *volume,
-                     const struct access_point_row *secrets, struct lun_opener_spec *spec,
-                     struct error *error);
+                     const struct access_point_row *secrets, const struct network_session *session,
+                     struct lun_opener_spec *spec, struct error *error);
 struct pipe_paths;
 struct pipe_paths *network_pipe_paths(struct network *network); /* any thread */
 

@@ -73,8 +73,8 @@ static int add_path(struct building *building, const struct pipe_row *leaf,
         return store_error(building->error, r);
     }
     memcpy(spec.portals[spec.n_portals++], portal.address, sizeof(portal.address));
-    r = network_lun_spec(building->network, building->db, building->volume, &secret, &spec,
-                         building->error);
+    r = network_lun_spec(building->network, building->db, building->volume, &secret,
+                         building->session, &spec, building->error);
     if (r == 0 && far->kind == ENDPOINT_ADDRESS &&
         sockaddr_parse_host(far->address, 0, &spec.iscsi.source) < 0) {
         r = error_set(building->error, ERR_INTERNAL, "/endpoints/%s has no address.", far->head.id);
@@ -85,7 +85,6 @@ static int add_path(struct building *building, const struct pipe_row *leaf,
         struct multi_path_spec *path = &building->spec.paths[building->spec.n_paths];
 
         CHECK(building->spec.n_paths < MULTI_MAX_PATHS);
-        memcpy(spec.iscsi.alias, building->session->alias, sizeof(building->session->alias));
         spec.iscsi.isid = path_isid(building->session->isid, building->spec.n_paths);
         path->opener = lun_opener_new(building->network, &spec);
         path->meter = pipe_paths_meter(network_pipe_paths(building->network), leaf->head.id);

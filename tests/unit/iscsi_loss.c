@@ -275,6 +275,20 @@ static void a_silent_command_does_not_hang_for_ever(void **state)
         assert_int_equal(io.req.status, -ECANCELED);
         assert_int_equal(io.calls, 1);
     }
+    /* Who cannot wait so long says so. */
+    spec.command_timeout_ms = 700;
+    watch_open(&watch, &spec);
+    fake_target_fault(fake, &(struct fake_fault){.opcode = 0x88, .count = 1, .silent = true});
+    {
+        struct io io;
+
+        io_prepare(&io, BLOCK_READ, 0, 512, block);
+        blockdev_submit(watch.dev, &io.req);
+        wait_for(is_true, &io.done);
+        assert_int_equal(io.req.status, -ENOTCONN);
+        assert_non_null(strstr(watch.detail, "has not answered a command (88) for 700 ms"));
+        watch_close(&watch);
+    }
 }
 
 static void a_logout_request_leads_to_a_new_login(void **state)
