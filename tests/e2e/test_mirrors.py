@@ -462,7 +462,7 @@ def test_a_thin_volume_of_a_tebibyte_is_copied_at_once(mirrors):
     begun = time.monotonic()
     answer = mirrors.mirror(source)
     took = time.monotonic() - begun
-    assert took < 5 * SLOWNESS, took
+    assert took < (5 if SLOWNESS == 1 else 60), took  # not a matter of minutes, as all of it would be
     target = answer["TargetElement"]
     with mirrors.host(target) as session:
         for offset, writer in places.items():
