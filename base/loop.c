@@ -4,6 +4,11 @@
 #include "base/check.h"
 #include "base/loop_ops.h"
 
+void loop_linger(struct loop *loop, uint64_t ns)
+{
+    loop->linger_ns = ns;
+}
+
 void loop_run(struct loop *loop)
 {
     CHECK(loop_is_current(loop));

@@ -60,6 +60,9 @@ int loop_new(const char *name, struct loop **ret_loop);
 /* Runs until loop_stop(): returns after the task that called it, all tasks posted before it, and
  * what they deferred. May be called again. */
 void loop_run(struct loop *loop);
+/* Before loop_run(): while sockets and messages usually come within so long, the loop goes on looking for them instead of
+ * sleeping, unless others want the processor. 0, as from the beginning: it sleeps at once. */
+void loop_linger(struct loop *loop, uint64_t ns);
 void loop_stop(struct loop *loop);
 /* After loop_run() has returned; no timer may be pending, no poll open, no work under way. Posted
  * tasks that have not run are forgotten. */

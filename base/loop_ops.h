@@ -34,6 +34,7 @@ struct loop_ops {
 struct loop {
     const struct loop_ops *ops;
     char name[32];
+    uint64_t linger_ns; /* loop_linger() */
 };
 
 /* First member of an implementation's poll. */

@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -33,6 +34,10 @@
 /* Rounds of deferred tasks that run before sockets are looked at again: chains of completions that
  * finish in memory cost no system call each, and cannot starve the sockets either. */
 enum { DEFER_ROUNDS = 8 };
+
+/* A loop that lingers and was away for so long has lost its processor to somebody: it sleeps for a while. */
+#define LOST_NS    50000
+#define MODESTY_NS 5000000
 
 struct uv_work_slot {
     uv_work_t req;
@@ -64,6 +69,12 @@ struct loop_uv {
     unsigned polls;
     bool running;
     bool stopping;
+
+    /* Lingering: what has come so far, when the first of a round came, how long they usually take, and until when others go first. */
+    uint64_t events;
+    uint64_t came_ns;
+    uint64_t usual_ns;
+    uint64_t modest_until_ns;
 
     /* Whoever called loop_thread_start(). */
     pthread_t thread;
@@ -139,8 +150,17 @@ static void run_due_timers(struct loop_uv *loop)
     }
 }
 
+static void note_event(struct loop_uv *loop)
+{
+    loop->events++;
+    if (loop->base.linger_ns > 0 && loop->came_ns == 0) {
+        loop->came_ns = uv_hrtime();
+    }
+}
+
 static void wake_fired(uv_async_t *handle)
 {
+    note_event(handle->data);
     run_posted(handle->data);
 }
 
@@ -192,13 +212,60 @@ static void prepare_fired(uv_prepare_t *handle)
     arm_timer(loop);
 }
 
+/* Looks for events without sleeping, for as long as they usually take at most. */
+static void linger(struct loop_uv *loop, uint64_t began_ns)
+{
+    uint64_t seen = loop->events;
+    uint64_t before_ns = began_ns;
+    for (;;) {
+        uv_run(&loop->uv, UV_RUN_NOWAIT);
+        if (loop->stopping || loop->events != seen) {
+            return;
+        }
+        sched_yield();
+        uint64_t now_ns = uv_hrtime();
+        if (now_ns - before_ns > LOST_NS) {
+            loop->modest_until_ns = now_ns + MODESTY_NS;
+            return;
+        }
+        if (now_ns - began_ns > loop->base.linger_ns) {
+            return;
+        }
+        before_ns = now_ns;
+    }
+}
+
+/* Waking a processor that sleeps takes longer than many a request: tens of microseconds in a virtual machine. */
+static void lingering_round(struct loop_uv *loop)
+{
+    uint64_t linger_ns = loop->base.linger_ns;
+    uint64_t seen = loop->events;
+    uint64_t began_ns = uv_hrtime();
+    loop->came_ns = 0;
+    if (loop->usual_ns < linger_ns && began_ns >= loop->modest_until_ns) {
+        linger(loop, began_ns);
+    }
+    if (loop->events == seen && !loop->stopping) {
+        uv_run(&loop->uv, UV_RUN_ONCE);
+    }
+    if (loop->events != seen) {
+        uint64_t took_ns = loop->came_ns - began_ns;
+        uint64_t most_ns = 4 * linger_ns;
+        loop->usual_ns = (7 * loop->usual_ns + (took_ns < most_ns ? took_ns : most_ns)) / 8;
+    }
+}
+
 static void uv_loop_run(struct loop *base)
 {
     struct loop_uv *loop = of_loop(base);
     CHECK(!loop->running);
     loop->running = true;
     while (!loop->stopping) {
-        uv_run(&loop->uv, UV_RUN_DEFAULT);
+        if (base->linger_ns > 0) {
+            lingering_round(loop);
+        } else {
+            uv_run(&loop->uv, UV_RUN_DEFAULT);
+        }
     }
     /* What was posted before the stop still runs, and so do the completions it leaves behind. */
     run_posted(loop);
@@ -357,6 +424,7 @@ static void poll_fired(uv_poll_t *handle, int status, int uv_events)
         events |= uv_events & UV_WRITABLE ? LOOP_WRITE : 0;
     }
     if (events) {
+        note_event(of_loop(poll->base.loop));
         poll->fn(poll->arg, events);
     }
 }

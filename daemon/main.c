@@ -99,6 +99,7 @@ static int start_control(struct daemon *daemon, struct error *error)
         .system_name = options->system_name,
         .initiator_name = daemon->initiator_name,
         .data_loops = (unsigned)options->data_loops,
+        .data_linger_us = options->data_linger_us,
         .pool_directories = options->pool_directories,
         .copies_at_once = (unsigned)options->copies_at_once,
         .copy_bandwidth_limit = options->copy_bandwidth_limit,

@@ -38,7 +38,7 @@ struct option_row {
     const char *help;
 };
 
-enum { OPTION_ROWS = 27 };
+enum { OPTION_ROWS = 28 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* Members of these types own a text. */

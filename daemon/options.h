@@ -39,6 +39,7 @@ struct options {
     char *portal_allow;
     char *initiator_addresses;
     uint64_t data_loops; /* 0: one per core, at most 4 */
+    uint64_t data_linger_us;
     char *pool_directories;
     uint64_t copies_at_once;
     uint64_t copy_bandwidth_limit; /* bytes a second; 0: none */

@@ -333,6 +333,7 @@ int control_start(const struct control_options *options, struct control **ret_co
             error_set(error, ERR_INTERNAL, "No event loop: %s", strerror(-r));
             goto failed;
         }
+        loop_linger(control->data_loops[i], options->data_linger_us * 1000);
         control->n_data_loops++;
     }
     r = network_new(control, &control->network, error);

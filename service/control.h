@@ -20,6 +20,7 @@ struct control_options {
     const char *system_name;    /* ElementName of /systems/local */
     const char *initiator_name; /* IQN we log in with */
     unsigned data_loops;        /* 0: one per core, at most 4 */
+    uint64_t data_linger_us;    /* loop_linger() of data loops */
     unsigned copies_at_once;    /* over all loops */
     uint64_t copy_bandwidth_limit;
     uint64_t copy_give_up_ms;   /* 0: never */

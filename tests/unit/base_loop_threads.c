@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/loop.h"
 
@@ -221,6 +222,86 @@ static void touching_another_threads_loop_is_a_failed_check(void **state)
     assert_true(dies(defer_from_another_thread, NULL));
 }
 
+/* ---- lingering ---- */
+
+enum { ROUND_TRIPS = 3000 };
+
+struct table_tennis {
+    struct loop *loops[2];
+    struct loop_task task;
+    unsigned n;
+    _Atomic bool over;
+    struct loop_timer late; /* of the first loop: nothing happens for a while, then this */
+    struct timespec idle_from;
+    _Atomic bool woken;
+};
+
+static void returned(void *arg)
+{
+    struct table_tennis *game = arg;
+    if (++game->n == 2 * ROUND_TRIPS) {
+        atomic_store(&game->over, true);
+        return;
+    }
+    loop_post(game->loops[game->n % 2], &game->task);
+}
+
+static double thread_seconds(const struct timespec *since)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return (double)(now.tv_sec - since->tv_sec) + (double)(now.tv_nsec - since->tv_nsec) / 1e9;
+}
+
+static double idle_seconds;
+
+static void was_idle(void *arg)
+{
+    struct table_tennis *game = arg;
+    idle_seconds = thread_seconds(&game->idle_from);
+    atomic_store(&game->woken, true);
+}
+
+static void be_idle(void *arg)
+{
+    struct table_tennis *game = arg;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &game->idle_from);
+    loop_timer_init(&game->late, game->loops[0], was_idle, game);
+    loop_timer_start(&game->late, 500000000);
+}
+
+static void wait_until(_Atomic bool *what)
+{
+    while (!atomic_load(what)) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+
+/* What comes is noticed whether the loop lingers or sleeps, and a loop that nothing comes to sleeps, its timers running. */
+static void a_loop_that_lingers_hears_everything_and_sleeps_when_nothing_comes(void **state)
+{
+    (void)state;
+    static struct table_tennis game;
+    game.task = (struct loop_task){.fn = returned, .arg = &game};
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(loop_new("lingers", &game.loops[i]), 0);
+        loop_linger(game.loops[i], 300000);
+        assert_int_equal(loop_thread_start(game.loops[i]), 0);
+    }
+    loop_post(game.loops[0], &game.task);
+    wait_until(&game.over);
+    struct loop_task idle = {.fn = be_idle, .arg = &game};
+    loop_post(game.loops[0], &idle);
+    wait_until(&game.woken);
+    assert_int_equal(game.n, 2 * ROUND_TRIPS);
+    /* 0.3 ms after the last message and after each timer, not half a second. */
+    assert_true(idle_seconds < 0.1);
+    for (int i = 0; i < 2; i++) {
+        loop_thread_join(game.loops[i]);
+        loop_free(game.loops[i]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +311,7 @@ int main(void)
         cmocka_unit_test(one_task_can_travel_between_two_loops),
         cmocka_unit_test(loops_with_timers_and_work_run_side_by_side),
         cmocka_unit_test(ownership_follows_the_thread),
+        cmocka_unit_test(a_loop_that_lingers_hears_everything_and_sleeps_when_nothing_comes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

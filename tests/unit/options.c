@@ -244,6 +244,7 @@ static void good_values_are_taken(void **state)
         {"--job-keep", "0"},
         {"--reach-interval", "PT1M"},
         {"--data-loops", "64"},
+        {"--data-linger", "0"},
     };
     (void)state;
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -288,7 +289,7 @@ static void the_table_is_printed_whole(void **state)
                                         "copy-give-up",   "probe-timeout",
                                         "reach-interval", "idempotency-keep",
                                         "job-keep",       "http-connections",
-                                        "iscsi-advertise"};
+                                        "iscsi-advertise", "data-linger"};
     char *text[2];
     size_t len[2];
     (void)state;
