@@ -57,13 +57,13 @@ def test_the_life_of_a_volume_is_told_in_the_order_of_the_commits(service):
 
 def test_what_has_failed_is_not_told(service):
     client = service.client
-    with Stream(service, "?path=/volumes,/exports") as stream:
+    with Stream(service) as stream:
         create_body = {"ElementName": "none", "Size": 1 << 62}
         client.method(CREATE, create_body, expect=(400, 409, 422, 507))
         client.method("CreateElementReplica", {"SyncType": 7, "SourceElement": "/volumes/000000000000"}, expect=(400, 404, 422))
         volume = create(client, "first")
         rename(client, volume, "first")  # nothing changes
-        assert [(e.name, e.path) for e in the_end(client, stream)] == \
+        assert [(e.name, e.path) for e in the_end(client, stream) if e.path != "/pools/default"] == \
             [("created", volume), ("created", volume.replace("volumes", "exports"))]
 
 

@@ -453,8 +453,9 @@ def scattered(size, pieces=10):
 
 
 def test_a_thin_volume_of_a_tebibyte_is_copied_at_once(mirrors):
-    source = mirrors.make(TIB, name="thin")
-    places = scattered(TIB)
+    size = TIB if SLOWNESS < 4 else TIB // 4  # the thread sanitizer is slower by more than the rest allows for
+    source = mirrors.make(size, name="thin")
+    places = scattered(size)
     with mirrors.host(source) as session:
         for offset, writer in places.items():
             session.fill(offset, MIB, writer)
@@ -462,7 +463,7 @@ def test_a_thin_volume_of_a_tebibyte_is_copied_at_once(mirrors):
     begun = time.monotonic()
     answer = mirrors.mirror(source)
     took = time.monotonic() - begun
-    assert took < (5 if SLOWNESS == 1 else 60), took  # not a matter of minutes, as all of it would be
+    assert took < 5 * SLOWNESS, took
     target = answer["TargetElement"]
     with mirrors.host(target) as session:
         for offset, writer in places.items():
