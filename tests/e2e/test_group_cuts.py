@@ -8,7 +8,7 @@ import pytest
 
 import lun as luns
 from faults import Proxy
-from hosted import CREATE, DEFAULT, Hosted, Lost, Stamp
+from hosted import CREATE, DEFAULT, Hosted, Lost, busy
 from initiator import Initiator
 from process import MIB, SLOWNESS, until
 
@@ -73,10 +73,7 @@ def test_every_group_of_snapshots_is_a_prefix(service):
     array = Hosted(service)
     volumes = [array.make(2 * MIB) for _ in range(MEMBERS)]
     loaded = [array.make(8 * MIB) for _ in range(2)]
-    stamp = Stamp(3)
-    for number, volume in enumerate(loaded):  # other members are busy
-        stamp("volume", f"v{number}", array.url(volume), 2, 16)
-        stamp("run", f"v{number}")
+    stamp = busy(array, loaded)  # other members are busy
     writer = Writer(array, volumes)
     last = 0
     try:

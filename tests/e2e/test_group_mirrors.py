@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from faults import Proxy
-from hosted import CREATE, Hosted, Stamp
+from hosted import CREATE, Hosted, busy
 from initiator import ScsiError
 from process import MIB, SLOWNESS, until
 from test_group_async import consistency, modify
@@ -64,10 +64,7 @@ def test_whatever_parts_a_group_leaves_one_moment_of_it(array):
     loaded = [array.make(8 * MIB) for _ in range(2)]
     path, targets = mirrored(array, sources + loaded)
     assert consistency(array, path) == (True, 3, 2)
-    stamp = Stamp(3)
-    for number, volume in enumerate(loaded):  # other members are busy
-        stamp("volume", f"v{number}", array.url(volume), 2, 16)
-        stamp("run", f"v{number}")
+    stamp = busy(array, loaded)  # other members are busy
     writer = Writer(array, sources)
     last = 0
     try:

@@ -147,6 +147,14 @@ static void open_and_restart(struct watch *watch, const struct iscsi_spec *spec)
              &(struct tgtd_lun){.lun = 1, .file = "thin", .size_bytes = 64 * MIB, .thin = true});
 }
 
+/* LUN 2 with another size than it had. */
+static void big_lun(uint64_t size_bytes)
+{
+    tgtd_lun(
+        tgtd, 1,
+        &(struct tgtd_lun){.lun = 2, .file = "big", .size_bytes = size_bytes, .block_bytes = 4096});
+}
+
 static void a_lun_that_has_shrunk_is_not_written(void **state)
 {
     struct iscsi_spec spec = spec_of(TARGET, 2);
@@ -154,9 +162,7 @@ static void a_lun_that_has_shrunk_is_not_written(void **state)
 
     (void)state;
     open_and_restart(&watch, &spec);
-    tgtd_lun(
-        tgtd, 1,
-        &(struct tgtd_lun){.lun = 2, .file = "big", .size_bytes = 31 * MIB, .block_bytes = 4096});
+    big_lun(31 * MIB);
     wait_for(saw_change, &watch);
     assert_non_null(strstr(watch.detail, "shrunk"));
     watch_close(&watch);
@@ -169,9 +175,7 @@ static void a_lun_that_grew_is_the_same(void **state)
 
     (void)state;
     open_and_restart(&watch, &spec);
-    tgtd_lun(
-        tgtd, 1,
-        &(struct tgtd_lun){.lun = 2, .file = "big", .size_bytes = 40 * MIB, .block_bytes = 4096});
+    big_lun(40 * MIB);
     wait_for(saw_up, &watch);
     assert_int_equal(watch.dev->info.size_bytes, 32 * MIB);
     watch_close(&watch);
