@@ -29,7 +29,7 @@
 enum {
     MEMBERS = 3, /* at most */
     WRITERS = 3,
-    BLOCK = 512,
+    BLOCK = ORDER_BLOCK,
     WINDOWS = 5,
     WINDOW = 8, /* blocks, of a granule */
     APART = 64 << 10,
@@ -361,14 +361,10 @@ static bool content_read(const char *path, uint64_t stamps[BLOCKS])
 
 struct writer {
     struct blockdev *devs[MEMBERS];
-    struct block_req req;
-    struct slice slice;
+    struct ordered_write write;
     struct loop_timer timer;
-    uint64_t words[MOST * BLOCK / 8];
     unsigned member;
     unsigned first;
-    unsigned n; /* 0: a flush */
-    uint64_t began;
     unsigned n_done;
     bool stopped;
 };
@@ -389,16 +385,9 @@ static void writer_done(struct block_req *req)
     tick++;
     CHECK(req->status == 0 || crashed || layer_disk_is_cut(machine_disk()) || stop);
     totals.writes += well;
-    for (unsigned i = 0; i < writer->n; i++) {
-        struct block *block = &member->blocks[writer->first + i];
-
-        block->busy = false;
-        if (well) {
-            block->versions[block->n - 1].ended = tick;
-        }
-    }
-    for (unsigned b = 0; b < BLOCKS && writer->n == 0 && well; b++) {
-        block_is_durable(&member->blocks[b], writer->began);
+    ordered_write_ended(&writer->write, well, tick);
+    for (unsigned b = 0; b < BLOCKS && writer->write.n == 0 && well; b++) {
+        block_is_durable(&member->blocks[b], writer->write.began);
     }
     /* Busy at first, then often enough for every cycle to have something. */
     loop_timer_start(&writer->timer, ++writer->n_done % BUSY != 0
@@ -412,12 +401,12 @@ static void place_find(struct writer *writer)
     unsigned n = 1 + (unsigned)below(MOST);
 
     writer->first = (unsigned)below(BLOCKS);
-    writer->n = 0;
-    while (writer->n < n && writer->first % WINDOW + writer->n < WINDOW &&
-           !member->blocks[writer->first + writer->n].busy) {
-        writer->n++;
+    writer->write.n = 0;
+    while (writer->write.n < n && writer->first % WINDOW + writer->write.n < WINDOW &&
+           !member->blocks[writer->first + writer->write.n].busy) {
+        writer->write.n++;
     }
-    writer->n = chance(1, 20) ? 0 : writer->n;
+    writer->write.n = chance(1, 20) ? 0 : writer->write.n;
 }
 
 static void writer_next(void *arg)
@@ -429,26 +418,11 @@ static void writer_next(void *arg)
         return;
     }
     place_find(writer);
-    writer->began = ++tick;
-    last_stamp++;
-    for (unsigned i = 0; i < writer->n; i++) {
-        struct block *block = &members[writer->member].blocks[writer->first + i];
-
-        block->busy = true;
-        version_add(block, last_stamp, tick, UINT64_MAX);
-        for (unsigned w = 0; w < BLOCK / 8; w++) {
-            writer->words[i * BLOCK / 8 + w] = last_stamp;
-        }
-    }
-    writer->slice = (struct slice){.data = (void *)writer->words, .len = writer->n * BLOCK};
-    writer->req = (struct block_req){.op = writer->n == 0 ? BLOCK_FLUSH : BLOCK_WRITE,
-                                     .offset = writer->n == 0 ? 0 : offset_of(writer->first),
-                                     .len = (uint64_t)writer->n * BLOCK,
-                                     .slices = &writer->slice,
-                                     .n_slices = writer->n > 0,
-                                     .done = writer_done,
-                                     .arg = writer};
-    blockdev_submit(writer->devs[writer->member], &writer->req);
+    writer->write.began = ++tick;
+    writer->write.blocks = &members[writer->member].blocks[writer->first];
+    ordered_write_submit(&writer->write, writer->devs[writer->member],
+                         writer->write.n == 0 ? 0 : offset_of(writer->first), ++last_stamp,
+                         writer_done, writer);
 }
 
 /* On the sources, or on the targets that are theirs now. */

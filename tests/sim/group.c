@@ -29,10 +29,10 @@ enum {
     ROUNDS = 10,
     LIVES = 3,
     CHAIN = 2 + ROUNDS,
-    BLOCK = 512,
+    BLOCK = ORDER_BLOCK,
     BLOCKS = 40,
     SIZE = BLOCKS * BLOCK,
-    MOST = 7, /* blocks of a write */
+    MOST = ORDER_MOST, /* blocks of a write */
     NAME = ARRAY_ID_LEN + 1,
     STEPS = 70,
     STEPS_BESIDES = 40,
@@ -213,14 +213,10 @@ static void handle_close(struct blockdev *dev)
 struct writer {
     struct loop *loop;
     struct blockdev *devs[MEMBERS];
-    struct block_req req;
-    struct slice slice;
+    struct ordered_write write;
     struct loop_timer timer;
-    uint64_t words[MOST * BLOCK / 8];
     unsigned member;
     unsigned first;
-    unsigned n; /* 0: a flush */
-    uint64_t began;
     uint64_t think_ns; /* between two writes, at most */
     unsigned n_done;
     bool stopped;
@@ -232,23 +228,16 @@ static bool stop;
 
 static void writer_next(void *arg);
 
-static void write_ended(const struct writer *writer, int status)
+static void write_ended(struct writer *writer, int status)
 {
     struct member *member = &members[writer->member];
 
     totals.writes += status == 0;
     totals.failed += status != 0;
     tick++;
-    for (unsigned i = 0; i < writer->n; i++) {
-        struct block *block = &member->blocks[writer->first + i];
-
-        block->busy = false;
-        if (status == 0) {
-            block->versions[block->n - 1].ended = tick;
-        }
-    }
-    if (writer->n == 0 && status == 0) {
-        member_is_durable(member, writer->began);
+    ordered_write_ended(&writer->write, status == 0, tick);
+    if (writer->write.n == 0 && status == 0) {
+        member_is_durable(member, writer->write.began);
     }
 }
 
@@ -273,12 +262,12 @@ static void place_find(struct writer *writer)
     writer->first = (unsigned)below(BLOCKS);
     member = &members[writer->member];
     n = 1 + (unsigned)below(MOST);
-    writer->n = 0;
-    while (writer->n < n && writer->first + writer->n < BLOCKS &&
-           !member->blocks[writer->first + writer->n].busy) {
-        writer->n++;
+    writer->write.n = 0;
+    while (writer->write.n < n && writer->first + writer->write.n < BLOCKS &&
+           !member->blocks[writer->first + writer->write.n].busy) {
+        writer->write.n++;
     }
-    writer->n = chance(1, 20) ? 0 : writer->n;
+    writer->write.n = chance(1, 20) ? 0 : writer->write.n;
 }
 
 static void writer_next(void *arg)
@@ -290,29 +279,10 @@ static void writer_next(void *arg)
         return;
     }
     place_find(writer);
-    writer->began = ++tick;
-    last_stamp++;
-    for (unsigned i = 0; i < writer->n; i++) {
-        struct block *block = &members[writer->member].blocks[writer->first + i];
-
-        block->busy = true;
-        version_add(block, last_stamp, tick, UINT64_MAX);
-        for (unsigned w = 0; w < BLOCK / 8; w++) {
-            writer->words[i * BLOCK / 8 + w] = last_stamp;
-        }
-    }
-    writer->slice = (struct slice){.data = (void *)writer->words, .len = writer->n * BLOCK};
-    writer->req = (struct block_req){.op = writer->n == 0 ? BLOCK_FLUSH : BLOCK_WRITE,
-                                     .offset = (uint64_t)writer->first * BLOCK,
-                                     .len = (uint64_t)writer->n * BLOCK,
-                                     .slices = &writer->slice,
-                                     .n_slices = writer->n > 0,
-                                     .done = writer_done,
-                                     .arg = writer};
-    if (writer->n == 0) {
-        writer->req.offset = 0;
-    }
-    blockdev_submit(writer->devs[writer->member], &writer->req);
+    writer->write.began = ++tick;
+    writer->write.blocks = &members[writer->member].blocks[writer->first];
+    ordered_write_submit(&writer->write, writer->devs[writer->member],
+                         (uint64_t)writer->first * BLOCK, ++last_stamp, writer_done, writer);
 }
 
 static void writers_start(void)

@@ -16,6 +16,9 @@
 #include <stdlib.h>
 
 #include "base/check.h"
+#include "block/blockdev.h"
+
+enum { ORDER_BLOCK = 512, ORDER_MOST = 7 /* blocks of a write */ };
 
 struct version {
     uint64_t stamp;
@@ -54,6 +57,50 @@ static inline void block_is_durable(struct block *block, uint64_t then)
     for (unsigned i = block->durable; i < block->n; i++) {
         if (block->versions[i].ended <= then) {
             block->durable = i;
+        }
+    }
+}
+
+/* A write of n blocks, or a flush when n is 0; each block is full of its stamp. */
+struct ordered_write {
+    struct block *blocks; /* the first of them */
+    unsigned n;
+    uint64_t began;
+    struct block_req req;
+    struct slice slice;
+    uint64_t words[ORDER_MOST * ORDER_BLOCK / 8];
+};
+
+static inline void ordered_write_submit(struct ordered_write *write, struct blockdev *dev,
+                                        uint64_t offset, uint64_t stamp, block_done_fn done,
+                                        void *arg)
+{
+    for (unsigned i = 0; i < write->n; i++) {
+        write->blocks[i].busy = true;
+        version_add(&write->blocks[i], stamp, write->began, UINT64_MAX);
+    }
+    for (unsigned w = 0; w < write->n * ORDER_BLOCK / 8; w++) {
+        write->words[w] = stamp;
+    }
+    write->slice = (struct slice){.data = (void *)write->words, .len = write->n * ORDER_BLOCK};
+    write->req = (struct block_req){.op = write->n == 0 ? BLOCK_FLUSH : BLOCK_WRITE,
+                                    .offset = write->n == 0 ? 0 : offset,
+                                    .len = (uint64_t)write->n * ORDER_BLOCK,
+                                    .slices = &write->slice,
+                                    .n_slices = write->n > 0,
+                                    .done = done,
+                                    .arg = arg};
+    blockdev_submit(dev, &write->req);
+}
+
+static inline void ordered_write_ended(const struct ordered_write *write, bool well, uint64_t now)
+{
+    for (unsigned i = 0; i < write->n; i++) {
+        struct block *block = &write->blocks[i];
+
+        block->busy = false;
+        if (well) {
+            block->versions[block->n - 1].ended = now;
         }
     }
 }
