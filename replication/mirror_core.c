@@ -11,7 +11,6 @@
  * Leaving (disconnect, the end of a split, the end of the mirror): writes go below only; what is under way at the leg ends;
  * both sides are flushed, or what was not is marked; the leg is closed.
  */
-#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,8 +25,6 @@
 #define TICK_COPY_NS   (100 * MS_NS)
 #define PROGRESS_NS    (200 * MS_NS)
 #define IDLE_NS        (10 * SEC_NS) /* a region that nobody writes to loses its mark */
-#define BACKOFF_MIN_NS (100 * MS_NS)
-#define BACKOFF_MAX_NS (10 * SEC_NS)
 #define FLUSH_RETRY_NS (1 * SEC_NS)
 #define SPLIT_HOLD_NS  (5 * SEC_NS)
 #define RATE_WINDOW_NS (2 * SEC_NS)
@@ -107,7 +104,7 @@ void mirror_report(struct mirror_core *core)
     tell(core, true);
 }
 
-static void move(struct mirror_core *core, enum mirror_phase phase)
+void mirror_move(struct mirror_core *core, enum mirror_phase phase)
 {
     if (core->phase == (unsigned)phase) {
         return;
@@ -145,274 +142,6 @@ void mirror_kick(struct mirror_core *core)
     }
 }
 
-/* ---- the leg ---- */
-
-static void back_off(struct mirror_core *core)
-{
-    uint64_t now_ns = loop_now_ns(core->loop);
-    if (now_ns >= core->hold_until_ns) {
-        core->hold_until_ns = now_ns + core->backoff_ns;
-        core->backoff_ns =
-            core->backoff_ns * 2 < BACKOFF_MAX_NS ? core->backoff_ns * 2 : BACKOFF_MAX_NS;
-    }
-    mirror_tick_soon(core);
-}
-
-/* Nothing goes there any more; what it may have lost is marked. */
-static void leg_gone(struct mirror_core *core)
-{
-    if (core->connected) {
-        core->connected = false;
-        core->attempts = 0;
-    }
-    core->epoch++;
-    if (core->map) {
-        change_map_lost(core->map, false);
-    }
-    mirror_kick(core);
-}
-
-static void leg_away(struct mirror_core *core)
-{
-    leg_gone(core);
-    if (core->phase == MIRROR_OPENING || core->phase == MIRROR_COPYING ||
-        core->phase == MIRROR_EQUAL || core->phase == MIRROR_HELD) {
-        log_warning("mirror[%s] the leg is away: %s", core->spec.name, core->last_error);
-        move(core, MIRROR_AWAY);
-    }
-}
-
-static void leg_broken(struct mirror_core *core, enum error_code code)
-{
-    char text[400];
-    snprintf(text, sizeof(text), "%.399s", core->last_error);
-    leg_gone(core);
-    core->leg_bad = true;
-    if (core->goal && !core->leaving) {
-        core->goal = false;
-        log_error("mirror[%s] broken: %s", core->spec.name, text);
-        error_set(&core->error, code, "%s", text);
-        core->has_error = true;
-        move(core, MIRROR_BROKEN);
-    }
-}
-
-static void status_text(const struct block_req *req, const char *side, char *text, size_t size)
-{
-    if (req->op == BLOCK_FLUSH) {
-        snprintf(text, size, "%s: flush: %s", side, strerrorname_np(-req->status));
-    } else {
-        snprintf(text, size, "%s: %s of %llu bytes at offset %llu: %s", side,
-                 block_op_name(req->op), (unsigned long long)req->len,
-                 (unsigned long long)req->offset, strerrorname_np(-req->status));
-    }
-}
-
-void mirror_leg_failed(struct mirror_core *core, unsigned epoch, const struct block_req *req)
-{
-    if (epoch != core->epoch || core->leg_state != LEG_OPEN || core->leg_bad) {
-        return; /* one of many that failed together */
-    }
-    char text[300];
-    status_text(req, "leg", text, sizeof(text));
-    mirror_note(core, "%s", text);
-    switch (req->status) {
-    case -ENOTCONN:
-    case -ECANCELED:
-        if (core->leg_up) {
-            /* The device has not said so, or not yet: asked again by and by. */
-            back_off(core);
-        }
-        leg_away(core);
-        break;
-    case -ENOSPC:
-        leg_broken(core, ERR_NO_SPACE);
-        break;
-    case -ESTALE:
-        leg_broken(core, ERR_LUN_CHANGED);
-        break;
-    default:
-        leg_broken(core, ERR_REMOTE_ERROR);
-        break;
-    }
-}
-
-void mirror_below_lost(struct mirror_core *core)
-{
-    core->source_epoch++;
-    if (core->map) {
-        change_map_lost(core->map, true);
-    }
-}
-
-void mirror_below_failed(struct mirror_core *core, const struct block_req *req)
-{
-    char text[300];
-    status_text(req, "source", text, sizeof(text));
-    mirror_note(core, "%s", text);
-    if (req->status == -ENOTCONN || req->op == BLOCK_FLUSH) {
-        mirror_below_lost(core);
-    }
-    mirror_kick(core);
-}
-
-static void leg_event(void *arg, struct blockdev *dev, enum block_event event, unsigned attempts,
-                      const char *detail)
-{
-    struct mirror_core *core = arg;
-    (void)dev;
-    (void)attempts;
-    switch (event) {
-    case BLOCK_EVENT_DOWN:
-        core->leg_up = false;
-        mirror_note(core, "leg: %s", detail ? detail : "link lost");
-        leg_away(core);
-        break;
-    case BLOCK_EVENT_RETRY:
-        core->attempts++;
-        mirror_note(core, "leg: %s", detail ? detail : "link lost");
-        break;
-    case BLOCK_EVENT_UP:
-        core->leg_up = true;
-        core->hold_until_ns = 0;
-        break;
-    case BLOCK_EVENT_CHANGED:
-        mirror_note(core, "leg: %s", detail ? detail : "it is not what it was");
-        leg_broken(core, ERR_LUN_CHANGED);
-        break;
-    }
-    mirror_kick(core);
-}
-
-static bool heals(enum error_code code)
-{
-    switch (code) {
-    case ERR_LUN_CHANGED:
-    case ERR_ADDRESS_NOT_ALLOWED:
-    case ERR_TARGET_TOO_SMALL:
-    case ERR_INCOMPATIBLE:
-    case ERR_INVALID_PARAMETER:
-    case ERR_NOT_SUPPORTED:
-        return false;
-    default:
-        return true;
-    }
-}
-
-/* ERR_NONE: it can be the leg. */
-static enum error_code leg_unfit(struct mirror_core *core, const struct block_info *info)
-{
-    uint32_t block = core->below ? core->below->info.block_bytes : CHANGE_GRANULE_BYTES;
-    if (info->size_bytes < core->spec.size_bytes) {
-        mirror_note(core, "leg: it has %llu bytes, the source %llu",
-                    (unsigned long long)info->size_bytes,
-                    (unsigned long long)core->spec.size_bytes);
-        return ERR_TARGET_TOO_SMALL;
-    }
-    if (info->block_bytes == 0 || block % info->block_bytes != 0) {
-        mirror_note(core, "leg: it has blocks of %u bytes, the source of %u", info->block_bytes,
-                    block);
-        return ERR_INCOMPATIBLE;
-    }
-    if (info->read_only) {
-        mirror_note(core, "leg: it is write protected");
-        return ERR_INCOMPATIBLE;
-    }
-    return ERR_NONE;
-}
-
-static void leg_opened(void *arg, struct blockdev *dev, const struct error *error)
-{
-    struct mirror_core *core = arg;
-    CHECK(core->leg_state == LEG_OPENING);
-    core->leg_state = LEG_CLOSED;
-    core->leg_cancelled = false;
-    if (dev) {
-        core->leg = dev;
-        core->leg_state = LEG_OPEN;
-        core->leg_up = true;
-        core->leg_bad = false;
-        core->leg_zero_unsupported = false;
-        dev->on_event = leg_event;
-        dev->event_arg = core;
-        enum error_code unfit = leg_unfit(core, &dev->info);
-        if (unfit != ERR_NONE) {
-            leg_broken(core, unfit);
-        }
-    } else if (core->goal) {
-        core->attempts++;
-        mirror_note(core, "leg: %.440s", error->detail);
-        if (heals(error->code)) {
-            back_off(core);
-            leg_away(core);
-        } else {
-            leg_broken(core, error->code);
-        }
-    }
-    mirror_kick(core);
-}
-
-static void opener_free(struct block_opener *opener)
-{
-    if (opener) {
-        opener->ops->free(opener);
-    }
-}
-
-static void next_leg_take(struct mirror_core *core)
-{
-    if (core->next_leg && core->leg_state == LEG_CLOSED) {
-        opener_free(core->spec.leg);
-        core->spec.leg = core->next_leg;
-        core->next_leg = NULL;
-    }
-}
-
-static void leg_closed(void *arg)
-{
-    struct mirror_core *core = arg;
-    core->leg_state = LEG_CLOSED;
-    core->leg = NULL;
-    core->leg_up = core->leg_bad = false;
-    next_leg_take(core);
-    mirror_kick(core);
-}
-
-static void leg_close(struct mirror_core *core)
-{
-    if (core->leg_state == LEG_OPENING && !core->leg_cancelled) {
-        core->leg_cancelled = true;
-        if (core->spec.leg->ops->cancel) {
-            core->spec.leg->ops->cancel(core->spec.leg);
-        }
-    } else if (core->leg_state == LEG_OPEN) {
-        core->leg_state = LEG_CLOSING;
-        blockdev_close(core->leg, leg_closed, core);
-    }
-}
-
-static bool leg_is_usable(const struct mirror_core *core)
-{
-    return core->leg_state == LEG_OPEN && core->leg_up && !core->leg_bad &&
-           loop_now_ns(core->loop) >= core->hold_until_ns;
-}
-
-static void leg_open(struct mirror_core *core)
-{
-    if (loop_now_ns(core->loop) < core->hold_until_ns) {
-        mirror_tick_soon(core);
-        return;
-    }
-    next_leg_take(core);
-    if (!core->spec.leg) {
-        mirror_note(core, "it has no leg");
-        leg_broken(core, ERR_NOT_SUPPORTED);
-        return;
-    }
-    core->leg_state = LEG_OPENING;
-    core->spec.leg->ops->open(core->spec.leg, core->loop, leg_opened, core);
-}
-
 static void connected(struct mirror_core *core)
 {
     core->connected = true;
@@ -424,7 +153,7 @@ static void connected(struct mirror_core *core)
     core->flush_retry_ns = 0;
     log_info("mirror[%s] connected, %llu bytes may differ", core->spec.name,
              (unsigned long long)change_map_marked_bytes(core->map));
-    move(core, MIRROR_COPYING);
+    mirror_move(core, MIRROR_COPYING);
     mirror_queue_go(core);
 }
 
@@ -490,8 +219,6 @@ static void leave(struct mirror_core *core, bool for_split)
     mirror_kick(core);
 }
 
-static void step_end(struct mirror_core *core);
-
 static void left(struct mirror_core *core)
 {
     core->leaving = LEAVING_NO;
@@ -499,7 +226,7 @@ static void left(struct mirror_core *core)
     core->flip_untold = false;
     change_map_turn(core->map, false);
     core->hold_until_ns = 0;
-    move(core, MIRROR_TRACKING);
+    mirror_move(core, MIRROR_TRACKING);
     if (core->leave_for_split) {
         struct error error;
         error_set(&error, ERR_ILLEGAL_STATE, "the target could not be flushed: %.400s",
@@ -548,7 +275,7 @@ static void step_leaving(struct mirror_core *core)
             break;
         }
         if (core->leg_state != LEG_CLOSED) {
-            leg_close(core);
+            mirror_leg_close(core);
             break;
         }
         left(core);
@@ -658,7 +385,7 @@ static void core_ended(struct mirror_core *core)
 {
     struct mirror *mirror = core->mirror;
     core->has_ended = true;
-    move(core, MIRROR_ENDED);
+    mirror_move(core, MIRROR_ENDED);
     struct error error = core->map_error;
     bool failed = core->map_failed;
     mirror_core_free(core);
@@ -699,7 +426,7 @@ static void step_connected(struct mirror_core *core)
         return;
     }
     if (!mirror_copy_is_done(core)) {
-        move(core, MIRROR_COPYING);
+        mirror_move(core, MIRROR_COPYING);
         mirror_copy_pump(core);
         return;
     }
@@ -708,7 +435,7 @@ static void step_connected(struct mirror_core *core)
         return;
     }
     if (core->phase == MIRROR_COPYING) {
-        core->backoff_ns = BACKOFF_MIN_NS;
+        core->backoff_ns = MIRROR_BACKOFF_MIN_NS;
         mirror_copy_rest(core);
         change_map_forget_log(core->map);
         change_map_tidy(core->map, SEC_NS);
@@ -718,7 +445,7 @@ static void step_connected(struct mirror_core *core)
             change_map_turn(core->map, false);
         }
         log_info("mirror[%s] both sides are equal", core->spec.name);
-        move(core, MIRROR_EQUAL);
+        mirror_move(core, MIRROR_EQUAL);
     }
 }
 
@@ -745,13 +472,13 @@ static void step_goal(struct mirror_core *core)
         return;
     }
     if (core->leg_state == LEG_OPEN && core->leg_bad) {
-        leg_close(core);
+        mirror_leg_close(core);
     } else if (core->leg_state == LEG_CLOSED) {
-        leg_open(core);
-    } else if (leg_is_usable(core)) {
+        mirror_leg_open(core);
+    } else if (mirror_leg_is_usable(core)) {
         if (core->phase == MIRROR_AWAY && core->was_connected && core->spec.recover_by_hand) {
             log_info("mirror[%s] the leg is back, and waits for a Resume", core->spec.name);
-            move(core, MIRROR_HELD);
+            mirror_move(core, MIRROR_HELD);
         } else if (core->phase != MIRROR_HELD) {
             connected(core);
             mirror_kick(core);
@@ -774,7 +501,7 @@ static void step(void *arg)
     if (core->map_failed || core->map_closing) {
         if (core->ending) {
             if (core->leg_state != LEG_CLOSED) {
-                leg_close(core);
+                mirror_leg_close(core);
             } else {
                 step_end(core);
             }
@@ -789,7 +516,7 @@ static void step(void *arg)
     } else if (core->goal) {
         step_goal(core);
     } else if (core->leg_state == LEG_OPEN || core->leg_state == LEG_OPENING) {
-        leg_close(core); /* broken */
+        mirror_leg_close(core); /* broken */
     } else if (core->ending && core->leg_state == LEG_CLOSED) {
         step_end(core);
     }
@@ -869,7 +596,7 @@ void mirror_core_connect(struct mirror_core *core, enum mirror_direction directi
     core->was_connected = false;
     core->attempts = 0;
     core->hold_until_ns = 0;
-    core->backoff_ns = BACKOFF_MIN_NS;
+    core->backoff_ns = MIRROR_BACKOFF_MIN_NS;
     if (direction == MIRROR_FROM_LEG && core->direction == MIRROR_FROM_LEG) {
         /* It goes on: of what hosts have written since, the source stays right. */
     } else if (direction == MIRROR_FROM_LEG) {
@@ -881,7 +608,7 @@ void mirror_core_connect(struct mirror_core *core, enum mirror_direction directi
             change_map_turn(core->map, false);
         }
     }
-    move(core, MIRROR_OPENING);
+    mirror_move(core, MIRROR_OPENING);
     mirror_kick(core);
 }
 
@@ -902,7 +629,7 @@ void mirror_core_disconnect(struct mirror_core *core, mirror_done_fn done, void 
         core->goal = false;
         verbs_done(core, &core->disconnects, NULL);
         if (core->phase != MIRROR_TRACKING) {
-            move(core, MIRROR_TRACKING);
+            mirror_move(core, MIRROR_TRACKING);
         }
         mirror_kick(core);
     } else if (!core->leaving) {
@@ -937,79 +664,6 @@ void mirror_core_split(struct mirror_core *core, struct mirror_member *member, u
     mirror_kick(core);
 }
 
-struct marking {
-    struct list link; /* until the map is open */
-    struct change_mark mark;
-    struct mirror_core *core;
-    uint64_t offset, len;
-    mirror_done_fn done;
-    void *arg;
-    bool all;
-};
-
-static void mark_done(struct change_mark *mark, int status)
-{
-    struct marking *marking = container_of(mark, struct marking, mark);
-    struct mirror_core *core = marking->core;
-    struct error error;
-    if (status) {
-        error_set(&error, ERR_INTERNAL, "the change map cannot be written: %s",
-                  strerrorname_np(-status));
-    } else if (!marking->all) {
-        change_map_end(core->map, mark->offset, mark->len, CHANGE_MARK);
-    }
-    mirror_tell_done(core->mirror, marking->done, marking->arg, status ? &error : NULL);
-    free(marking);
-    core->markings--;
-    core->need_gen++;
-    mirror_kick(core);
-}
-
-static void mark_begin(struct marking *marking)
-{
-    struct change_map *map = marking->core->map;
-    int rc = marking->all ? change_map_mark_all(map, &marking->mark)
-                          : change_map_begin(map, &marking->mark, marking->offset, marking->len);
-    if (rc != 0) {
-        mark_done(&marking->mark, rc < 0 ? rc : 0);
-    }
-}
-
-void mirror_core_mark(struct mirror_core *core, uint64_t offset, uint64_t len, mirror_done_fn done,
-                      void *arg)
-{
-    struct error error;
-    if (core->map_failed || core->ending) {
-        error_set(&error, ERR_NOT_READY, "the change map is not open");
-        mirror_tell_done(core->mirror, done, arg, &error);
-        return;
-    }
-    if (len > 0 && (offset > core->spec.size_bytes || len > core->spec.size_bytes - offset)) {
-        error_set(&error, ERR_INVALID_PARAMETER, "outside of the volume");
-        mirror_tell_done(core->mirror, done, arg, &error);
-        return;
-    }
-    struct marking *marking = calloc(1, sizeof(*marking));
-    CHECK(marking != NULL);
-    *marking = (struct marking){
-        .core = core, .offset = offset, .len = len, .done = done, .arg = arg, .all = len == 0};
-    marking->mark.done = mark_done;
-    core->markings++;
-    if (core->map) {
-        mark_begin(marking);
-    } else {
-        list_push_back(&core->marks_waiting, &marking->link);
-    }
-}
-
-void mirror_core_set_leg(struct mirror_core *core, struct block_opener *leg)
-{
-    /* Not under the hands of an open, or of what it gave. */
-    opener_free(core->next_leg);
-    core->next_leg = leg;
-    next_leg_take(core);
-}
-
 void mirror_core_set_limits(struct mirror_core *core, unsigned priority, uint64_t bandwidth_limit)
 {
     core->spec.priority = priority;
@@ -1041,13 +695,10 @@ void mirror_core_end(struct mirror_core *core, bool remove_map)
 static void map_opened(void *arg, struct change_map *map, const struct error *error)
 {
     struct mirror_core *core = arg;
-    struct list *link;
     core->map_opening = false;
     if (map) {
         core->map = map;
-        while ((link = list_pop_front(&core->marks_waiting)) != NULL) {
-            mark_begin(list_entry(link, struct marking, link));
-        }
+        mirror_marks_begin(core);
         if (core->ending) {
             leave(core, false);
         }
@@ -1059,13 +710,8 @@ static void map_opened(void *arg, struct change_map *map, const struct error *er
         core->goal = false;
         mirror_note(core, "%.470s", error->detail);
         log_error("mirror[%s] %s", core->spec.name, error->detail);
-        move(core, MIRROR_BROKEN);
-        while ((link = list_pop_front(&core->marks_waiting)) != NULL) {
-            struct marking *marking = list_entry(link, struct marking, link);
-            mirror_tell_done(core->mirror, marking->done, marking->arg, error);
-            free(marking);
-            core->markings--;
-        }
+        mirror_move(core, MIRROR_BROKEN);
+        mirror_marks_fail(core, error);
     }
     mirror_queue_go(core);
     mirror_kick(core);
@@ -1090,7 +736,7 @@ void mirror_core_start(struct mirror_core *core)
     }
     if (core->spec.connect) {
         core->goal = true;
-        move(core, MIRROR_OPENING);
+        mirror_move(core, MIRROR_OPENING);
     }
 }
 
@@ -1106,7 +752,7 @@ struct mirror_core *mirror_core_new(struct loop *loop, struct mirror *mirror,
     core->spec.map_path[sizeof(core->spec.map_path) - 1] = '\0';
     core->phase = MIRROR_TRACKING;
     core->direction = spec->connect ? spec->direction : MIRROR_TO_LEG;
-    core->backoff_ns = BACKOFF_MIN_NS;
+    core->backoff_ns = MIRROR_BACKOFF_MIN_NS;
     list_init(&core->disconnects);
     list_init(&core->marks_waiting);
     list_init(&core->locks);
@@ -1127,7 +773,6 @@ void mirror_core_free(struct mirror_core *core)
     loop_timer_stop(&core->copy_timer);
     mirror_copy_rest(core);
     mirror_ops_free(core);
-    opener_free(core->spec.leg);
-    opener_free(core->next_leg);
+    mirror_leg_free(core);
     free(core);
 }

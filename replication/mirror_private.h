@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What the parts of a mirror share on its data loop: phases and the leg (mirror_core.c), host requests (mirror_dev.c),
- * copying (mirror_copy.c). The owner's half is mirror.c.
+ * What the parts of a mirror share on its data loop: phases (mirror_core.c), the leg (mirror_leg.c), host requests
+ * (mirror_dev.c), copying (mirror_copy.c). The owner's half is mirror.c.
  *
  * Thread:    the data loop.
  * Ownership: the core belongs to struct mirror, and is freed when it has ended.
@@ -210,26 +210,46 @@ bool mirror_core_is_flushed(struct mirror_core *core);
 /* Writes wait until mirror_core_part(), which parts the two sides, or (error) lets go with that. */
 void mirror_core_hold(struct mirror_core *core);
 void mirror_core_part(struct mirror_core *core, const struct error *error);
-void mirror_core_mark(struct mirror_core *core, uint64_t offset, uint64_t len, mirror_done_fn done,
-                      void *arg);
-void mirror_core_set_leg(struct mirror_core *core, struct block_opener *leg);
 void mirror_core_set_limits(struct mirror_core *core, unsigned priority, uint64_t bandwidth_limit);
 void mirror_core_end(struct mirror_core *core, bool remove_map);
 
 /* Something happened: looks what comes next, later. */
 void mirror_kick(struct mirror_core *core);
+void mirror_note(struct mirror_core *core, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+/* The one place that changes the phase; it is told at once. */
+void mirror_move(struct mirror_core *core, enum mirror_phase phase);
+/* Reports what changed, at once. */
+void mirror_report(struct mirror_core *core);
+/* Regular work is needed. */
+void mirror_tick_soon(struct mirror_core *core);
+
+/* ---- mirror_leg.c ---- */
+
+#define MIRROR_BACKOFF_MIN_NS (100 * MS_NS)
+
+/* Unless it is to be left alone for a while. */
+void mirror_leg_open(struct mirror_core *core);
+/* Or gives up opening it. */
+void mirror_leg_close(struct mirror_core *core);
+/* It is open and up, and nothing says to leave it alone for a while. */
+bool mirror_leg_is_usable(const struct mirror_core *core);
+void mirror_leg_free(struct mirror_core *core);
+void mirror_core_set_leg(struct mirror_core *core, struct block_opener *leg);
 /* A request at the leg failed, in the session epoch. */
 void mirror_leg_failed(struct mirror_core *core, unsigned epoch, const struct block_req *req);
 /* The source may have lost what was not flushed. */
 void mirror_below_lost(struct mirror_core *core);
 /* A request below failed. */
 void mirror_below_failed(struct mirror_core *core, const struct block_req *req);
-void mirror_note(struct mirror_core *core, const char *fmt, ...)
-    __attribute__((format(printf, 2, 3)));
-/* Reports what changed, at once. */
-void mirror_report(struct mirror_core *core);
-/* Regular work is needed. */
-void mirror_tick_soon(struct mirror_core *core);
+
+/* ---- mirror_mark.c ---- */
+
+void mirror_core_mark(struct mirror_core *core, uint64_t offset, uint64_t len, mirror_done_fn done,
+                      void *arg);
+/* The map is open: those that waited for it go on; or it never will be. */
+void mirror_marks_begin(struct mirror_core *core);
+void mirror_marks_fail(struct mirror_core *core, const struct error *error);
 
 /* ---- mirror_dev.c ---- */
 
