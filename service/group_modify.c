@@ -8,7 +8,7 @@
  *              written is undone each time
  *     do       the operation on each, as if it were alone (replica_modify.c), in one transaction and with one job
  *
- * ?dryRun checks all and does none; what each would move is summed up. Besides there are the operations that only groups have: AddSyncPair, RemoveSyncPair, Activate and Deactivate Consistency.
+ * ?dryRun checks all and does none; what each would move is summed up. What only groups have is in group_pairs.c.
  */
 #include "service/group_modify.h"
 
@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "service/classes.h"
+#include "service/group_pairs.h"
 #include "service/group_states.h"
 #include "service/groups.h"
 #include "service/handlers.h"
@@ -39,11 +40,6 @@ struct run {
     struct mirror_moment moment;
 };
 
-static const char *sync_path(struct call *call, const struct sync_row *sync)
-{
-    return arena_printf(&call->arena, "/synchronizations/%s", sync->head.id);
-}
-
 /* ---- check ---- */
 
 static int refuse(struct call *call, const struct run *run, const struct sync_row *sync,
@@ -56,14 +52,14 @@ static int refuse(struct call *call, const struct run *run, const struct sync_ro
                                "%s (%u) is not supported for a %s with CopyType %u, such as %s.",
                                enum_text(&map_operation, run->operation), run->operation,
                                enum_text(&map_sync_type, sync->sync_type), sync->copy_type,
-                               sync_path(call, sync));
+                               path_of_sync(call, sync));
     }
     replica_legal_text(sync, legal, sizeof(legal));
     call_fail_param(call, ERR_ILLEGAL_STATE, "Operation",
                     "%s (%u) is not possible for all: CopyState of %s is %s (%u)%s. Legal for it "
                     "now: %s.",
                     enum_text(&map_operation, run->operation), run->operation,
-                    sync_path(call, sync), enum_text(&map_copy_state, sync->copy_state),
+                    path_of_sync(call, sync), enum_text(&map_copy_state, sync->copy_state),
                     sync->copy_state,
                     verdict == VERDICT_NEEDS_FORCE ? ", unless Force is true" : "", legal);
     snprintf(call->error.blocked_on, sizeof(call->error.blocked_on), "/synchronizations/%s",
@@ -380,7 +376,7 @@ static int cut_together(struct call *call, struct run *run)
                 call, ERR_NOT_SUPPORTED, "ReplicationSettingData.ConsistentPointInTime",
                 "%s does not share the data of its source, so it is of no moment "
                 "with others.",
-                sync_path(call, &run->mods[i].sync));
+                path_of_sync(call, &run->mods[i].sync));
         }
     }
     if (run->cut) {
@@ -551,7 +547,7 @@ static int reload(struct call *call, struct run *run)
         if (r < 0) {
             return r == -ENOENT ? call_fail_param(call, ERR_ILLEGAL_STATE, "Operation",
                                                   "%s ended before the operation could be done.",
-                                                  sync_path(call, &mod->sync))
+                                                  path_of_sync(call, &mod->sync))
                                 : call_fail_store(call, r);
         }
     }
@@ -686,190 +682,6 @@ static int run_begin(struct call *call, struct run *run)
     return call->dry_run ? dry_on(call, run) : run_on(call, run);
 }
 
-/* ---- pairs of a relationship ---- */
-
-static int sync_pairs_of(struct call *call, struct sync_row **ret_pairs, size_t *ret_n)
-{
-    const struct value *value = values_get(call->args, "SyncPair");
-    struct sync_row *pairs = arena_alloc(&call->arena, (value->n_items + 1) * sizeof(*pairs));
-
-    if (value->n_items == 0) {
-        return call_fail_param(call, ERR_MISSING_PARAMETER, "SyncPair",
-                               "SyncPair names the pairs, StorageSynchronized.");
-    }
-    for (size_t i = 0; i < value->n_items; i++) {
-        char parameter[48];
-
-        snprintf(parameter, sizeof(parameter), "SyncPair[%zu]", i);
-        if (!value->items[i].present) {
-            return call_fail_param(call, ERR_MISSING_PARAMETER, parameter, "%s is null.",
-                                   parameter);
-        }
-        int r = path_synchronization(call, parameter, value->items[i].text, &pairs[i]);
-
-        for (size_t k = 0; k < i && r == 0; k++) {
-            if (strcmp(pairs[k].head.id, pairs[i].head.id) == 0) {
-                r = call_fail_param(call, ERR_BAD_VALUE, parameter, "%s is named twice.",
-                                    value->items[i].text);
-            }
-        }
-        if (r < 0) {
-            return r;
-        }
-    }
-    *ret_pairs = pairs;
-    *ret_n = value->n_items;
-    return 0;
-}
-
-static int store_pair(struct call *call, struct sync_row *pair, const char *group_sync_id)
-{
-    memcpy(pair->group_sync_id, group_sync_id, strlen(group_sync_id) + 1);
-    pair->moment = 0;
-    int r = table_update(call->db, &sync_table, pair);
-
-    return r < 0 ? call_fail_store(call, r) : 0;
-}
-
-static int check_added(struct call *call, const struct group_sync_row *group_sync, size_t i,
-                       const struct sync_row *pair)
-{
-    const char *source = arena_printf(&call->arena, "/volumes/%s", pair->source_id);
-    const char *parameter = arena_printf(&call->arena, "SyncPair[%zu]", i);
-
-    if (pair->group_sync_id[0] != '\0' && strcmp(pair->group_sync_id, group_sync->head.id) != 0) {
-        return call_fail_blocked(
-            call, ERR_IN_USE,
-            arena_printf(&call->arena, "/groupsynchronizations/%s", pair->group_sync_id),
-            "%s is a pair of another relationship; take it out of that first (RemoveSyncPair).",
-            sync_path(call, pair));
-    }
-    if (pair->sync_type != group_sync->sync_type || pair->mode != group_sync->mode) {
-        return call_fail_param(call, ERR_BAD_VALUE, parameter,
-                               "%s has another SyncType or Mode than the relationship.",
-                               sync_path(call, pair));
-    }
-    if (group_sync->consistency && (!group_engine_consistent(replica_engine_of(pair)) ||
-                                    !group_sources_hosted(call->db, pair, 1))) {
-        return call_fail_param(call, ERR_BAD_VALUE, parameter,
-                               "%s cannot be of one moment with others, and the relationship is "
-                               "consistent (ConsistencyEnabled).",
-                               sync_path(call, pair));
-    }
-    if (group_sync->source_group_id[0] == '\0' && strcmp(group_sync->system_element, source) != 0) {
-        return call_fail_param(call, ERR_BAD_VALUE, parameter,
-                               "The relationship has one source, %s; that of %s is %s.",
-                               group_sync->system_element, sync_path(call, pair), source);
-    }
-    return 0;
-}
-
-/* Its elements become members of the groups. */
-static int add_sync_pairs(struct call *call, const struct group_sync_row *group_sync)
-{
-    struct sync_row *added;
-    size_t n;
-    int r = sync_pairs_of(call, &added, &n);
-
-    for (size_t i = 0; i < n && r == 0; i++) {
-        r = check_added(call, group_sync, i, &added[i]);
-    }
-    for (size_t i = 0; i < n && r == 0; i++) {
-        if (added[i].group_sync_id[0] != '\0') {
-            continue;
-        }
-        if (group_sync->source_group_id[0] != '\0') {
-            r = group_add(call, "SyncPair", group_sync->source_group_id, added[i].source_id);
-        }
-        if (r == 0) {
-            r = group_add(call, "SyncPair", group_sync->target_group_id, added[i].target_id);
-        }
-        if (r == 0) {
-            r = store_pair(call, &added[i], group_sync->head.id);
-        }
-    }
-    return r < 0 ? r : group_check_moment(call, "SyncPair", group_sync);
-}
-
-static int leave_group(struct call *call, const char *group_id, const char *volume_id)
-{
-    struct group_member_row member;
-    int r =
-        group_id[0] == '\0' ? -ENOENT : group_member_find(call->db, group_id, volume_id, &member);
-
-    if (r < 0) {
-        return r == -ENOENT ? 0 : call_fail_store(call, r);
-    }
-    return group_remove(call, &member, false);
-}
-
-/* The pair stays, and its elements leave the groups. */
-static int remove_sync_pairs(struct call *call, const struct group_sync_row *group_sync,
-                             size_t n_pairs)
-{
-    struct sync_row *removed;
-    size_t n;
-    int r = sync_pairs_of(call, &removed, &n);
-
-    for (size_t i = 0; i < n && r == 0; i++) {
-        if (strcmp(removed[i].group_sync_id, group_sync->head.id) != 0) {
-            r = call_fail_param(call, ERR_BAD_VALUE, arena_printf(&call->arena, "SyncPair[%zu]", i),
-                                "%s is no pair of /groupsynchronizations/%s.",
-                                sync_path(call, &removed[i]), group_sync->head.id);
-        }
-    }
-    if (r == 0 && n >= n_pairs) {
-        r = call_fail_param(call, ERR_ILLEGAL_STATE, "SyncPair",
-                            "A relationship keeps one pair at least; Detach (8) ends it.");
-    }
-    for (size_t i = 0; i < n && r == 0; i++) {
-        r = store_pair(call, &removed[i], "");
-        if (r == 0) {
-            r = leave_group(call, group_sync->source_group_id, removed[i].source_id);
-        }
-        if (r == 0) {
-            r = leave_group(call, group_sync->target_group_id, removed[i].target_id);
-        }
-    }
-    return r;
-}
-
-static int set_consistency(struct call *call, struct group_sync_row *group_sync,
-                           const struct sync_row *pairs, size_t n, bool consistency)
-{
-    if (group_sync->consistency == consistency) {
-        return 0;
-    }
-    if (consistency &&
-        (!group_consistency_possible(pairs, n) || !group_sources_hosted(call->db, pairs, n))) {
-        return call_fail_param(call, ERR_NOT_SUPPORTED, "Operation",
-                               "Not all pairs can be of one moment.");
-    }
-    group_sync->consistency = consistency;
-    int r = table_update(call->db, &group_sync_table, group_sync);
-
-    return r < 0 ? call_fail_store(call, r) : 0;
-}
-
-static int own_operation(struct call *call, struct group_sync_row *group_sync,
-                         const struct sync_row *pairs, size_t n, uint32_t operation)
-{
-    if (args_present(call->args, "WaitForCopyState")) {
-        return call_fail_param(call, ERR_BAD_VALUE, "WaitForCopyState",
-                               "%s is done at once; leave WaitForCopyState out.",
-                               enum_text(&map_operation, operation));
-    }
-    switch (operation) {
-    case OPERATION_ADD_SYNC_PAIR:
-        return add_sync_pairs(call, group_sync);
-    case OPERATION_REMOVE_SYNC_PAIR:
-        return remove_sync_pairs(call, group_sync, n);
-    default:
-        return set_consistency(call, group_sync, pairs, n,
-                               operation == OPERATION_ACTIVATE_CONSISTENCY);
-    }
-}
-
 /* ---- the methods ---- */
 
 int group_modify(struct call *call)
@@ -897,7 +709,7 @@ int group_modify(struct call *call)
         if (call->dry_run) {
             return modification_refuse_dry_run(call);
         }
-        return own_operation(call, &group_sync, pairs, n, operation);
+        return group_pairs_modify(call, &group_sync, pairs, n, operation);
     }
     struct run *run = run_new(call, n, 1);
 
@@ -940,7 +752,7 @@ static int check_entry(struct call *call, size_t i, const struct sync_row *first
         call, ERR_BAD_VALUE, arena_printf(&call->arena, "Synchronization[%zu]", i),
         "All relationships of a list have the same SyncType and Mode; that of %s "
         "differs from the first.",
-        sync_path(call, pair));
+        path_of_sync(call, pair));
 }
 
 static int modify_list_synchronization(struct call *call)

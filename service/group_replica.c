@@ -748,8 +748,7 @@ static int add_rows(struct call *call, const struct group_sync_row *group_sync, 
             r = group_add(call, "TargetElements", group_sync->target_group_id,
                           pairs[i].target.head.id);
         }
-        outs_add_text(call->outs, "Synchronizations",
-                      arena_printf(&call->arena, "/synchronizations/%s", pairs[i].sync.head.id));
+        outs_add_text(call->outs, "Synchronizations", path_of_sync(call, &pairs[i].sync));
     }
     return r < 0 ? r : group_check_moment(call, "SourceElements", group_sync);
 }

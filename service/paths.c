@@ -120,6 +120,11 @@ int path_synchronization(struct call *call, const char *parameter, const char *p
                     ret_row);
 }
 
+const char *path_of_sync(struct call *call, const struct sync_row *sync)
+{
+    return arena_printf(&call->arena, "/synchronizations/%s", sync->head.id);
+}
+
 int path_group(struct call *call, const char *parameter, const char *path, struct group_row *ret_row)
 {
     return path_row(call, parameter, path, "groups", "ReplicationGroup", &group_table, ret_row);

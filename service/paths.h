@@ -28,6 +28,8 @@ int path_access_point(struct call *call, const char *parameter, const char *path
                       struct access_point_row *ret_row);
 int path_synchronization(struct call *call, const char *parameter, const char *path,
                          struct sync_row *ret_row);
+/* The path of one, in the arena. */
+const char *path_of_sync(struct call *call, const struct sync_row *sync);
 int path_group(struct call *call, const char *parameter, const char *path, struct group_row *ret_row);
 int path_group_sync(struct call *call, const char *parameter, const char *path,
                     struct group_sync_row *ret_row);

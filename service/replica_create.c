@@ -313,8 +313,7 @@ static int create_list_replica(struct call *call)
     for (size_t i = 0; i < n; i++) {
         outs_add_text(call->outs, "TargetElements",
                       arena_printf(&call->arena, "/volumes/%s", pairs[i].target.head.id));
-        outs_add_text(call->outs, "Synchronizations",
-                      arena_printf(&call->arena, "/synchronizations/%s", pairs[i].sync.head.id));
+        outs_add_text(call->outs, "Synchronizations", path_of_sync(call, &pairs[i].sync));
     }
     return pairs_start(call, &terms, pairs, n, NULL);
 }

@@ -24,8 +24,7 @@ static int add_relationship(void *arg, const void *row)
     const struct sync_row *sync = row;
 
     if (walk->locality == 0 || (walk->locality == 3) == sync->remote) {
-        outs_add_text(walk->call->outs, "Synchronizations",
-                      arena_printf(&walk->call->arena, "/synchronizations/%s", sync->head.id));
+        outs_add_text(walk->call->outs, "Synchronizations", path_of_sync(walk->call, sync));
     }
     return 0;
 }
