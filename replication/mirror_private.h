@@ -16,6 +16,7 @@
 #include "replication/mirror_together.h"
 #include "replication/throttle.h"
 #include "replication/window.h"
+#include "replication/zero_pace.h"
 #include "replication/zero_scan.h"
 
 enum { MIRROR_CHUNK_BYTES = 256 << 10, MIRROR_CHUNKS_MAX = 64, MIRROR_RUNS = 4 };
@@ -172,10 +173,10 @@ struct mirror_core {
     unsigned spoils;
     struct mirror_zone *zone; /* with the buffers */
     bool zone_busy;
-    uint64_t zone_bytes;             /* the next one is not longer */
-    uint64_t plain_begin, plain_end; /* what is marked here is read, not asked about */
-    uint64_t plain_bytes;            /* so far at least, after an answer without zeros */
-    uint64_t zero_max, zero_shortest_ns;
+    uint64_t zone_bytes;                     /* the next one is not longer */
+    uint64_t plain_begin, plain_end;         /* what is marked here is read, not asked about */
+    uint64_t plain_bytes;                    /* so far at least, after an answer without zeros */
+    struct zero_pace zero_pace;              /* of a batch */
     uint64_t copy_retry_ns, copy_backoff_ns; /* after the source could not be read */
     struct window window;
     struct throttle throttle;

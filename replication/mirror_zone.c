@@ -23,11 +23,8 @@ enum { RUN_LEAST = 128 << 10, SPOILED_BYTES = 1 << 20 };
 #define ZONE_MOST   (1ull << 30)
 #define PLAIN_LEAST (1ull << 20)
 #define PLAIN_MOST  (64ull << 20)
-#define ZERO_LEAST  (1ull << 20)
 #define ZERO_FIRST  (4ull << 20)
-#define ZERO_MOST   (64ull << 20)
-#define SLOW_NS     (10 * MS_NS)
-#define FAST_NS     (3 * MS_NS)
+#define MAP_SLOW_NS (10 * MS_NS)
 
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
@@ -44,8 +41,7 @@ void mirror_zone_reset(struct mirror_core *core)
     core->leg_map_unusable = core->below_map_unusable = false;
     core->plain_begin = core->plain_end = core->plain_bytes = 0;
     core->zone_bytes = ZONE_MOST;
-    core->zero_max = ZERO_FIRST;
-    core->zero_shortest_ns = 0;
+    zero_pace_init(&core->zero_pace, ZERO_FIRST);
 }
 
 static bool can_map(const struct mirror_core *core, bool leg)
@@ -99,24 +95,6 @@ static void plain(struct mirror_core *core, uint64_t begin, uint64_t end)
 
 /* ---- zeros ---- */
 
-/* Those who write meanwhile wait for one batch. */
-static void adapt(struct mirror_core *core, const struct mirror_chunk *chunk)
-{
-    uint64_t took_ns = loop_now_ns(core->loop) - chunk->started_ns;
-    if (core->zero_shortest_ns == 0 || took_ns < core->zero_shortest_ns) {
-        core->zero_shortest_ns = took_ns;
-    }
-    if (core->zone->sum < core->zero_max / 2) {
-        return;
-    }
-    uint64_t more_ns = took_ns - core->zero_shortest_ns;
-    if (more_ns > SLOW_NS && core->zero_max > ZERO_LEAST) {
-        core->zero_max /= 2;
-    } else if (more_ns < FAST_NS && core->zero_max < ZERO_MOST) {
-        core->zero_max *= 2;
-    }
-}
-
 static void zeroed(struct block_req *req)
 {
     struct mirror_chunk *chunk = req->arg;
@@ -133,7 +111,8 @@ static void zeroed(struct block_req *req)
         }
         core->need_gen++;
         core->copy_backoff_ns = 0;
-        adapt(core, chunk);
+        /* Those who write meanwhile wait for one batch. */
+        zero_pace_done(&core->zero_pace, zone->sum, loop_now_ns(core->loop) - chunk->started_ns);
     }
     mirror_chunk_end(chunk);
 }
@@ -197,10 +176,10 @@ static uint64_t take_zeros(struct mirror_chunk *chunk, uint64_t begin, uint64_t 
         core->need_gen++;
         return end;
     }
-    if (zone->n_zeros == MIRROR_ZONE_ZEROS || zone->sum >= core->zero_max) {
+    if (zone->n_zeros == MIRROR_ZONE_ZEROS || zone->sum >= core->zero_pace.max) {
         return from;
     }
-    uint64_t len = min_u64(to - from, core->zero_max - zone->sum);
+    uint64_t len = min_u64(to - from, core->zero_pace.max - zone->sum);
     zone->zeros[zone->n_zeros++] = (struct block_req){.offset = from, .len = len};
     zone->sum += len;
     return from + len == to ? end : from + len;
@@ -240,7 +219,8 @@ static void zone_known(struct mirror_chunk *chunk)
     uint64_t end = take_answers(chunk);
     bool gain = core->zone->n_zeros > 0 || core->zeroed_bytes != before;
     core->zone_bytes = min_u64(max_u64((end - chunk->offset) * 2, ZONE_LEAST), ZONE_MOST);
-    uint64_t most = loop_now_ns(core->loop) - chunk->started_ns > SLOW_NS ? ZONE_MOST : PLAIN_MOST;
+    uint64_t most =
+        loop_now_ns(core->loop) - chunk->started_ns > MAP_SLOW_NS ? ZONE_MOST : PLAIN_MOST;
     core->plain_bytes = gain ? 0 : min_u64(max_u64(core->plain_bytes * 2, PLAIN_LEAST), most);
     plain(core, chunk->offset, max_u64(end, chunk->offset + core->plain_bytes));
     if (core->zone->n_zeros == 0) {

@@ -39,12 +39,11 @@
 #include "replication/pipeline_private.h"
 
 enum { CHUNKS_MAX = 64 };
-#define GRAIN          4096u
-#define CHUNK_DEFAULT  (256u << 10)
-#define CHUNK_MAX      (1u << 20)
-#define BUFFERS_MAX    (32u << 20)
-#define ZERO_MAX_FIRST (1ull << 20)
-#define PRICE_WINDOW   (8u << 20)
+#define GRAIN         4096u
+#define CHUNK_DEFAULT (256u << 10)
+#define CHUNK_MAX     (1u << 20)
+#define BUFFERS_MAX   (32u << 20)
+#define PRICE_WINDOW  (8u << 20)
 
 bool pipeline_has_room(const struct pipeline *pl, enum copy_side side)
 {
@@ -406,7 +405,7 @@ int pipeline_new(const struct pipeline_spec *spec, const struct pipeline_cb *cb,
     pl->body_end = round_down(pl->total, pl->grain);
     pl->chunk_bytes = choose_chunk(source, target, pl->grain);
     pl->shortest_zero = (uint32_t)round_up(ZERO_RUN_MIN, pl->grain);
-    pl->zero_max = ZERO_MAX_FIRST;
+    zero_pace_init(&pl->zero_pace, ZERO_PACE_LEAST);
     pl->n_chunks = choose_count(source, target, pl->chunk_bytes);
     window_init(&pl->window, window_floor(spec->priority), pl->n_chunks);
     list_init(&pl->chunks_free);

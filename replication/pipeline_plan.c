@@ -82,7 +82,7 @@ static bool plan_zero(struct pipeline *pl, uint64_t end)
             return plan_skip(pl, there);
         }
     }
-    end = min_u64(end, pl->next + round_down(pl->zero_max, pl->grain));
+    end = min_u64(end, pl->next + round_down(pl->zero_pace.max, pl->grain));
     slot_push(pl, data_end(pl, COPY_TARGET, pl->next, end) - pl->next, SLOT_ZERO);
     return true;
 }

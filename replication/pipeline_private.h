@@ -14,6 +14,7 @@
 #include "replication/copy_map.h"
 #include "replication/pipeline.h"
 #include "replication/window.h"
+#include "replication/zero_pace.h"
 #include "replication/zero_scan.h"
 
 enum {
@@ -124,9 +125,8 @@ struct pipeline {
     struct list zeros_retry;
     unsigned n_zero_slots; /* in SLOT_ZERO */
     unsigned zeros_used;
-    uint64_t zero_bytes; /* under way */
-    uint64_t zero_max;   /* longest command */
-    uint64_t zero_shortest_ns;
+    uint64_t zero_bytes;        /* under way */
+    struct zero_pace zero_pace; /* of a command */
     bool zero_unsupported;
 
     unsigned inflight;

@@ -10,10 +10,6 @@
 #include "base/check.h"
 #include "replication/pipeline_private.h"
 
-#define ZERO_MAX_LEAST (1ull << 20)
-#define ZERO_MAX_MOST  (64ull << 20)
-#define ZERO_SLOW_NS   (10 * MS_NS)
-#define ZERO_FAST_NS   (3 * MS_NS)
 enum { ZERO_INFLIGHT = 4 }; /* times the longest command */
 
 static void zero_op_submit(struct zero_op *op);
@@ -24,25 +20,6 @@ static void zero_op_release(struct zero_op *op)
     pl->zeros_used--;
     pl->zero_bytes -= op->len;
     list_push_front(&pl->zeros_free, &op->link);
-}
-
-/* The longest command follows from how much longer commands take than the shortest one took. Where
- * they are done by writing, that keeps them short, and others have their turn. */
-static void zero_adapt(struct pipeline *pl, const struct zero_op *op)
-{
-    uint64_t took_ns = loop_now_ns(pl->loop) - op->started_ns;
-    if (pl->zero_shortest_ns == 0 || took_ns < pl->zero_shortest_ns) {
-        pl->zero_shortest_ns = took_ns;
-    }
-    if (op->len < pl->zero_max / 2) {
-        return;
-    }
-    uint64_t more_ns = took_ns - pl->zero_shortest_ns;
-    if (more_ns > ZERO_SLOW_NS && pl->zero_max > ZERO_MAX_LEAST) {
-        pl->zero_max /= 2;
-    } else if (more_ns < ZERO_FAST_NS && pl->zero_max < ZERO_MAX_MOST) {
-        pl->zero_max *= 2;
-    }
 }
 
 static void zero_op_done(struct block_req *req)
@@ -63,7 +40,7 @@ static void zero_op_done(struct block_req *req)
     if (req->status == 0) {
         if (req->op == BLOCK_ZERO) {
             pl->counters->bytes_zeroed += op->len;
-            zero_adapt(pl, op);
+            zero_pace_done(&pl->zero_pace, op->len, loop_now_ns(pl->loop) - op->started_ns);
         }
         for (unsigned i = 0; i < op->n_slots; i++) {
             slot_done(pl, op->first_seq + i);
@@ -135,7 +112,8 @@ static uint64_t zero_start(struct pipeline *pl, uint64_t seq, uint64_t end)
     op->len = 0;
     op->written = 0;
     op->tries = 0;
-    while (seq < end && (op->n_slots == 0 || op->len + slot_of(pl, seq)->len <= pl->zero_max)) {
+    while (seq < end &&
+           (op->n_slots == 0 || op->len + slot_of(pl, seq)->len <= pl->zero_pace.max)) {
         op->len += slot_of(pl, seq)->len;
         op->n_slots++;
         slot_set_state(pl, slot_of(pl, seq), SLOT_ZEROING);
@@ -150,7 +128,7 @@ static uint64_t zero_start(struct pipeline *pl, uint64_t seq, uint64_t end)
 static bool zero_may_start(const struct pipeline *pl)
 {
     return !list_empty(&pl->zeros_free) && pipeline_has_room(pl, COPY_TARGET) &&
-           (pl->zeros_used == 0 || pl->zero_bytes < ZERO_INFLIGHT * pl->zero_max);
+           (pl->zeros_used == 0 || pl->zero_bytes < ZERO_INFLIGHT * pl->zero_pace.max);
 }
 
 /* Could the slot still become a neighbour of a run of zeros? */
@@ -182,7 +160,7 @@ void zero_pump(struct pipeline *pl)
         bool last = end == pl->head && pl->next < pl->total;
         bool waits = (seq > pl->tail && zero_undecided(pl, seq - 1)) ||
                      (end < pl->head ? zero_undecided(pl, end) : last);
-        if (force || !waits || len >= pl->zero_max) {
+        if (force || !waits || len >= pl->zero_pace.max) {
             while (seq < end && zero_may_start(pl)) {
                 seq = zero_start(pl, seq, end);
             }

@@ -7,6 +7,7 @@ smirror_unit_test(copy_control copy_testing)
 smirror_unit_test(copy_faults copy_testing)
 smirror_unit_test(copy_threads replication)
 smirror_unit_test(copy_window replication)
+smirror_unit_test(copy_zero_pace replication)
 smirror_unit_test(copy_zero_scan replication)
 smirror_unit_test(throttle replication)
 
