@@ -212,16 +212,21 @@ static void set_chap(struct iscsi_chap *chap, const char *user, const char *secr
     snprintf(chap->secret, sizeof(chap->secret), "%s", secret);
 }
 
-static void chap_opens_with_the_right_secret_only(void **state)
+/* A target that wants a secret. */
+static struct iscsi_spec chap_target(void)
 {
-    struct iscsi_spec spec = spec_of("iqn.2026-01.test:chap", 1);
-    struct answer answer;
-
-    (void)state;
     tgtd_target(tgtd, 2, "iqn.2026-01.test:chap");
     tgtd_lun(tgtd, 2, &(struct tgtd_lun){.lun = 1, .file = "chap", .size_bytes = MIB});
     tgtd_account(tgtd, 2, "ini", SECRET, false);
+    return spec_of("iqn.2026-01.test:chap", 1);
+}
 
+static void chap_opens_with_the_right_secret_only(void **state)
+{
+    struct iscsi_spec spec = chap_target();
+    struct answer answer;
+
+    (void)state;
     answer = probe_answer(&spec);
     assert_int_equal(answer.error.code, ERR_REMOTE_REFUSED);
     set_chap(&spec.chap, "ini", SECRET);
@@ -237,13 +242,10 @@ static void chap_opens_with_the_right_secret_only(void **state)
 
 static void mutual_chap_refuses_a_target_that_does_not_prove_itself(void **state)
 {
-    struct iscsi_spec spec = spec_of("iqn.2026-01.test:chap", 1);
+    struct iscsi_spec spec = chap_target();
     struct answer answer;
 
     (void)state;
-    tgtd_target(tgtd, 2, "iqn.2026-01.test:chap");
-    tgtd_lun(tgtd, 2, &(struct tgtd_lun){.lun = 1, .file = "chap", .size_bytes = MIB});
-    tgtd_account(tgtd, 2, "ini", SECRET, false);
     set_chap(&spec.chap, "ini", SECRET);
     set_chap(&spec.mutual_chap, "tgt", MUTUAL);
     /* It knows no secret of its own yet. */

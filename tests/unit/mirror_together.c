@@ -17,6 +17,7 @@ struct writer {
     unsigned number;
     uint64_t count; /* under way */
     uint64_t ended;
+    uint64_t before; /* ended when the round began */
     uint64_t page[TEST_PAGE / sizeof(uint64_t)];
     struct slice slice;
     struct block_req req;
@@ -139,6 +140,14 @@ static void writers_await(struct world *world)
     assert_true(loop_sim_run_until(sim_of(world), have_written, &more, 60 * SEC_NS));
 }
 
+static void round_begin(struct world *world)
+{
+    writers_await(world);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        world->writers[i].before = world->writers[i].ended;
+    }
+}
+
 static bool writers_are_idle(void *arg)
 {
     return ((struct world *)arg)->n_idle == WRITERS;
@@ -189,7 +198,7 @@ static void until_told(struct world *world)
     assert_true(loop_sim_run_until(sim_of(world), is_told, world, 60 * SEC_NS));
 }
 
-/* What the writer has on the members: up to *ret_last all, and nothing behind it. */
+/* What the writer has on the targets: up to some number all, and nothing behind it. */
 static void check_prefix(struct world *world, unsigned number, uint64_t least, uint64_t most)
 {
     uint64_t found[MEMBERS];
@@ -211,6 +220,15 @@ static void check_prefix(struct world *world, unsigned number, uint64_t least, u
         assert_int_equal(found[i], last >= behind ? last - behind : 0);
     }
     assert_in_range(last, least, most);
+}
+
+/* The targets have what was written before the round, and a part of what was written in it; hosts have gone on since. */
+static void check_moment(struct world *world)
+{
+    for (unsigned i = 0; i < WRITERS; i++) {
+        const struct writer *writer = &world->writers[i];
+        check_prefix(world, i, writer->before, writer->ended - MEMBERS);
+    }
 }
 
 static void check_all_in(struct world *world, enum mirror_phase phase)
@@ -244,20 +262,14 @@ static void targets_are_of_one_moment(void **state)
         world_init(&world, seed);
         writers_start(&world);
         for (unsigned round = 0; round < ROUNDS; round++) {
-            writers_await(&world);
-            uint64_t before[WRITERS];
-            for (unsigned i = 0; i < WRITERS; i++) {
-                before[i] = world.writers[i].ended;
-            }
+            round_begin(&world);
             ask(&world, 10000);
             until_told(&world);
             assert_false(world.failed);
             assert_true(world.parted);
             assert_in_range(world.pause_ns, 1, 20 * MS_NS);
             writers_await(&world); /* hosts go on */
-            for (unsigned i = 0; i < WRITERS; i++) {
-                check_prefix(&world, i, before[i], world.writers[i].ended - MEMBERS);
-            }
+            check_moment(&world);
             for (size_t i = 0; i < MEMBERS; i++) {
                 assert_int_equal(world.benches[i].target_opener.live, 0);
                 assert_true(mirror_bench_until(&world.benches[i], MIRROR_TRACKING, SEC_NS));
@@ -413,11 +425,7 @@ static void whatever_happens_it_is_one_moment_or_an_error(void **state)
         random_seed(&random, seed);
         writers_start(&world);
         for (unsigned round = 0; round < ROUNDS; round++) {
-            writers_await(&world);
-            uint64_t before[WRITERS];
-            for (unsigned i = 0; i < WRITERS; i++) {
-                before[i] = world.writers[i].ended;
-            }
+            round_begin(&world);
             struct mirror_bench *bench = &world.benches[random_below(&random, MEMBERS)];
             unsigned ops =
                 random_chance(&random, 1, 2) ? TEST_OP(BLOCK_FLUSH) : TEST_OP(BLOCK_WRITE);
@@ -432,9 +440,7 @@ static void whatever_happens_it_is_one_moment_or_an_error(void **state)
             writers_await(&world);
             if (!world.failed) {
                 n_parted++;
-                for (unsigned i = 0; i < WRITERS; i++) {
-                    check_prefix(&world, i, before[i], world.writers[i].ended - MEMBERS);
-                }
+                check_moment(&world);
             }
             n_void += world.failed && !world.parted;
             for (size_t i = 0; i < MEMBERS; i++) {

@@ -175,66 +175,79 @@ static void info_format_must_be_what_access_info_is(void **state)
 
 /* ---- AddSharedSecret ---- */
 
-static void a_second_secret_replaces_the_first(void **state)
-{
-    char *path = portal_added("127.0.0.1");
-    struct access_point_row row;
+/* What a session to the portal proves itself with, and insists on. */
+struct proof {
     struct iscsi_chap chap;
     struct iscsi_chap mutual;
+};
+
+static struct proof proof_for(const struct access_point_row *row)
+{
+    struct proof proof;
     struct error error;
 
+    assert_int_equal(portal_credentials(fixture.reader, row, &proof.chap, &proof.mutual, &error),
+                     0);
+    return proof;
+}
+
+static char *portal_and_row(struct access_point_row *ret_row)
+{
+    char *path = portal_added("127.0.0.1");
+
+    access_point_of(&fixture, path, ret_row);
+    return path;
+}
+
+static void a_second_secret_replaces_the_first(void **state)
+{
+    struct access_point_row row;
+    char *path = portal_and_row(&row);
+
     (void)state;
-    access_point_of(&fixture, path, &row);
     secret_added(path, NULL, "one", "first secret");
     secret_added(path, "chap", "two", "second secret");
     secret_added(path, "CHAP-Mutual", "three", "third secret");
     secret_added(NULL, "CHAP", "nobody", "unused secret");
     assert_int_equal(rows_of(&fixture, &secret_table), 3);
-    assert_int_equal(portal_credentials(fixture.reader, &row, &chap, &mutual, &error), 0);
-    assert_string_equal(chap.user, "two");
-    assert_string_equal(chap.secret, "second secret");
-    assert_string_equal(mutual.user, "three");
-    assert_string_equal(mutual.secret, "third secret");
+    struct proof proof = proof_for(&row);
+
+    assert_string_equal(proof.chap.user, "two");
+    assert_string_equal(proof.chap.secret, "second secret");
+    assert_string_equal(proof.mutual.user, "three");
+    assert_string_equal(proof.mutual.secret, "third secret");
     free(path);
 }
 
 static void another_portal_of_the_system_lends_its_secrets(void **state)
 {
-    char *path = portal_added("127.0.0.1");
     struct access_point_row row;
     struct access_point_row sibling = {.address = "127.0.0.7:3260"};
-    struct iscsi_chap chap;
-    struct iscsi_chap mutual;
-    struct error error;
+    char *path = portal_and_row(&row);
 
     (void)state;
-    access_point_of(&fixture, path, &row);
     memcpy(sibling.system_id, row.system_id, sizeof(sibling.system_id));
     row_insert(&fixture, &access_point_table, &sibling);
     secret_added(path, NULL, "one", "first secret");
-    assert_int_equal(portal_credentials(fixture.reader, &sibling, &chap, &mutual, &error), 0);
-    assert_string_equal(chap.user, "one");
+    assert_string_equal(proof_for(&sibling).chap.user, "one");
     char other[PATH_SIZE];
 
     snprintf(other, sizeof(other), "/accesspoints/%s", sibling.head.id);
     secret_added(other, NULL, "own", "other secret");
-    assert_int_equal(portal_credentials(fixture.reader, &sibling, &chap, &mutual, &error), 0);
-    assert_string_equal(chap.user, "own");
+    assert_string_equal(proof_for(&sibling).chap.user, "own");
     free(path);
 }
 
 static void mutual_chap_needs_chap(void **state)
 {
-    char *path = portal_added("127.0.0.1");
     struct access_point_row row;
-    struct iscsi_chap chap;
-    struct iscsi_chap mutual;
+    char *path = portal_and_row(&row);
+    struct proof proof;
     struct error error;
 
     (void)state;
-    access_point_of(&fixture, path, &row);
     secret_added(path, "CHAP-Mutual", "three", "third secret");
-    assert_true(portal_credentials(fixture.reader, &row, &chap, &mutual, &error) < 0);
+    assert_true(portal_credentials(fixture.reader, &row, &proof.chap, &proof.mutual, &error) < 0);
     assert_null(strstr(error.detail, "third"));
     free(path);
 }
