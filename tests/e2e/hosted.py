@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Short words for tests of hosted volumes: volumes, snapshots, pools, their files and rows, and stamped I/O."""
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -152,10 +153,16 @@ class Stamp:
                 raise
 
 
+@contextlib.contextmanager
 def busy(array, volumes):
-    """Whoever writes to these volumes, each 16 at a time, until its process ends."""
+    """Somebody writes to these volumes, each 16 at a time, and hears of no error."""
     stamp = Stamp(3)
-    for number, volume in enumerate(volumes):
-        stamp("volume", f"v{number}", array.url(volume), 2, 16)
-        stamp("run", f"v{number}")
-    return stamp
+    try:
+        for number, volume in enumerate(volumes):
+            stamp("volume", f"v{number}", array.url(volume), 2, 16)
+            stamp("run", f"v{number}")
+        yield
+        for number in range(len(volumes)):
+            stamp("pause", f"v{number}")
+    finally:
+        stamp.close()

@@ -45,6 +45,12 @@ class Writer:
         until(lambda: self.error or self.count >= goal, 60 * SLOWNESS, "the writer goes on")
         assert self.error is None
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
     def close(self):
         self.running = False
         self.thread.join()
@@ -73,10 +79,8 @@ def test_every_group_of_snapshots_is_a_prefix(service):
     array = Hosted(service)
     volumes = [array.make(2 * MIB) for _ in range(MEMBERS)]
     loaded = [array.make(8 * MIB) for _ in range(2)]
-    stamp = busy(array, loaded)  # other members are busy
-    writer = Writer(array, volumes)
     last = 0
-    try:
+    with busy(array, loaded), Writer(array, volumes) as writer:  # other members are busy
         for number in range(ROUNDS):
             writer.more()
             acknowledged = writer.count
@@ -89,11 +93,6 @@ def test_every_group_of_snapshots_is_a_prefix(service):
                 if number % 3 == 1:
                     array.modify(synchronization, "Return To ResourcePool")
             last = seen
-        for number in range(2):
-            stamp("pause", f"v{number}")
-    finally:
-        writer.close()
-        stamp.close()
     array.assert_all_online()
 
 
@@ -105,16 +104,13 @@ def test_both_sides_of_mirrors_are_prefixes(service):
     for mirror in mirrors:
         service.client.until(mirror["Synchronization"], lambda r: r["CopyState"] == 4, 30 * SLOWNESS)
     targets = [mirror["TargetElement"] for mirror in mirrors]
-    writer = Writer(array, volumes)
-    try:
+    with Writer(array, volumes) as writer:
         for _ in range(ROUNDS // 2):
             writer.more(8)
             acknowledged = writer.count
             cuts = together(service.client, volumes + targets)["TargetElements"]
             prefix_of(array, cuts[:4], acknowledged)
             prefix_of(array, cuts[4:], acknowledged)
-    finally:
-        writer.close()
 
 
 def test_killed_in_the_middle_a_group_is_there_whole_or_not_at_all(service):

@@ -64,10 +64,8 @@ def test_whatever_parts_a_group_leaves_one_moment_of_it(array):
     loaded = [array.make(8 * MIB) for _ in range(2)]
     path, targets = mirrored(array, sources + loaded)
     assert consistency(array, path) == (True, 3, 2)
-    stamp = busy(array, loaded)  # other members are busy
-    writer = Writer(array, sources)
     last = 0
-    try:
+    with busy(array, loaded), Writer(array, sources) as writer:  # other members are busy
         for operation, back, state in (("Split", "Resync Replica", 7), ("Fracture", "Resync Replica", 6), ("Suspend", "Resume", 9),
                                        ("Deactivate", "Activate", 8), ("Fracture", "Resync Replica", 6), ("Split", "Resync Replica", 7)):
             writer.more(MEMBERS)
@@ -87,36 +85,25 @@ def test_whatever_parts_a_group_leaves_one_moment_of_it(array):
         assert modify(array, path, "Detach")["BarrierMicroseconds"] > 0  # what is left of it is of one moment, too
         writer.more(MEMBERS)
         prefix_of(array, targets[:MEMBERS], acknowledged)
-        for number in range(2):
-            stamp("pause", f"v{number}")
-    finally:
-        writer.close()
-        stamp.close()
     array.assert_all_online()
 
 
 def test_hosts_are_stopped_at_one_moment(array):
     sources = [array.make(SIZE) for _ in range(MEMBERS)]
     path, targets = mirrored(array, sources)
-    writer = Writer(array, sources)
-    try:
+    with Writer(array, sources) as writer:
         writer.more()
         acknowledged = writer.count
         assert modify(array, path, "Failover")["BarrierMicroseconds"] > 0
-    finally:
-        writer.close()
     assert writer.error is not None
     last = prefix_of(array, targets, acknowledged)
     assert last in (writer.count, writer.count + 1) and consistency(array, path) == (True, 3, 2)
     modify(array, path, "Failback")
     equal_again(array, path)
-    writer = Writer(array, sources, count=last)
-    try:
+    with Writer(array, sources, count=last) as writer:
         writer.more()
         acknowledged = writer.count
         modify(array, path, "Reverse Roles")  # what was written until then is on the new sources
-    finally:
-        writer.close()
     assert prefix_of(array, targets, acknowledged) in (writer.count, writer.count + 1)
     equal_again(array, path)
     modify(array, path, "Detach")

@@ -69,6 +69,15 @@ class Reset:
         assert (self.content_there(there) == self.array.content(self.source))
         self.stamp("run", "a")
 
+    def turns(self, *operations):
+        """Each with hosts that write before, meanwhile and after."""
+        for operation in operations:
+            self.written()
+            self.reset(operation)
+            self.written()
+            self.equal()
+        self.do("Detach", Force=True)
+
     def content_there(self, there):
         return there.read_bytes() if self.remote else self.array.content(there)
 
@@ -84,25 +93,14 @@ def stamp():
 def test_a_mirror_changes_its_mode_under_load(service, stamp, first):
     array = Hosted(service)
     mirror = Reset(array, stamp, array.make(SIZE), first)
-    operations = (TO_ASYNC, TO_SYNC) if first == 2 else (TO_SYNC, TO_ASYNC)
-    for operation in operations:
-        mirror.written()
-        mirror.reset(operation)
-        mirror.written()
-        mirror.equal()
-    mirror.do("Detach", Force=True)
+    mirror.turns(*(TO_ASYNC, TO_SYNC) if first == 2 else (TO_SYNC, TO_ASYNC))
 
 
 def test_a_mirror_onto_another_system_changes_its_mode_under_load(shared, stamp):
     array = Hosted(shared.smirror)
     lun = shared.lun(SIZE, "dirty")
     mirror = Reset(array, stamp, shared.volume(lun), 2, remote=lun.path)
-    for operation in (TO_ASYNC, TO_SYNC):
-        mirror.written()
-        mirror.reset(operation)
-        mirror.written()
-        mirror.equal()
-    mirror.do("Detach", Force=True)
+    mirror.turns(TO_ASYNC, TO_SYNC)
 
 
 def test_resets_that_follow_each_other_at_once_end_in_the_last_one(service, stamp):
