@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * One iSCSI session: dial, log in, send commands, notice the end. The only place that knows
- * libiscsi.
+ * One iSCSI session: a login (iscsi_login.h), then commands (iscsi_wire.h) on the loop, and its end noticed.
  *
  * Thread:    one loop; all callbacks come there, none inside a call of this header.
  * Ownership: the spec and the commands are the caller's; a command is lent from iscsi_link_send()
@@ -16,52 +15,14 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/uio.h>
 
 #include "base/error.h"
-#include "base/list.h"
 #include "base/loop.h"
 #include "block/iscsi_dev.h"
 #include "block/iscsi_pages.h"
+#include "block/iscsi_wire.h"
 
 struct iscsi_link;
-
-enum iscsi_cmd_direction { ISCSI_CMD_NONE, ISCSI_CMD_READ, ISCSI_CMD_WRITE };
-
-enum iscsi_cmd_result {
-    ISCSI_CMD_GOOD,
-    ISCSI_CMD_CHECK, /* see sense */
-    ISCSI_CMD_BUSY,
-    ISCSI_CMD_FULL, /* TASK SET FULL */
-    ISCSI_CMD_CONFLICT,
-    ISCSI_CMD_ABORTED,
-    ISCSI_CMD_REJECTED, /* the target refused the PDU, or answered with a status that nobody knows
-                         */
-};
-
-struct iscsi_cmd {
-    uint8_t cdb[16];
-    uint8_t cdb_len;
-    enum iscsi_cmd_direction direction;
-    uint32_t len; /* bytes of data, one way or the other */
-    /* Where the data come from or go to. NULL with ISCSI_CMD_READ: the link collects them, see
-     * data. */
-    struct iovec *iov;
-    unsigned n_iov;
-    void (*fn)(struct iscsi_cmd *cmd);
-    void *arg;
-    /* The answer. */
-    enum iscsi_cmd_result result;
-    struct iscsi_sense sense;
-    uint32_t missing;    /* bytes that were not transferred, as the target says */
-    const uint8_t *data; /* until fn returns */
-    size_t data_len;
-    /* The link's own. */
-    struct list link_entry;
-    struct iscsi_link *link;
-    void *task;
-    uint64_t sent_ns;
-};
 
 struct iscsi_link_events {
     void (*up)(void *arg);
@@ -89,8 +50,7 @@ int iscsi_link_send(struct iscsi_link *link, struct iscsi_cmd *cmd);
 int iscsi_link_discover(struct iscsi_link *link);
 /* LOGICAL UNIT RESET of the spec's LUN; with no command outstanding. -ENOMEM. */
 int iscsi_link_reset_lun(struct iscsi_link *link);
-/* How many more commands the target takes now (its command window, as far as it is known), and in
- * all. */
+/* How many more commands the target takes now (its command window), and in all, at the most. */
 unsigned iscsi_link_room(const struct iscsi_link *link);
 unsigned iscsi_link_window(const struct iscsi_link *link);
 /* Where it leads, after redirects. */

@@ -550,6 +550,61 @@ static bool hex_is_good(const char *value)
     return value[2 + len] == 0 && len > 0 && len % 2 == 0 && len < 255;
 }
 
+void iscsi_terms_preset(struct iscsi_terms *terms)
+{
+    *terms = (struct iscsi_terms){
+        .max_send_segment = 8192,
+        .max_burst = 262144,
+        .first_burst = 65536,
+        .immediate_data = true,
+        .initial_r2t = true,
+    };
+}
+
+static void length_note(const char *value, uint32_t *ret_length)
+{
+    if (length_is_good(value)) {
+        *ret_length = (uint32_t)strtoul(value, NULL, 10);
+    }
+}
+
+static void flag_note(const char *value, bool *ret_flag)
+{
+    if (strcmp(value, "Yes") == 0 || strcmp(value, "No") == 0) {
+        *ret_flag = *value == 'Y';
+    }
+}
+
+static void term_note(struct iscsi_terms *terms, const char *pair)
+{
+    const char *value;
+
+    if (key_is(pair, "MaxRecvDataSegmentLength", &value)) {
+        length_note(value, &terms->max_send_segment);
+    } else if (key_is(pair, "MaxBurstLength", &value)) {
+        length_note(value, &terms->max_burst);
+    } else if (key_is(pair, "FirstBurstLength", &value)) {
+        length_note(value, &terms->first_burst);
+    } else if (key_is(pair, "ImmediateData", &value)) {
+        flag_note(value, &terms->immediate_data);
+    } else if (key_is(pair, "InitialR2T", &value)) {
+        flag_note(value, &terms->initial_r2t);
+    } else if (key_is(pair, "HeaderDigest", &value)) {
+        terms->header_digest = strcmp(value, "CRC32C") == 0;
+    }
+}
+
+/* The response that ends the login. */
+static void terms_complete(struct iscsi_terms *terms, const uint8_t *pdu)
+{
+    terms->exp_stat_sn = get_be32(pdu + 24) + 1;
+    terms->cmd_sn = get_be32(pdu + 28);
+    terms->max_cmd_sn = get_be32(pdu + 32);
+    if (terms->first_burst > terms->max_burst) {
+        terms->first_burst = terms->max_burst;
+    }
+}
+
 int iscsi_login_check(struct iscsi_login_guard *guard, const uint8_t *pdu, size_t len,
                       const char **ret_why)
 {
@@ -588,6 +643,11 @@ int iscsi_login_check(struct iscsi_login_guard *guard, const uint8_t *pdu, size_
             *ret_why = "the target does not do header digests, and they are required";
             return -EPROTO;
         }
+        if (key_is(at, "DataDigest", &value) && strcmp(value, "CRC32C") == 0) {
+            *ret_why = "the target wants data digests, which were not offered";
+            return -EPROTO;
+        }
+        term_note(&guard->terms, at);
         if (key_is(at, "CHAP_C", &value)) {
             if (!hex_is_good(value)) {
                 return -EPROTO;
@@ -597,6 +657,10 @@ int iscsi_login_check(struct iscsi_login_guard *guard, const uint8_t *pdu, size_
         has_name = has_name || key_is(at, "CHAP_N", &value);
         has_response = has_response || key_is(at, "CHAP_R", &value);
         at = stop + 1;
+    }
+    guard->complete = transit && (pdu[1] & 3) == 3;
+    if (guard->complete) {
+        terms_complete(&guard->terms, pdu);
     }
     if (!guard->mutual) {
         return 0;

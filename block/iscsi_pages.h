@@ -84,8 +84,21 @@ int iscsi_lun_list_parse(const uint8_t *data, size_t len, uint16_t *luns, unsign
  * libiscsi compares the value with one that is all zeros before its own challenge was made, and
  * asks for it only where the target says that this is the security stage.
  *   - A MaxRecvDataSegmentLength of 0 would make it send empty PDUs for ever.
+ *
+ * What was agreed on is read here too: libiscsi has done its work when the login has ended (iscsi_wire.h).
  */
 enum { ISCSI_LOGIN_HEADER_BYTES = 48, ISCSI_LOGIN_MAX_BYTES = 16384 };
+struct iscsi_terms {
+    uint32_t cmd_sn; /* of the next command */
+    uint32_t max_cmd_sn;
+    uint32_t exp_stat_sn;
+    uint32_t max_send_segment;
+    uint32_t max_burst;
+    uint32_t first_burst;
+    bool immediate_data;
+    bool initial_r2t;
+    bool header_digest;
+};
 struct iscsi_login_guard {
     bool mutual; /* the target must prove itself */
     bool require_header_digest;
@@ -94,7 +107,11 @@ struct iscsi_login_guard {
         challenged; /* we have seen its challenge, so our answer and our challenge are on the way */
     bool proven;    /* the security stage ended as it should */
     uint16_t status; /* class and detail of the last response */
+    bool complete;   /* the full feature phase begins: terms are known */
+    struct iscsi_terms terms;
 };
+/* What RFC 7143 has where nothing is said. */
+void iscsi_terms_preset(struct iscsi_terms *terms);
 /* Length of the response that begins with these 48 bytes, or -EPROTO if they are not one. */
 int iscsi_login_length(const uint8_t *header);
 /* pdu: a whole response. 0: libiscsi may have it. -EACCES: the target did not prove itself;

@@ -15,7 +15,7 @@
 #include "target/access.h"
 #include "target/chap.h"
 #include "target/keys.h"
-#include "target/pdu.h"
+#include "base/pdu.h"
 
 enum login_status { /* class << 8 | detail */
                     LOGIN_SUCCESS = 0x0000,

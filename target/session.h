@@ -16,7 +16,7 @@
 #define TARGET_SESSION_H
 
 #include "target/keys.h"
-#include "target/pdu.h"
+#include "base/pdu.h"
 #include "target/scsi/scsi.h"
 
 struct connection;

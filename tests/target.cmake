@@ -3,7 +3,7 @@
 add_executable(target_serve tools/target_serve.c)
 target_link_libraries(target_serve PRIVATE target block base)
 
-foreach(name target_pdu target_keys target_chap target_login scsi_ops)
+foreach(name target_keys target_chap target_login scsi_ops)
     if(EXISTS ${CMAKE_CURRENT_LIST_DIR}/unit/${name}.c)
         smirror_unit_test(${name} target block base)
     endif()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "target/pdu.h"
+#include "base/pdu.h"
 
 #include <string.h>
 

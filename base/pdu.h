@@ -6,8 +6,8 @@
  * Ownership: plain values.
  * Errors:    pdu_check() answers a reject reason for a header that cannot be one.
  */
-#ifndef TARGET_PDU_H
-#define TARGET_PDU_H
+#ifndef BASE_PDU_H
+#define BASE_PDU_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "target/pdu.h"
+#include "base/pdu.h"
 
 static void what_was_put_is_got(void **state)
 {
