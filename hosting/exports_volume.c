@@ -1,39 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 /* What a volume's end or change means for the exports that have it, or will have: an operation on each. */
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "hosting/exports_private.h"
-
-/* Waits for operations of several exports. */
-struct gather {
-    unsigned pending;
-    array_done_fn done;
-    void *arg;
-    struct error error;
-    struct loop_task task;
-};
-
-static void gather_end(void *arg)
-{
-    struct gather *gather = arg;
-    if (gather->done) {
-        gather->done(gather->arg, gather->error.code == ERR_NONE ? NULL : &gather->error);
-    }
-    free(gather);
-}
-
-static void gather_back(void *arg, const struct error *error)
-{
-    struct gather *gather = arg;
-    if (error) {
-        gather->error = *error;
-    }
-    if (--gather->pending == 0) {
-        gather_end(gather);
-    }
-}
+#include "hosting/gather.h"
 
 static void volume_start(struct export_op *op)
 {
@@ -75,7 +46,7 @@ static void volume_ops(struct exports *exports, const char *volume_id, struct ga
         }
         export->marked = true;
         struct export_op *op = export_op_new(exports, export, first, gather_back, gather);
-        gather->pending++;
+        gather_add(gather);
         strcpy(op->volume_id, volume_id);
         op->grace_ns = grace_ns;
         op->event = event;
@@ -92,15 +63,10 @@ static void volume_gather(struct exports *exports, const char *volume_id,
                           void (*first)(struct export_op *op), uint64_t grace_ns,
                           enum target_lun_event event, array_done_fn done, void *arg)
 {
-    struct gather *gather = calloc(1, sizeof(*gather));
-    CHECK(gather != NULL && strlen(volume_id) <= ARRAY_ID_LEN);
-    gather->done = done;
-    gather->arg = arg;
+    struct gather *gather = gather_new(done, arg);
+    CHECK(strlen(volume_id) <= ARRAY_ID_LEN);
     volume_ops(exports, volume_id, gather, first, grace_ns, event);
-    if (gather->pending == 0) {
-        gather->task = (struct loop_task){.fn = gather_end, .arg = gather};
-        loop_defer(exports->spec.owner, &gather->task);
-    }
+    gather_ready(gather, exports->spec.owner);
 }
 
 void exports_volume_remove(struct exports *exports, const char *volume_id, uint64_t grace_ns,

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/map.h"
 #include "base/sockaddr.h"
+#include "hosting/gather.h"
 #include "service/changes.h"
 #include "service/control.h"
 #include "service/hosted.h"
@@ -415,36 +416,6 @@ static void sessions_changed(void *arg, const char *export_id, const struct targ
 
 /* ---- volumes: who is served ---- */
 
-struct gather {
-    unsigned pending;
-    array_done_fn done;
-    void *arg;
-    struct error error;
-    struct loop_task task;
-};
-
-static void gather_end(void *arg)
-{
-    struct gather *gather = arg;
-
-    if (gather->done != NULL) {
-        gather->done(gather->arg, gather->error.code == ERR_NONE ? NULL : &gather->error);
-    }
-    free(gather);
-}
-
-static void gather_back(void *arg, const struct error *error)
-{
-    struct gather *gather = arg;
-
-    if (error != NULL) {
-        gather->error = *error;
-    }
-    if (--gather->pending == 0) {
-        gather_end(gather);
-    }
-}
-
 struct appliance {
     struct served *served;
     struct gather *gather;
@@ -455,7 +426,7 @@ static int apply_export_of(void *arg, const void *found)
     struct appliance *appliance = arg;
     const struct export_lun_row *row = found;
 
-    appliance->gather->pending++;
+    gather_add(appliance->gather);
     export_apply(appliance->served, row->export_id, gather_back, appliance->gather);
     return 0;
 }
@@ -465,21 +436,17 @@ void exports_serve_volume(struct control *control, const struct volume_row *volu
 {
     struct served *served = control_served(control);
     struct condition where[] = {WHERE_TEXT("volume_id", volume->head.id), WHERE_END};
-    struct gather *gather = calloc(1, sizeof(*gather));
+    struct gather *gather = gather_new(done, arg);
     struct appliance appliance = {served, gather};
 
-    CHECK(gather != NULL && map_put(&served->volumes, volume->head.id, served) == 0);
-    *gather = (struct gather){.pending = 1, .done = done, .arg = arg};
+    CHECK(map_put(&served->volumes, volume->head.id, served) == 0);
     int r = table_each(control_db(control), &export_lun_table, where, 0, 0, apply_export_of,
                        &appliance);
 
     if (r < 0) {
-        error_set(&gather->error, ERR_STORE_FAILED, "The records of its targets cannot be read.");
+        gather_fail(gather, ERR_STORE_FAILED, "The records of its targets cannot be read.");
     }
-    if (--gather->pending == 0) {
-        gather->task = (struct loop_task){.fn = gather_end, .arg = gather};
-        loop_defer(control_loop(control), &gather->task);
-    }
+    gather_ready(gather, control_loop(control));
 }
 
 void exports_withdraw_volume(struct control *control, const char *volume_id, array_done_fn done,
