@@ -118,7 +118,7 @@ void stack_op_lock(struct stack_op *op, uint64_t first, uint64_t last)
     struct stack *stack = op->stack;
     op->first = first;
     op->last = last;
-    if (stack->hold.held) {
+    if (stack->hold.held || !stack_gate_pass(stack)) {
         list_push_back(&stack->held_ops, &op->link);
     } else if (overlaps(&stack->active, NULL, first, last) ||
                overlaps(&stack->waiting, NULL, first, last)) {
@@ -152,6 +152,7 @@ void stack_op_unlock(struct stack_op *op)
             loop_defer(stack->base.loop, &next->task);
         }
     }
+    stack_gate_passed(stack);
     hold_check(stack);
 }
 
@@ -159,7 +160,7 @@ int stack_hold(struct blockdev *dev, stack_held_fn fn, void *arg)
 {
     struct stack *stack = stack_of(dev);
     CHECK(loop_is_current(dev->loop));
-    if (stack->hold.held || dev->closing) {
+    if (stack->hold.held || stack->gate.at || dev->closing) {
         return -EBUSY;
     }
     stack->hold =
@@ -192,7 +193,11 @@ static void layers_add(struct stack *stack, struct layer *layer)
 int stack_push(struct blockdev *dev, struct layer *layer)
 {
     struct stack *stack = stack_of(dev);
-    CHECK(stack->hold.held && stack->hold.told && !stack->hold.posted);
+    if (stack->gate.at) {
+        CHECK(stack_gate_state(stack->gate.at) == STACK_GATE_CUT);
+    } else {
+        CHECK(stack->hold.held && stack->hold.told && !stack->hold.posted);
+    }
     if (layer_size_bytes(layer) != dev->info.size_bytes) {
         return -EINVAL;
     }
@@ -203,12 +208,8 @@ int stack_push(struct blockdev *dev, struct layer *layer)
     return 0;
 }
 
-uint64_t stack_release(struct blockdev *dev)
+void stack_held_go_on(struct stack *stack)
 {
-    struct stack *stack = stack_of(dev);
-    CHECK(stack->hold.held);
-    stack->hold.held = false;
-    uint64_t pause_ns = loop_now_ns(dev->loop) - stack->hold.since_ns;
     struct list held = LIST_INIT(held);
     list_move_all(&held, &stack->held_ops);
     struct list *link;
@@ -216,6 +217,15 @@ uint64_t stack_release(struct blockdev *dev)
         struct stack_op *op = list_entry(link, struct stack_op, link);
         stack_op_lock(op, op->first, op->last);
     }
+}
+
+uint64_t stack_release(struct blockdev *dev)
+{
+    struct stack *stack = stack_of(dev);
+    CHECK(stack->hold.held);
+    stack->hold.held = false;
+    uint64_t pause_ns = loop_now_ns(dev->loop) - stack->hold.since_ns;
+    stack_held_go_on(stack);
     return pause_ns;
 }
 
@@ -918,7 +928,7 @@ static void close_layer_done(void *arg, int status)
 void stack_try_close(struct stack *stack)
 {
     if (!stack->closing || stack->job || stack->snapshot || stack->hold.posted ||
-        !stack_fill_detach(stack)) {
+        stack->gate.at || !stack_fill_detach(stack)) {
         return;
     }
     stack->closing = false;

@@ -17,6 +17,7 @@
  * Space:     layers that were opened with a struct space (block/space.h) count in it what they
  *            occupy and get -ENOSPC for data beyond its capacity, on whatever loop they live.
  * Changes:   stack_open() with new_from over frozen layers: what is new since a cut, to be copied from.
+ * Group:     several stacks at one moment: block/stack_gate.h.
  * Sharing:   a layer that some stack has without the layer that is merged down into it would
  *            change under that stack. Open stacks are counted, and such a merge is refused; so is
  *            opening such a stack while the merge runs. What is not open only the caller knows
@@ -57,7 +58,7 @@ struct stack_spec {
 int stack_open(struct loop *loop, const struct stack_spec *spec, struct blockdev **ret_dev);
 
 /* The barrier. hold: writes that come from now on wait; fn is called when those under way are
- * done. push (only while held): layer becomes the top. release: the waiting writes go on; returns
+ * done. push (only while held, or in a gate that is cut): layer becomes the top. release: the waiting writes go on; returns
  * how long they were held. A second hold while held fails with -EBUSY. */
 typedef void (*stack_held_fn)(void *arg);
 int stack_hold(struct blockdev *dev, stack_held_fn fn, void *arg);

@@ -80,7 +80,7 @@ int stack_snapshot(struct blockdev *dev, struct layer *layer, stack_snapshot_fn 
 {
     struct stack *stack = stack_of(dev);
     CHECK(loop_is_current(dev->loop));
-    if (stack->snapshot || stack->hold.held || dev->closing) {
+    if (stack->snapshot || stack->hold.held || stack->gate.at || dev->closing) {
         return -EBUSY;
     }
     if (stack->n_layers == STACK_MAX_LAYERS) {
@@ -127,7 +127,7 @@ int stack_grow(struct blockdev *dev, uint64_t size_bytes, layer_done_fn fn, void
 {
     struct stack *stack = stack_of(dev);
     CHECK(loop_is_current(dev->loop));
-    if (stack->snapshot || stack->hold.held || dev->closing) {
+    if (stack->snapshot || stack->hold.held || stack->gate.at || dev->closing) {
         return -EBUSY;
     }
     if (size_bytes % dev->info.block_bytes != 0) {

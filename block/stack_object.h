@@ -11,6 +11,7 @@
 
 #include "block/layer_private.h"
 #include "block/stack.h"
+#include "block/stack_gate.h"
 
 enum {
     STACK_IOV = 16,
@@ -98,6 +99,13 @@ struct stack_hold {
     bool posted;
 };
 
+struct stack_gate_place {
+    struct stack_gate *at; /* NULL: the stack is in none */
+    loop_fn go_on;
+    void *arg;
+    bool waited;
+};
+
 struct stack {
     struct blockdev base;
     struct layer *layers[STACK_MAX_LAYERS]; /* oldest first */
@@ -114,6 +122,7 @@ struct stack {
     struct list waiting;
     struct list held_ops;
     struct stack_hold hold;
+    struct stack_gate_place gate;
     struct stack_snapshot *snapshot;
     struct stack_job *job;
     struct list fills; /* fill devices */
@@ -159,6 +168,14 @@ unsigned stack_code(const struct stack *stack, const struct layer *layer);
 void stack_op_payload(struct stack_op *op, uint64_t begin, uint64_t end);
 void stack_op_zeros(struct stack_op *op, uint64_t len); /* at most a granule */
 void stack_try_close(struct stack *stack);
+/* Locks again, in their order, what waited for the barrier or a gate. */
+void stack_held_go_on(struct stack *stack);
+
+/* stack_gate.c */
+/* A change comes. False: it waits, until stack_held_go_on(). */
+bool stack_gate_pass(struct stack *stack);
+/* One has ended. */
+void stack_gate_passed(struct stack *stack);
 
 /* stack_fill.c */
 /* False: a request of the fill device is under way, and calls stack_try_close() at its end. */

@@ -5,6 +5,7 @@ target_link_libraries(layer_disk PUBLIC block base)
 
 smirror_unit_test(space block base)
 smirror_unit_test(layer_stack layer_disk block base)
+smirror_unit_test(stack_gate layer_disk block base)
 smirror_unit_test(changes layer_disk replication block base)
 
 add_executable(test_layer_power crash/layer_power.c)
