@@ -3,16 +3,18 @@
  * Several volumes cut at one moment: control's half. The loops' half is in shelf_groups.c.
  *
  *     control      a barrier in the queue of each family ──────────▶ all reached
- *     each loop    holds its stacks; the last one to have all of its own held decides: cut
- *                  pushes, releases ──────────────────────────────▶ control: decided
- *                  flushes what is frozen ────────────────────────▶ control: done, the barriers end
+ *     each loop    checks what is its, its stacks enter the gate (block/stack_gate.h)
+ *     the last     looks for a moment without changes, holds the gate; cut, mostly at once ───▶ the other loops
+ *     each loop    with its next change, or the message: pushes, lets go ────────────────────▶ control: decided
+ *                  flushes what is frozen ───────────────────────────────────────────────────▶ control: done, the barriers end
  *
- * Whoever finds that it cannot be (a member not open, not held in time) decides: void. Then all is released, control is told, and the barriers
- * end. Exactly one of the two is decided, by one atomic exchange.
+ * Whoever finds that it cannot be (a member not open, not held in time) makes the gate void. Then all is released, control is told, and the
+ * barriers end. Exactly one of the two is decided.
  */
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/atomic_range.h"
 #include "base/check.h"
 #include "hosting/array_private.h"
 
@@ -52,10 +54,10 @@ static void barriers_end(struct group *group)
 
 static void group_decided(struct group *group)
 {
-    bool cut = atomic_load(&group->verdict) == GROUP_CUT;
+    bool cut = stack_gate_state(&group->gate) == STACK_GATE_CUT;
 
     group->decided(group->arg, cut ? NULL : &group->error,
-                   cut ? atomic_load(&group->released_ns) - atomic_load(&group->held_ns) : 0);
+                   cut ? atomic_load(&group->released_ns) - atomic_load(&group->gate.held_ns) : 0);
 }
 
 /* ---- what the loops tell ---- */
@@ -111,7 +113,6 @@ void group_all_flushed(struct group *group)
 
 static void parts_begin(struct group *group)
 {
-    atomic_store(&group->held_ns, UINT64_MAX);
     for (size_t i = 0; i < group->n_volumes; i++) {
         group->parts[group->volumes[i].loop].n_volumes++;
     }
@@ -120,7 +121,7 @@ static void parts_begin(struct group *group)
     for (unsigned i = 0; i < group->array->spec.n_loops; i++) {
         n_parts += group->parts[i].n_volumes > 0;
     }
-    atomic_store(&group->to_hold, n_parts);
+    atomic_store(&group->to_enter, n_parts);
     atomic_store(&group->to_cut, n_parts);
     atomic_store(&group->to_end, n_parts);
     for (unsigned i = 0; i < group->array->spec.n_loops; i++) {
@@ -132,7 +133,7 @@ static void parts_begin(struct group *group)
         struct group_part *part = &group->parts[i];
 
         if (part->n_volumes > 0) {
-            part->task = (struct loop_task){.fn = shelf_group_hold, .arg = part};
+            part->task = (struct loop_task){.fn = shelf_group_begin, .arg = part};
             loop_post(part->shelf->loop, &part->task);
         }
     }
@@ -155,9 +156,18 @@ static void queues_late(void *arg)
                       group->volumes[v].id, QUEUES * group->deadline_ms);
         }
     }
-    atomic_store(&group->verdict, GROUP_VOID);
+    stack_gate_void(&group->gate);
     group_decided(group);
     barriers_end(group);
+}
+
+/* By whichever loop ended the last change. */
+static void gate_cut(struct stack_gate *gate)
+{
+    struct group *group = container_of(gate, struct group, gate);
+
+    atomic_raise(&group->released_ns, loop_now_ns(group->array->spec.owner));
+    shelf_group_decided(group);
 }
 
 static void queue_reached(void *arg, struct array_barrier *barrier)
@@ -223,6 +233,7 @@ void array_group_cut(struct array *array, const struct array_group_member *membe
 
     CHECK(group != NULL && n > 0 && loop_is_current(array->spec.owner));
     group->array = array;
+    group->gate.cut = gate_cut;
     group->deadline_ms = deadline_ms;
     group->decided = decided;
     group->done = done;
@@ -237,7 +248,7 @@ void array_group_cut(struct array *array, const struct array_group_member *membe
 
         if (entry == NULL || entry->closing) {
             error_set(&group->error, ERR_INTERNAL, "Volume %s is not open.", members[i].volume_id);
-            atomic_store(&group->verdict, GROUP_VOID);
+            stack_gate_void(&group->gate);
             group->task = (struct loop_task){.fn = not_begun, .arg = group};
             loop_defer(array->spec.owner, &group->task);
             return;

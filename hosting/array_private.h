@@ -19,6 +19,7 @@
 #include "block/front_dev.h"
 #include "block/layer.h"
 #include "block/space.h"
+#include "block/stack_gate.h"
 #include "hosting/array.h"
 
 enum { ARRAY_DIR_SIZE = 512, ARRAY_PATH_SIZE = ARRAY_DIR_SIZE + ARRAY_ID_LEN + 8 };
@@ -257,8 +258,7 @@ struct group_volume {
     struct group_layer *layers;
     struct blockdev *stack; /* from here on the loop's */
     unsigned n_frozen;      /* of its layers, when it was cut */
-    bool asked;             /* stack_hold() was called, and no release */
-    bool held;
+    bool entered;           /* the gate */
 };
 
 /* What is on one loop; it belongs to that loop, but for n_volumes and the tasks. */
@@ -269,13 +269,15 @@ struct group_part {
     struct loop_task task;
     struct loop_task verdict_task;
     struct loop_timer timer;
-    unsigned n_held;
     unsigned n_flushing;
+    /* It ends when the three have come and none is still to come: its turn, the verdict, and its stacks' leaving. */
     bool began;
-    bool voided;
+    bool told;
+    bool left;
+    bool choosing; /* the moment, for all */
+    unsigned tries;
+    uint64_t choosing_ns; /* since */
 };
-
-enum { GROUP_UNDECIDED, GROUP_CUT, GROUP_VOID };
 
 struct group {
     struct array *array;
@@ -296,12 +298,11 @@ struct group {
     size_t n_volumes;
     struct group_layer *layers;
     struct group_part parts[ARRAY_LOOPS_MAX];
-    atomic_int verdict;
-    atomic_uint to_hold; /* parts */
+    struct stack_gate gate;
+    atomic_uint to_enter; /* parts */
     atomic_uint to_cut;
     atomic_uint to_end;
-    _Atomic uint64_t held_ns; /* the first */
-    _Atomic uint64_t released_ns;
+    _Atomic uint64_t released_ns; /* the last change that waited, or the moment */
     atomic_int flush_status;
     struct error error; /* of who decided */
 };
@@ -311,7 +312,9 @@ struct entry *entry_find(struct array *array, const char *volume_id);
 void group_all_cut(struct group *group);
 void group_all_voided(struct group *group);
 void group_all_flushed(struct group *group);
-void shelf_group_hold(void *arg);
+void shelf_group_begin(void *arg);
+/* CUT or VOID: all loops are told. */
+void shelf_group_decided(struct group *group);
 
 /* ---- the loop's half ---- */
 

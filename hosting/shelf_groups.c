@@ -8,28 +8,33 @@
 #include "base/check.h"
 #include "hosting/array_private.h"
 
-static void part_cut(void *arg);
-static void part_void(void *arg);
+enum {
+    TRIES_MAX = 64,
+    CHOOSE_NS = 5000000, /* for a moment without changes, then without more ado */
+    LOOKS_MAX = 2048,
+    LOOK_NS = 50000, /* without letting others of the loop have their turn */
+    AGAIN_MS = 10,
+};
 
-/* Once in a group's life. error: why not. */
-static void group_decide(struct group *group, int verdict, const struct error *error)
+static void part_told(void *arg);
+
+void shelf_group_decided(struct group *group)
 {
-    int undecided = GROUP_UNDECIDED;
-
-    if (!atomic_compare_exchange_strong(&group->verdict, &undecided, verdict)) {
-        return;
-    }
-    if (error != NULL) {
-        group->error = *error;
-    }
     for (unsigned i = 0; i < ARRAY_LOOPS_MAX; i++) {
         struct group_part *part = &group->parts[i];
 
         if (part->n_volumes > 0) {
-            part->verdict_task =
-                (struct loop_task){.fn = verdict == GROUP_CUT ? part_cut : part_void, .arg = part};
+            part->verdict_task = (struct loop_task){.fn = part_told, .arg = part};
             loop_post(part->shelf->loop, &part->verdict_task);
         }
+    }
+}
+
+static void group_void(struct group *group, const struct error *error)
+{
+    if (stack_gate_void(&group->gate)) {
+        group->error = *error;
+        shelf_group_decided(group);
     }
 }
 
@@ -49,41 +54,109 @@ static struct group_volume *volume_next(const struct group_part *part, struct gr
     for (struct group_volume *volume = volume_next(part, NULL); volume != NULL;                    \
          volume = volume_next(part, volume))
 
-/* ---- holding ---- */
+/* ---- what was decided ---- */
 
-static void volume_held(void *arg)
-{
-    struct group_volume *volume = arg;
-    struct group_part *part = &volume->group->parts[volume->loop];
-
-    if (!volume->asked) {
-        return; /* released meanwhile */
-    }
-    volume->held = true;
-    if (++part->n_held == part->n_volumes && atomic_fetch_sub(&part->group->to_hold, 1) == 1) {
-        group_decide(part->group, GROUP_CUT, NULL);
-    }
-}
-
-static void part_late(void *arg)
+static void part_flushed(void *arg, int status)
 {
     struct group_part *part = arg;
-    struct error error = {0};
+    int none = 0;
 
+    if (status < 0) {
+        atomic_compare_exchange_strong(&part->group->flush_status, &none, status);
+    }
+    if (--part->n_flushing > 0) {
+        return;
+    }
     part_each(part, volume)
     {
-        if (!volume->held && error.code == ERR_NONE) {
-            error_set(
-                &error, ERR_TIMEOUT,
-                "What is being written to volume %s does not end within %u ms, so the volumes "
-                "could not be cut together.",
-                volume->id, part->group->deadline_ms);
-        }
+        shelf_usage_refresh(shelf_volume(part->shelf, volume->id));
     }
-    if (error.code != ERR_NONE) {
-        group_decide(part->group, GROUP_VOID, &error);
+    if (atomic_fetch_sub(&part->group->to_end, 1) == 1) {
+        group_all_flushed(part->group);
     }
 }
+
+static void part_flush(struct group_part *part)
+{
+    part->n_flushing = 1;
+    part_each(part, volume)
+    {
+        /* Those below, too: the flush of an earlier cut may have failed. */
+        for (unsigned i = 0; i < volume->n_frozen; i++) {
+            part->n_flushing++;
+            layer_flush(stack_layer(volume->stack, i), part_flushed, part);
+        }
+    }
+    part_flushed(part, 0);
+}
+
+/* Nothing of the part is used any more after its last step. */
+static void part_end(struct group_part *part)
+{
+    struct group *group = part->group;
+
+    if (!part->began || !part->told || !part->left || part->choosing) {
+        return;
+    }
+    if (stack_gate_state(&group->gate) == STACK_GATE_CUT) {
+        if (atomic_fetch_sub(&group->to_cut, 1) == 1) {
+            group_all_cut(group);
+        }
+        part_flush(part);
+    } else if (atomic_fetch_sub(&group->to_end, 1) == 1) {
+        group_all_voided(group);
+    }
+}
+
+/* CUT or VOID. What need not be before the changes that wait is left to part_end(). */
+static void part_go_on(void *arg)
+{
+    struct group_part *part = arg;
+    struct group *group = part->group;
+    bool cut = stack_gate_state(&group->gate) == STACK_GATE_CUT;
+    bool waited = false;
+
+    if (part->left) {
+        return;
+    }
+    part->left = true;
+    loop_timer_stop(&part->timer);
+    part->shelf->restacked |= cut;
+    part_each(part, volume)
+    {
+        volume->n_frozen = cut ? stack_layers(volume->stack) : 0;
+        for (struct group_layer *layer = volume->layers; cut && layer != NULL;
+             layer = layer->next) {
+            CHECK(stack_push(volume->stack, layer->open->layer) == 0);
+            layer->open->users++;
+        }
+        if (volume->entered && stack_gate_leave(volume->stack)) {
+            waited = true;
+        }
+    }
+    part_each(part, volume)
+    {
+        if (volume->entered) {
+            stack_gate_resume(volume->stack);
+        }
+    }
+    if (waited) {
+        atomic_raise(&group->released_ns, loop_now_ns(part->shelf->loop));
+    }
+}
+
+static void part_told(void *arg)
+{
+    struct group_part *part = arg;
+
+    part->told = true;
+    if (part->began) {
+        part_go_on(part);
+    }
+    part_end(part);
+}
+
+/* ---- entering ---- */
 
 /* Whatever could make a push fail is found before anything is held. */
 static int volume_check(const struct group_part *part, struct group_volume *volume,
@@ -117,23 +190,41 @@ static int volume_check(const struct group_part *part, struct group_volume *volu
     return 0;
 }
 
-static void part_over(void *arg)
+/* Those that are not released within the time. */
+static void part_late(void *arg)
 {
-    struct group *group = ((struct group_part *)arg)->group;
+    struct group_part *part = arg;
+    struct group *group = part->group;
+    enum stack_gate_state state = stack_gate_state(&group->gate);
+    uint64_t now_ns = loop_now_ns(part->shelf->loop);
+    uint64_t due_ns = atomic_load(&group->gate.held_ns) + group->deadline_ms * MS_NS;
+    struct error error = {0};
 
-    if (atomic_fetch_sub(&group->to_end, 1) == 1) {
-        group_all_voided(group);
+    if (state == STACK_GATE_OPEN) {
+        loop_timer_start(&part->timer, AGAIN_MS * MS_NS);
+        return;
+    }
+    if (state == STACK_GATE_HELD && now_ns < due_ns) {
+        loop_timer_start(&part->timer, due_ns - now_ns);
+        return;
+    }
+    part_each(part, volume)
+    {
+        if (stack_gate_is_busy(volume->stack)) {
+            error_set(
+                &error, ERR_TIMEOUT,
+                "What is being written to volume %s does not end within %u ms, so the volumes "
+                "could not be cut together.",
+                volume->id, group->deadline_ms);
+            group_void(group, &error);
+            return;
+        }
     }
 }
 
-/* stack_hold() may still have something to tell in this round of the loop. */
-static void part_over_soon(struct group_part *part)
-{
-    part->task = (struct loop_task){.fn = part_over, .arg = part};
-    loop_defer(part->shelf->loop, &part->task);
-}
+static void part_choose(void *arg);
 
-void shelf_group_hold(void *arg)
+void shelf_group_begin(void *arg)
 {
     struct group_part *part = arg;
     struct group *group = part->group;
@@ -141,102 +232,81 @@ void shelf_group_hold(void *arg)
     struct error error = {0};
 
     part->began = true;
-    if (part->voided) {
-        part_over_soon(part);
+    loop_timer_init(&part->timer, loop, part_late, part);
+    if (stack_gate_state(&group->gate) == STACK_GATE_VOID) {
+        part->left = true;
+        part_end(part);
         return;
     }
-    loop_timer_init(&part->timer, loop, part_late, part);
     part_each(part, volume)
     {
         if (error.code == ERR_NONE) {
             volume_check(part, volume, &error);
         }
     }
-    atomic_lower(&group->held_ns, loop_now_ns(loop));
     part_each(part, volume)
     {
-        if (error.code == ERR_NONE && stack_hold(volume->stack, volume_held, volume) < 0) {
+        if (error.code == ERR_NONE &&
+            stack_gate_enter(volume->stack, &group->gate, part_go_on, part) < 0) {
             error_set(&error, ERR_INTERNAL, "Volume %s cannot be cut now.", volume->id);
         }
-        volume->asked = error.code == ERR_NONE;
+        volume->entered = error.code == ERR_NONE;
     }
     if (error.code != ERR_NONE) {
-        group_decide(group, GROUP_VOID, &error);
-    } else {
-        loop_timer_start(&part->timer, group->deadline_ms * MS_NS);
-    }
-}
-
-/* ---- what was decided ---- */
-
-static void part_void(void *arg)
-{
-    struct group_part *part = arg;
-
-    part->voided = true;
-    if (!part->began) {
-        return; /* shelf_group_hold() comes */
-    }
-    loop_timer_stop(&part->timer);
-    part_each(part, volume)
-    {
-        if (volume->asked) {
-            volume->asked = false;
-            stack_release(volume->stack);
-        }
-    }
-    part_over_soon(part);
-}
-
-static void part_flushed(void *arg, int status)
-{
-    struct group_part *part = arg;
-    int none = 0;
-
-    if (status < 0) {
-        atomic_compare_exchange_strong(&part->group->flush_status, &none, status);
-    }
-    if (--part->n_flushing > 0) {
+        group_void(group, &error);
         return;
     }
-    part_each(part, volume)
-    {
-        shelf_usage_refresh(shelf_volume(part->shelf, volume->id));
-    }
-    if (atomic_fetch_sub(&part->group->to_end, 1) == 1) {
-        group_all_flushed(part->group);
+    loop_timer_start(&part->timer, group->deadline_ms * MS_NS);
+    if (atomic_fetch_sub(&group->to_enter, 1) == 1) {
+        part->choosing = true;
+        part->choosing_ns = loop_now_ns(loop);
+        part_choose(part);
     }
 }
 
-/* All loops have held all: each may let go as soon as its own are pushed. */
-static void part_cut(void *arg)
+/* ---- the moment ---- */
+
+/* Is there a moment without changes soon? Those of this loop do not end while it looks. */
+static bool quiet_soon(const struct group_part *part)
+{
+    const struct stack_gate *gate = &part->group->gate;
+    uint64_t until_ns = loop_now_ns(part->shelf->loop) + LOOK_NS;
+
+    part_each(part, volume)
+    {
+        if (stack_gate_is_busy(volume->stack)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < LOOKS_MAX && !stack_gate_is_quiet(gate); i++) {
+        if (loop_now_ns(part->shelf->loop) >= until_ns) {
+            break;
+        }
+    }
+    return stack_gate_is_quiet(gate);
+}
+
+/*
+ * All have entered. Holding when nothing is under way makes nobody wait: a loop may have been put off its processor in the middle of a change,
+ * and then the others would wait until it has it back.
+ */
+static void part_choose(void *arg)
 {
     struct group_part *part = arg;
     struct group *group = part->group;
+    struct loop *loop = part->shelf->loop;
 
-    loop_timer_stop(&part->timer);
-    part->shelf->restacked = true;
-    part_each(part, volume)
-    {
-        volume->n_frozen = stack_layers(volume->stack);
-        for (struct group_layer *layer = volume->layers; layer != NULL; layer = layer->next) {
-            CHECK(stack_push(volume->stack, layer->open->layer) == 0);
-            layer->open->users++;
-        }
-        stack_release(volume->stack);
+    part->tries++;
+    if (!quiet_soon(part) && part->tries < TRIES_MAX &&
+        loop_now_ns(loop) - part->choosing_ns < CHOOSE_NS) {
+        part->task = (struct loop_task){.fn = part_choose, .arg = part};
+        loop_post(loop, &part->task);
+        return;
     }
-    atomic_raise(&group->released_ns, loop_now_ns(part->shelf->loop));
-    if (atomic_fetch_sub(&group->to_cut, 1) == 1) {
-        group_all_cut(group);
+    stack_gate_hold(&group->gate, loop_now_ns(loop));
+    part->choosing = false;
+    if (stack_gate_state(&group->gate) != STACK_GATE_HELD) {
+        part_go_on(part);
     }
-    part->n_flushing = 1;
-    part_each(part, volume)
-    {
-        /* Those below, too: the flush of an earlier cut may have failed. */
-        for (unsigned i = 0; i < volume->n_frozen; i++) {
-            part->n_flushing++;
-            layer_flush(stack_layer(volume->stack, i), part_flushed, part);
-        }
-    }
-    part_flushed(part, 0);
+    part_end(part);
 }
