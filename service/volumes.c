@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "service/exports.h"
 #include "service/groups.h"
+#include "service/handlers.h"
 #include "service/hosted.h"
 #include "service/jobs.h"
 #include "service/pipes.h"
@@ -466,4 +467,41 @@ int volumes_forget_unused(struct call *call)
     }
     strbuf_fini(&ids);
     return r;
+}
+
+/* ---- DELETE /volumes/{id} ---- */
+
+int method_delete_volume(struct call *call)
+{
+    struct volume_row volume;
+    int r = table_get(call->db, &volume_table, call->object_id, &volume);
+
+    if (r == -ENOENT) {
+        return call_fail(call, ERR_NOT_FOUND,
+                         "There is no /volumes/%s. GET /volumes lists what there is.",
+                         call->object_id);
+    }
+    if (r < 0) {
+        return call_fail_store(call, r);
+    }
+    if (volume.kind == VOLUME_HOSTED) {
+        r = volume_filling_stop(call, volume.head.id, ERR_CONFLICT, method_delete_volume);
+        if (r != 0) {
+            return r;
+        }
+        r = volume_end_relationships(call, volume.head.id, ERR_CONFLICT);
+        return r < 0 ? r : hosted_delete(call, &volume);
+    }
+    if (volume.pool_id[0] != '\0') {
+        char blocked_on[PATH_SIZE];
+
+        snprintf(blocked_on, sizeof(blocked_on), "/pools/%s", volume.pool_id);
+        return call_fail_blocked(call, ERR_CONFLICT, blocked_on,
+                                 "/volumes/%s is in %s. Take it out of the pool first "
+                                 "(CreateOrModifyStoragePool with the other LUNs as InExtents, or "
+                                 "DeleteStoragePool).",
+                                 volume.head.id, blocked_on);
+    }
+    r = volume_end_relationships(call, volume.head.id, ERR_CONFLICT);
+    return r < 0 ? r : volume_forget(call, &volume);
 }
