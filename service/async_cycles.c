@@ -197,8 +197,9 @@ static void begin_files(struct begin *begin)
 {
     struct async_mirror *am = begin->am;
 
+    /* Whether one that was away is back, only a copy finds out. */
     if (!begin->event.back && am->valid_base && am->changes_known && am->changed_bytes == 0 &&
-        !am->valid_point) {
+        !am->valid_point && !am->was_away) {
         begin->event.blank = true;
         am->cycle_done = true;
         begin_send(begin);
@@ -445,11 +446,19 @@ static bool is_told(const struct async_mirror *am)
     return !am->equal;
 }
 
+void async_is_back(struct async_mirror *am)
+{
+    am->away = am->was_away = false;
+    am->broken = am->row.copy_recovery_mode == 3;
+    tell(am, am->broken ? MIRROR_HELD : MIRROR_COPYING);
+}
+
 static void copy_news(void *arg, const struct copy_progress *progress)
 {
     struct async_mirror *am = arg;
     bool away = progress->phase == COPY_RETRY;
-    bool back = am->away && (progress->phase == COPY_COPYING || progress->phase == COPY_FLUSHING);
+    bool back =
+        am->was_away && (progress->phase == COPY_COPYING || progress->phase == COPY_FLUSHING);
 
     am->progress = *progress;
     async_publish(am);
@@ -461,13 +470,11 @@ static void copy_news(void *arg, const struct copy_progress *progress)
         return;
     }
     if (away && !am->away) {
-        am->away = true;
+        am->away = am->was_away = true;
         am->equal = false;
         tell(am, MIRROR_AWAY);
     } else if (back) {
-        am->away = false;
-        am->broken = am->row.copy_recovery_mode == 3; /* until it is resumed */
-        tell(am, am->broken ? MIRROR_HELD : MIRROR_COPYING);
+        async_is_back(am);
         async_go_on(am);
     } else if (!am->away && progress->phase == COPY_COPYING && is_told(am)) {
         tell_copying(am);

@@ -124,7 +124,7 @@ static void hindered(struct async_mirror *am, const struct error *error)
         now_ns(am) - am->hindered_ns < HINDERED_MS * MS_NS) {
         return;
     }
-    am->hindered_told = true;
+    am->hindered_told = am->was_away = true;
     am->equal = false;
     memcpy(progress.last_error, error->detail,
            strnlen(error->detail, sizeof(progress.last_error) - 1));
@@ -540,7 +540,10 @@ static void cycle_ended(struct async_mirror *am)
     am->cycle_done = false;
     am->hindered_ns = 0;
     am->hindered_told = false;
-    if (am->flow && !am->equal) {
+    if (am->flow && am->was_away && am->row.copy_recovery_mode == 3) {
+        async_is_back(am);
+    } else if (am->flow && !am->equal) {
+        am->was_away = false;
         tell_equal(am);
     }
     if (am->parted != NULL && am->part_cut) {
@@ -614,6 +617,7 @@ static void async_apply(struct mirror_run *run, array_done_fn done, void *arg)
     am->applied_arg = arg;
     am->broken = false;
     am->away = false;
+    am->was_away = am->row.copy_state == STATE_PARTITIONED;
     am->undone = am->undo_failed = false;
     am->part_guard = false;
     am->hindered_ns = 0;

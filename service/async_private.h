@@ -62,6 +62,8 @@ struct async_mirror {
     struct copy *copy;
     bool cancelling;
     bool away; /* a side of it is */
+    bool
+        was_away; /* and that was told, perhaps before a restart; nobody has told yet that it is back */
     struct copy_progress progress;
     struct copy_progress told; /* what of it was counted */
     struct async_files files;
@@ -146,6 +148,8 @@ void async_fresh(const struct volume_row *volume, struct hosted_fresh *ret_fresh
 bool async_is_open(const struct async_mirror *am, unsigned side, struct error *error);
 struct async_event async_event_of(struct async_mirror *am);
 void async_publish(struct async_mirror *am);
+/* Both sides are there again: it goes on, or (CopyRecoveryMode 3) waits for Resume. */
+void async_is_back(struct async_mirror *am);
 
 /* ---- async_rounds.c: members of a consistent relationship of groups ---- */
 

@@ -197,7 +197,7 @@ static void make_files(struct async_round *round)
 static bool is_blank(const struct async_mirror *am)
 {
     return am->cycle.way == CYCLE_RESTS && am->valid_base && !am->valid_point &&
-           am->changes_known && am->changed_bytes == 0;
+           am->changes_known && am->changed_bytes == 0 && !am->was_away;
 }
 
 static void changes_known(struct async_round *round)

@@ -153,11 +153,27 @@ static bool parts_first(const struct run *run, const struct modification *mod)
             run->operation == OPERATION_REVERSE_ROLES);
 }
 
-/* Those that have their cycles together have the last one together, too. */
+/* Who does not flow holds the cycles of the others, and so their last one. */
+static bool rounds_are_held(const struct run *run)
+{
+    for (size_t i = 0; i < run->n; i++) {
+        const struct sync_row *sync = &run->mods[i].sync;
+
+        if (replica_engine_of(sync) == ENGINE_ASYNC && in_consistent(run, sync) &&
+            sync->copy_state != STATE_SYNCHRONIZED) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Those that have their cycles together have the last one together, too. With Force all land on the point that they have in common where there can be
+ * none. */
 static int part_together(struct call *call, struct run *run)
 {
     struct mirror_part *parts = arena_alloc(&call->arena, (run->n + 1) * sizeof(*parts));
     bool guard = run->operation != OPERATION_SPLIT;
+    bool at_once = run->force && run->operation == OPERATION_FAILOVER && rounds_are_held(run);
     size_t n = 0;
 
     for (size_t i = 0; i < run->n; i++) {
@@ -165,6 +181,10 @@ static int part_together(struct call *call, struct run *run)
 
         if (!parts_first(run, mod) || replica_engine_of(&mod->sync) != ENGINE_ASYNC ||
             !in_consistent(run, &mod->sync)) {
+            continue;
+        }
+        if (at_once) {
+            mod->mirror.parted = true;
             continue;
         }
         parts[n++] = (struct mirror_part){&mod->sync, &mod->mirror.parted_error};

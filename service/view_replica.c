@@ -157,6 +157,9 @@ static int sync_lag(struct view *view, const struct sync_row *sync, struct out *
         return 0;
     }
     view->moving = true;
+    if (replica_mirror_target_free(sync->copy_state) && cycle.way != CYCLE_RESTS) {
+        cycle.point_ms = 0; /* what an interrupted cycle has begun is being undone */
+    }
     bool known = view->live != NULL && live_lag_get(view->live, sync->head.id, &lag);
 
     if (known && lag.known) {

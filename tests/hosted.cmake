@@ -24,4 +24,6 @@ target_link_options(simulated_machine INTERFACE
     -Wl,--wrap=random_bytes,--wrap=random_unpredictable_u64,--wrap=random_id_hex)
 
 smirror_simulation(group simulated_machine hosting)
-smirror_simulation(async simulated_machine service_fixture PkgConfig::CMOCKA)
+smirror_simulation(async simulated_machine service_fixture copy_testing PkgConfig::CMOCKA)
+target_sources(sim_async PRIVATE sim/peer.c)
+target_link_options(sim_async PRIVATE -Wl,--wrap=lun_opener_new)

@@ -108,6 +108,29 @@ def test_failover_in_the_middle_of_a_round_under_load_lands_on_one_moment(array)
     end(array, path)
 
 
+def test_a_failover_with_force_asks_for_no_last_round_where_there_can_be_none(array):
+    """One pair is suspended and holds the others: all land on the point that they have in common."""
+    sources = make(array)
+    path, pairs, targets = consistent_group(array, sources)
+    for source in sources:
+        array.fill(source, 1, 0, MIB)
+    all_after_now(array, pairs)
+    array.modify(pairs[0], "Suspend")
+    common = set(points(array, pairs))
+    for source in sources:
+        array.fill(source, 2, 0, MIB)
+    array.modify(path, "Failover", expect=409)
+    began = time.monotonic()
+    array.modify(path, "Failover", expect=200, Force=True)
+    assert time.monotonic() - began < 4 * SLOWNESS
+    assert set(points(array, pairs)) == common and len(common) == 1
+    assert [array.writers(target, 0, MIB) for target in targets] == [{1}] * MEMBERS
+    assert consistency(array, path) == (True, 3, 2)
+    modify(array, path, "Failback")
+    assert [array.writers(source, 0, MIB) for source in sources] == [{1}] * MEMBERS
+    end(array, path, *sources, *targets)
+
+
 def test_split_and_planned_failover_are_one_last_round(array):
     sources = make(array)
     path, pairs, targets = consistent_group(array, sources)

@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Asynchronous mirrors under a whole service on simulated loops: control, records, group cuts, cycles, copies, layers. Their hosts write, their
- * disks are slow, the power goes at any moment, and now and then the targets are taken: each time they must hold a cut of the sources.
+ * disks are slow, links to their targets are lost, the power goes at any moment, and now and then the targets are taken (Fracture, Split,
+ * Failover) and given back (Resync, Restore, Failback), or the roles are reversed.
  *
  *     sim_async [FIRST [COUNT]]   (tests/sim/seeds.h)
  *
- * One mirror, or the pairs of a consistent relationship of groups, whose targets must be one cut together. Writes have a place in one
- * order (tests/sim/order.h), so a cut is known by what it holds: if it lacks a write it lacks all that began after its end. It is not
- * older than the point that the records spoke of before. After a crash the records are what was committed, the volumes what was flushed.
+ * One mirror, or the pairs of a consistent relationship of groups; each target hosted, or a LUN of another system (tests/sim/peer.h). Writes have a
+ * place in one order (tests/sim/order.h), so a cut is known by what it holds: if it lacks a write it lacks all that began after its end.
+ *
+ *     taken         the targets are one cut of the sources, no older than the point that the records tell; a LUN that was away then may be none,
+ *                   and the records tell that
+ *     given back    all that was written to the targets is on the sources
+ *     at rest       the sides are equal, on stable storage: whatever differed was known to differ
+ *     a crash       the records are what was committed, hosted volumes what was flushed
  */
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,6 +29,7 @@
 #include "store/cycle.h"
 #include "tests/sim/machine.h"
 #include "tests/sim/order.h"
+#include "tests/sim/peer.h"
 #include "tests/sim/seeds.h"
 #include "tests/unit/service_fixture.h"
 #include "tests/unit/testing.h"
@@ -45,8 +53,10 @@ struct member {
     char source[PATH_SIZE];
     char target[PATH_SIZE];
     char pair[PATH_SIZE];
+    struct peer_lun *lun; /* the target; NULL: it is hosted */
     struct block blocks[BLOCKS];
     uint64_t point_ms; /* the newest that was seen in the records */
+    unsigned state;    /* that was seen last, since the last operation; 0 none */
 };
 
 static struct service_fixture fixture;
@@ -54,16 +64,31 @@ static char saved_dir[] = "/dev/shm/smirror-saved-XXXXXX";
 static struct member members[MEMBERS];
 static unsigned n_members;
 static bool in_group;
+static bool by_hand;    /* CopyRecoveryMode 3 */
+static bool on_targets; /* what counts is there, since they were taken over */
 static char relation[PATH_SIZE];
 static struct loop *hosts;
 static bool crashed;
 static struct test_call *unanswered;
-static uint64_t tick;
 static uint64_t last_stamp;
 
 static struct {
-    uint64_t writes, crashes, lands;
+    uint64_t writes, crashes, lands, torn, backs, reversals, losses, equals;
 } totals;
+
+/* The time of each tick, to tell by points what has to be there. */
+static uint64_t *tick_ms;
+static uint64_t tick;
+
+static uint64_t next_tick(void)
+{
+    if (tick % 4096 == 0) {
+        tick_ms = realloc(tick_ms, (tick + 4097) * sizeof(*tick_ms));
+        CHECK(tick_ms != NULL);
+    }
+    tick_ms[++tick] = loop_wall_ms(hosts);
+    return tick;
+}
 
 static uint64_t now_ns(void)
 {
@@ -125,6 +150,7 @@ static void records_copy(const char *from_dir, const char *to_dir)
 static void power_cut(void)
 {
     records_copy(fixture.dir, saved_dir);
+    peer_power_cut();
     crashed = true;
 }
 
@@ -148,6 +174,7 @@ static void service_again(void)
     if (crashed) {
         records_copy(saved_dir, fixture.dir);
         machine_power_on();
+        peer_power_on();
         totals.crashes++;
     }
     crashed = false;
@@ -188,13 +215,24 @@ static bool call_end(struct test_call *call, const char *out, char *ret_path)
     return well;
 }
 
-static bool operate(unsigned operation)
+static bool operate_on(const char *path, unsigned operation, bool force)
 {
     struct test_call *call = call_to(&replication_service, "ModifyReplicaSynchronization");
 
     arg_number(call, "Operation", operation);
-    arg_text(call, "Synchronization", relation);
+    arg_text(call, "Synchronization", path);
+    if (force) {
+        arg_number(call, "Force", true);
+    }
+    for (unsigned m = 0; m < n_members; m++) {
+        members[m].state = 0;
+    }
     return call_end(call, NULL, NULL);
+}
+
+static bool operate(unsigned operation)
+{
+    return operate_on(relation, operation, false);
 }
 
 static void pair_row(const struct member *member, struct sync_row *ret_row)
@@ -231,17 +269,36 @@ static bool state_becomes(unsigned state)
     return false;
 }
 
+/* Who asked to be asked is: what was away does not go on by itself. */
+static void state_look(struct member *member)
+{
+    struct sync_row row;
+
+    pair_row(member, &row);
+    CHECK(!by_hand || member->state != STATE_PARTITIONED ||
+          (row.copy_state != STATE_UNSYNCHRONIZED && row.copy_state != STATE_SYNCHRONIZED));
+    member->state = row.copy_state;
+}
+
 static void points_look(void)
 {
-    for (unsigned m = 0; m < n_members; m++) {
-        struct cycle_row cycle;
-        uint64_t before_ms = members[m].point_ms;
+    struct cycle_row cycles[MEMBERS] = {0};
 
-        if (cycle_find(fixture.reader, id_of(members[m].pair), &cycle) == 0) {
-            CHECK(cycle.point_ms >= before_ms);
-            members[m].point_ms = cycle.point_ms;
-            CHECK(!in_group || cycle.point_ms == members[0].point_ms);
+    for (unsigned m = 0; m < n_members; m++) {
+        struct member *member = &members[m];
+        struct cycle_row *cycle = &cycles[m];
+
+        state_look(member);
+        if (cycle_find(fixture.reader, id_of(member->pair), cycle) == 0) {
+            CHECK(cycle->point_ms >= member->point_ms ||
+                  (cycle->point_ms == 0 && member->lun != NULL));
+            member->point_ms = cycle->point_ms;
         }
+        /* The last round is over for all of them at once. */
+        CHECK(m == 0 || cycle->round_id[0] == '\0' || cycle->way != CYCLE_RESTS ||
+              cycles[0].way != CYCLE_RESTS || strcmp(cycle->round_id, cycles[0].round_id) != 0 ||
+              cycle->point_ms == cycles[0].point_ms || cycle->point_ms == 0 ||
+              cycles[0].point_ms == 0);
     }
 }
 
@@ -334,6 +391,18 @@ static int request(struct blockdev *dev, enum block_op op, uint64_t offset, void
     return req.status;
 }
 
+static void window_stamps(const uint64_t *words, uint64_t stamps[WINDOW])
+{
+    for (unsigned b = 0; b < WINDOW; b++) {
+        const uint64_t *block = words + b * BLOCK / 8;
+
+        stamps[b] = block[0];
+        for (unsigned i = 1; i < BLOCK / 8; i++) {
+            CHECK(block[i] == block[0]);
+        }
+    }
+}
+
 /* False: the power went meanwhile. */
 static bool content_read(const char *path, uint64_t stamps[BLOCKS])
 {
@@ -343,18 +412,28 @@ static bool content_read(const char *path, uint64_t stamps[BLOCKS])
 
     for (unsigned w = 0; w < WINDOWS && status == 0; w++) {
         status = request(dev, BLOCK_READ, (uint64_t)w * APART, words, sizeof(words));
-        for (unsigned b = 0; b < WINDOW && status == 0; b++) {
-            const uint64_t *block = words + b * BLOCK / 8;
-
-            stamps[w * WINDOW + b] = block[0];
-            for (unsigned i = 1; i < BLOCK / 8; i++) {
-                CHECK(block[i] == block[0]);
-            }
+        if (status == 0) {
+            window_stamps(words, stamps + w * WINDOW);
         }
     }
     handle_close(dev);
     CHECK(status == 0 || crashed);
     return status == 0;
+}
+
+/* A LUN of another system: what it has on stable storage. */
+static bool side_read(const struct member *member, bool target, uint64_t stamps[BLOCKS])
+{
+    static uint64_t words[WINDOW * BLOCK / 8];
+
+    if (!target || member->lun == NULL) {
+        return content_read(target ? member->target : member->source, stamps);
+    }
+    for (unsigned w = 0; w < WINDOWS; w++) {
+        memcpy(words, peer_lun_disk(member->lun)->stable + w * APART, sizeof(words));
+        window_stamps(words, stamps + w * WINDOW);
+    }
+    return true;
 }
 
 /* ---- hosts ---- */
@@ -372,6 +451,7 @@ struct writer {
 static struct writer writers[WRITERS];
 static unsigned n_writers;
 static bool stop;
+static bool stopped_by_us; /* hosts may find that they can only read */
 
 static void writer_next(void *arg);
 
@@ -382,10 +462,10 @@ static void writer_done(struct block_req *req)
 
     bool well = req->status == 0 && !crashed; /* nobody hears of what comes after the power cut */
 
-    tick++;
-    CHECK(req->status == 0 || crashed || layer_disk_is_cut(machine_disk()) || stop);
+    CHECK(req->status == 0 || crashed || layer_disk_is_cut(machine_disk()) || stop ||
+          (stopped_by_us && req->status == -EROFS));
     totals.writes += well;
-    ordered_write_ended(&writer->write, well, tick);
+    ordered_write_ended(&writer->write, well, next_tick());
     for (unsigned b = 0; b < BLOCKS && writer->write.n == 0 && well; b++) {
         block_is_durable(&member->blocks[b], writer->write.began);
     }
@@ -395,18 +475,22 @@ static void writer_done(struct block_req *req)
                                          : below(400 * MS_NS));
 }
 
+/* Not of one whose hosts do not come by us: a flush of another one. */
 static void place_find(struct writer *writer)
 {
-    const struct member *member = &members[writer->member = (unsigned)below(n_members)];
-    unsigned n = 1 + (unsigned)below(MOST);
+    unsigned n = chance(1, 20) ? 0 : 1 + (unsigned)below(MOST);
 
-    writer->first = (unsigned)below(BLOCKS);
     writer->write.n = 0;
+    writer->first = (unsigned)below(BLOCKS);
+    writer->member = (unsigned)below(n_members);
+    while (writer->devs[writer->member] == NULL) {
+        writer->member = (writer->member + 1) % n_members;
+        n = 0;
+    }
     while (writer->write.n < n && writer->first % WINDOW + writer->write.n < WINDOW &&
-           !member->blocks[writer->first + writer->write.n].busy) {
+           !members[writer->member].blocks[writer->first + writer->write.n].busy) {
         writer->write.n++;
     }
-    writer->write.n = chance(1, 20) ? 0 : writer->write.n;
 }
 
 static void writer_next(void *arg)
@@ -418,26 +502,49 @@ static void writer_next(void *arg)
         return;
     }
     place_find(writer);
-    writer->write.began = ++tick;
+    writer->write.began = next_tick();
     writer->write.blocks = &members[writer->member].blocks[writer->first];
     ordered_write_submit(&writer->write, writer->devs[writer->member],
                          writer->write.n == 0 ? 0 : offset_of(writer->first), ++last_stamp,
                          writer_done, writer);
 }
 
-/* On the sources, or on the targets that are theirs now. */
-static void writers_start(bool on_targets)
+/* Hosts of a LUN of another system do not come by us. */
+static void lun_is_written(struct member *member)
 {
-    stop = false;
+    uint64_t words[BLOCK / 8];
+    unsigned b = (unsigned)below(BLOCKS);
+
+    last_stamp++;
+    for (unsigned i = 0; i < BLOCK / 8; i++) {
+        words[i] = last_stamp;
+    }
+    uint64_t began = next_tick();
+
+    peer_lun_write(member->lun, offset_of(b), words, sizeof(words));
+    version_add(&member->blocks[b], last_stamp, began, next_tick());
+    block_is_durable(&member->blocks[b], tick);
+}
+
+/* On the sources, or on the targets that are theirs now. */
+static void writers_start(void)
+{
+    stop = stopped_by_us = false;
     for (unsigned i = 0; i < n_writers; i++) {
         struct writer *writer = &writers[i];
 
-        *writer = (struct writer){0};
+        *writer = (struct writer){.stopped = true};
         for (unsigned m = 0; m < n_members; m++) {
-            writer->devs[m] = handle_of(on_targets ? members[m].target : members[m].source);
+            bool hosted = !on_targets || members[m].lun == NULL;
+
+            writer->devs[m] =
+                hosted ? handle_of(on_targets ? members[m].target : members[m].source) : NULL;
+            writer->stopped = writer->stopped && !hosted;
         }
         loop_timer_init(&writer->timer, hosts, writer_next, writer);
-        loop_timer_start(&writer->timer, below(100000));
+        if (!writer->stopped) {
+            loop_timer_start(&writer->timer, below(100000));
+        }
     }
 }
 
@@ -458,48 +565,97 @@ static void writers_end(void)
     settle(writers_have_stopped, NULL);
     for (unsigned i = 0; i < n_writers; i++) {
         for (unsigned m = 0; m < n_members; m++) {
-            handle_close(writers[i].devs[m]);
+            if (writers[i].devs[m] != NULL) {
+                handle_close(writers[i].devs[m]);
+            }
         }
     }
 }
 
 /* ---- what must be ---- */
 
-/* The targets are their hosts': together one cut of the sources. */
-static bool targets_check(void)
+/* It is no moment, which only one that was away can be: then the records say so. */
+static bool is_torn(struct member *member, uint64_t asked_ns)
+{
+    struct sync_row row;
+
+    pair_row(member, &row);
+    if (row.problem[0] == '\0') {
+        return false;
+    }
+    CHECK(member->lun != NULL &&
+          peer_lun_lost_until_ns(member->lun) + PATIENCE_S * SEC_NS > asked_ns);
+    totals.torn++;
+    member->point_ms = 0;
+    return true;
+}
+
+/* The targets are their hosts': together one cut of the sources, and each has what had ended before its point. */
+static bool targets_check(uint64_t asked_ns)
 {
     struct prefix prefix = PREFIX_INIT;
 
+    points_look();
     for (unsigned m = 0; m < n_members; m++) {
         uint64_t stamps[BLOCKS];
+        struct prefix own = PREFIX_INIT;
+        bool torn = is_torn(&members[m], asked_ns);
 
-        if (!content_read(members[m].target, stamps)) {
+        if (!side_read(&members[m], true, stamps)) {
             return false;
         }
         for (unsigned b = 0; b < BLOCKS; b++) {
-            prefix_add(&prefix, &members[m].blocks[b], stamps[b]);
+            CHECK(version_of(&members[m].blocks[b], stamps[b]) < members[m].blocks[b].n);
+            prefix_add(torn ? &own : &prefix, &members[m].blocks[b], stamps[b]);
+            prefix_add(&own, &members[m].blocks[b], stamps[b]);
         }
+        CHECK(torn || members[m].point_ms != 0);
+        CHECK(torn || own.oldest_ended == UINT64_MAX ||
+              tick_ms[own.oldest_ended] >= members[m].point_ms);
     }
     prefix_check(&prefix);
     totals.lands++;
     return true;
 }
 
-/* What is there is what there is from now on. */
-static bool members_settle(bool on_targets)
+/* What is there is what there is from now on; false: the power went. */
+static bool members_settle(void)
 {
     for (unsigned m = 0; m < n_members; m++) {
         struct member *member = &members[m];
         uint64_t stamps[BLOCKS];
 
-        if (!content_read(on_targets ? member->target : member->source, stamps)) {
+        if (!side_read(member, on_targets, stamps)) {
             return false;
         }
         for (unsigned b = 0; b < BLOCKS; b++) {
-            if (on_targets) {
-                member->blocks[b].durable = 0; /* hosts have been told that they lose that */
-            }
-            block_settle(&member->blocks[b], stamps[b], ++tick);
+            block_settle(&member->blocks[b], stamps[b], next_tick());
+        }
+    }
+    return true;
+}
+
+/* All that hosts have been told of is there. */
+static bool sources_are_newest(void)
+{
+    for (unsigned m = 0; m < n_members; m++) {
+        uint64_t stamps[BLOCKS];
+
+        if (!side_read(&members[m], false, stamps)) {
+            return false;
+        }
+        for (unsigned b = 0; b < BLOCKS; b++) {
+            block_is_newest(&members[m].blocks[b], stamps[b]);
+        }
+    }
+    return true;
+}
+
+static bool points_are_after(uint64_t ms)
+{
+    for (unsigned m = 0; m < n_members; m++) {
+        if (members[m].point_ms <= ms) {
+            return false;
         }
     }
     return true;
@@ -516,6 +672,31 @@ static void volume_make(char ret_path[PATH_SIZE])
     CHECK(call_end(call, "TheElement", ret_path));
 }
 
+static void lun_make(unsigned m)
+{
+    struct access_point_row portal = {.info_format = 3};
+    struct system_row system = {.element_name = "peer"};
+    struct volume_row volume = {.kind = VOLUME_REMOTE,
+                                .size_bytes = SIZE,
+                                .block_bytes = 512,
+                                .physical_bytes = 4096,
+                                .persistent = true};
+
+    snprintf(volume.iqn, sizeof(volume.iqn), "iqn.2026-11.peer:%u", m);
+    snprintf(volume.identity, sizeof(volume.identity), "naa.600000000000000%u", m);
+    snprintf(volume.element_name, sizeof(volume.element_name), "lun %u", m);
+    snprintf(portal.address, sizeof(portal.address), "127.0.0.1:%u", 3261 + m);
+    strcpy(portal.access_info, portal.address);
+    row_insert(&fixture, &system_table, &system);
+    strcpy(portal.system_id, system.head.id);
+    row_insert(&fixture, &access_point_table, &portal);
+    strcpy(volume.system_id, system.head.id);
+    strcpy(volume.access_point_id, portal.head.id);
+    row_insert(&fixture, &volume_table, &volume);
+    members[m].lun = peer_lun_new(volume.iqn, SIZE);
+    snprintf(members[m].target, PATH_SIZE, "/volumes/%s", volume.head.id);
+}
+
 static void goal_set(struct test_call *call)
 {
     arg_number(call, "SyncType", SYNC_MIRROR);
@@ -524,21 +705,38 @@ static void goal_set(struct test_call *call)
     if (chance(2, 3)) {
         arg_number(call, "ReplicationSettingData.BandwidthLimit", PICK(16, 64, 512) << 10);
     }
+    if (by_hand) {
+        arg_number(call, "ReplicationSettingData.CopyRecoveryMode", 3);
+    }
 }
 
-static void group_mirror(void)
+static void group_make(bool of_targets, char ret_group[PATH_SIZE])
 {
     struct test_call *call = call_to(&replication_service, "CreateGroup");
-    char group[PATH_SIZE];
 
     for (unsigned m = 0; m < n_members; m++) {
-        arg_item(call, "Members", members[m].source);
+        arg_item(call, "Members", of_targets ? members[m].target : members[m].source);
     }
-    CHECK(call_end(call, "ReplicationGroup", group));
-    call = call_to(&replication_service, "CreateGroupReplica");
+    CHECK(call_end(call, "ReplicationGroup", ret_group));
+}
+
+static void group_mirror(bool targets_given)
+{
+    char source[PATH_SIZE];
+    char target[PATH_SIZE];
+
+    group_make(false, source);
+    if (targets_given) {
+        group_make(true, target);
+    }
+    struct test_call *call = call_to(&replication_service, "CreateGroupReplica");
+
     goal_set(call);
     arg_number(call, "Consistency", 3);
-    arg_text(call, "SourceGroup", group);
+    arg_text(call, "SourceGroup", source);
+    if (targets_given) {
+        arg_text(call, "TargetGroup", target);
+    }
     CHECK(call_end(call, "Synchronization", relation));
 }
 
@@ -548,7 +746,23 @@ static void mirror_alone(void)
 
     goal_set(call);
     arg_text(call, "SourceElement", members[0].source);
+    if (members[0].lun != NULL) {
+        arg_text(call, "TargetElement", members[0].target);
+    }
     CHECK(call_end(call, "Synchronization", relation));
+}
+
+/* Roles may have been reversed. */
+static void sides_find(void)
+{
+    for (unsigned m = 0; m < n_members; m++) {
+        struct member *member = &members[m];
+        struct sync_row row;
+
+        pair_row(member, &row);
+        snprintf(member->source, PATH_SIZE, "/volumes/%s", row.source_id);
+        snprintf(member->target, PATH_SIZE, "/volumes/%s", row.target_id);
+    }
 }
 
 static void pairs_find(void)
@@ -560,13 +774,39 @@ static void pairs_find(void)
 
         CHECK(table_find(fixture.reader, &sync_table, where, &row) == 0);
         snprintf(member->pair, PATH_SIZE, "/synchronizations/%s", row.head.id);
-        snprintf(member->target, PATH_SIZE, "/volumes/%s", row.target_id);
     }
+    sides_find();
+}
+
+/* Targets that are made with the mirror, or are there: of any kind. */
+static void members_make(void)
+{
+    bool targets_given = chance(2, 3);
+
+    for (unsigned m = 0; m < n_members; m++) {
+        members[m] = (struct member){0};
+        for (unsigned b = 0; b < BLOCKS; b++) {
+            version_add(&members[m].blocks[b], 0, 0, 0);
+        }
+        volume_make(members[m].source);
+        if (targets_given && chance(3, 4)) {
+            lun_make(m);
+        } else if (targets_given) {
+            volume_make(members[m].target);
+        }
+    }
+    if (in_group) {
+        group_mirror(targets_given);
+    } else {
+        mirror_alone();
+    }
+    pairs_find();
 }
 
 static void world_begin(uint64_t seed)
 {
     machine_begin(seed, (unsigned)PICK(0, 20, 60));
+    peer_begin(seed);
     CHECK(loop_sim_add(machine_sim(), "hosts", &hosts) == 0);
     loop_sim_stall(machine_sim(), PICK(0, 0, 20000, 300000));
     fixture_init(&fixture);
@@ -574,24 +814,13 @@ static void world_begin(uint64_t seed)
     strcpy(fixture.dir, "/dev/shm/smirror-sim-XXXXXX");
     CHECK(mkdtemp(fixture.dir) != NULL);
     tick = last_stamp = 0;
-    crashed = false;
+    crashed = on_targets = false;
     in_group = chance(1, 2);
+    by_hand = chance(1, 4);
     n_members = in_group ? 2 + (unsigned)below(MEMBERS - 1) : 1;
     n_writers = 1 + (unsigned)below(WRITERS);
     service_start();
-    for (unsigned m = 0; m < n_members; m++) {
-        members[m] = (struct member){0};
-        for (unsigned b = 0; b < BLOCKS; b++) {
-            version_add(&members[m].blocks[b], 0, 0, 0);
-        }
-        volume_make(members[m].source);
-    }
-    if (in_group) {
-        group_mirror();
-    } else {
-        mirror_alone();
-    }
-    pairs_find();
+    members_make();
     state_becomes(STATE_SYNCHRONIZED);
 }
 
@@ -605,24 +834,85 @@ static void world_end(void)
         }
     }
     loop_free(hosts);
+    peer_end();
     machine_end();
 }
 
-static void recover(bool on_targets)
+static void recover(void)
 {
     while (crashed) {
         service_again();
-        members_settle(on_targets);
+        sides_find();
+        members_settle();
     }
 }
 
-static void write_for_a_while(bool on_targets)
+/* Links are lost and come back, LUNs are slow, requests fail. */
+static void trouble(void)
 {
-    writers_start(on_targets);
+    for (unsigned m = 0; m < n_members; m++) {
+        struct peer_lun *lun = members[m].lun;
+
+        if (lun == NULL || chance(1, 3)) {
+            continue;
+        }
+        switch (below(5)) {
+        case 0:
+        case 1:
+            peer_lun_lost(lun, below(PICK(100, 3000, 30000) * MS_NS));
+            totals.losses++;
+            break;
+        case 2:
+            peer_lun_slow(lun, PICK(0, 1, 20, 200) * MS_NS);
+            break;
+        case 3:
+            peer_lun_fails(lun, TEST_OP(BLOCK_READ) | TEST_OP(BLOCK_WRITE) | TEST_OP(BLOCK_FLUSH),
+                           1 + (unsigned)below(3), (int)-PICK(EIO, ENOTCONN));
+            break;
+        default:
+            break;
+        }
+    }
+}
+
+/* False: the power went. */
+static bool pass(uint64_t ns)
+{
+    machine_pass(ns);
+    if (!crashed) {
+        points_look();
+    }
+    return !crashed;
+}
+
+static void write_for_a_while(void)
+{
+    writers_start();
     for (uint64_t n = 1 + below(6); n > 0 && !crashed; n--) {
-        machine_pass(below(PICK(10, 200, 2000) * MS_NS));
-        if (!crashed) {
-            points_look();
+        for (unsigned m = 0; m < n_members && on_targets; m++) {
+            if (members[m].lun != NULL) {
+                lun_is_written(&members[m]);
+            }
+        }
+        if (pass(below(PICK(10, 200, 2000) * MS_NS)) && chance(2, 3)) {
+            trouble();
+        }
+    }
+}
+
+/* The records tell a point only when it is what the target has: what an interrupted cycle has overwritten is written back first. */
+static void members_are_whole(void)
+{
+    for (unsigned m = 0; m < n_members && !crashed; m++) {
+        struct cycle_row cycle;
+
+        for (uint64_t end_ns = now_ns() + PATIENCE_S * SEC_NS;
+             cycle_find(fixture.reader, id_of(members[m].pair), &cycle) == 0 &&
+             cycle.way != CYCLE_RESTS && pass(20 * MS_NS);) {
+            CHECK(now_ns() < end_ns);
+        }
+        if (members[m].lun == NULL) {
+            becomes_writable(members[m].target);
         }
     }
 }
@@ -635,53 +925,249 @@ static bool is_landed(unsigned state)
 /* In the middle of whatever goes on; again after a crash, until it is done. */
 static unsigned land(void)
 {
-    unsigned operation = (unsigned)PICK(OPERATION_FRACTURE, OPERATION_FRACTURE, OPERATION_SPLIT);
+    unsigned operation =
+        (unsigned)PICK(OPERATION_FRACTURE, OPERATION_SPLIT, OPERATION_FAILOVER, OPERATION_FAILOVER);
 
+    stopped_by_us = operation == OPERATION_FAILOVER;
     for (unsigned tries = 0;; tries++) {
-        CHECK(tries < 200);
+        CHECK(tries < 400);
         unsigned state = state_now();
 
         if (is_landed(state)) {
             return state;
         }
-        if (!operate(operation) && !crashed) {
-            machine_pass(100 * MS_NS);
+        if (tries == 3) {
+            operation = OPERATION_FRACTURE; /* a last cycle takes longer than anybody waits */
+        }
+        if (tries > 3 && state != STATE_SYNCHRONIZED) {
+            stopped_by_us = true; /* whatever it is in the middle of, and whoever is away */
+            operate_on(relation, OPERATION_FAILOVER, true);
+        } else {
+            operate(operation);
+        }
+        if (!crashed) {
+            pass(100 * MS_NS);
         }
         if (crashed) {
             writers_end();
-            recover(false);
+            recover();
         }
     }
+}
+
+/* What each one needs, in what state it is, to be Synchronized. */
+static void member_goes_on(struct member *member)
+{
+    struct sync_row row;
+
+    pair_row(member, &row);
+    if (row.copy_state == STATE_SUSPENDED) {
+        operate_on(member->pair, OPERATION_RESUME, false);
+    } else if (row.copy_state == STATE_BROKEN) {
+        operate_on(member->pair, row.source_incomplete ? OPERATION_RESTORE : OPERATION_RESYNC,
+                   false);
+    }
+}
+
+/* Until all are Synchronized, with what brings them there from where the targets are their hosts'; the crashes on the way included. */
+static void flow_again(unsigned (*operation_from)(unsigned state))
+{
+    for (unsigned tries = 0; state_now() != STATE_SYNCHRONIZED; tries++) {
+        unsigned state = state_now();
+
+        CHECK(tries < 6000);
+        if (is_landed(state)) {
+            operate(operation_from(state));
+        } else if (state == STATE_UNSYNCHRONIZED && on_targets && tries < 20 && chance(1, 6)) {
+            operate_on(relation, OPERATION_FAILOVER, true); /* what was on its way is left */
+        }
+        for (unsigned m = 0; m < n_members && !crashed; m++) {
+            member_goes_on(&members[m]);
+        }
+        if (!crashed && pass(100 * MS_NS) && tries < 40 && chance(1, 8)) {
+            trouble();
+        }
+        if (crashed) {
+            if (!stop) {
+                writers_end();
+            }
+            recover();
+        }
+    }
+}
+
+static unsigned resync_from(unsigned state)
+{
+    (void)state;
+    return OPERATION_RESYNC;
+}
+
+static unsigned back_from(unsigned state)
+{
+    return state == STATE_FAILEDOVER ? OPERATION_FAILBACK : OPERATION_RESTORE;
+}
+
+/* The targets' hosts change something that is given up again. */
+static void scribble(void)
+{
+    static uint64_t words[BLOCK / 8];
+
+    words[0] = 0;
+    for (unsigned i = 0; i < BLOCK / 8; i++) {
+        words[i] = UINT64_MAX;
+    }
+    for (unsigned m = 0; m < n_members && !crashed; m++) {
+        struct blockdev *dev = members[m].lun == NULL ? handle_of(members[m].target) : NULL;
+
+        for (uint64_t n = below(8); n > 0; n--) {
+            uint64_t offset = offset_of((unsigned)below(BLOCKS));
+
+            if (dev == NULL) {
+                peer_lun_write(members[m].lun, offset, words, sizeof(words));
+            } else {
+                CHECK(request(dev, BLOCK_WRITE, offset, words, sizeof(words)) == 0 || crashed);
+            }
+        }
+        if (dev != NULL) {
+            handle_close(dev);
+        }
+    }
+}
+
+/* The targets are used in place of the sources, and what was written there comes back. */
+static void give_back(void)
+{
+    on_targets = true;
+    for (unsigned m = 0; m < n_members; m++) {
+        for (unsigned b = 0; b < BLOCKS; b++) {
+            members[m].blocks[b].durable = 0; /* hosts have been told that they lose that */
+        }
+    }
+    while (!members_settle()) {
+        recover();
+    }
+    write_for_a_while();
+    if (crashed) {
+        writers_end();
+        recover();
+    }
+    stopped_by_us = true;
+    flow_again(back_from);
+    if (!stop) {
+        writers_end();
+    }
+    while (!sources_are_newest()) {
+        recover();
+    }
+    on_targets = false;
+    totals.backs++;
+    while (!members_settle()) {
+        recover();
+    }
+}
+
+static void reverse(void)
+{
+    stopped_by_us = true;
+    bool well = operate(OPERATION_REVERSE_ROLES);
+
+    writers_end();
+    sides_find();
+    if (crashed) {
+        recover();
+    } else if (sources_are_newest() && members_settle()) {
+        totals.reversals += well;
+    }
+    recover();
+    for (unsigned m = 0; m < n_members; m++) {
+        becomes_writable(members[m].source);
+    }
+    recover();
+}
+
+/* Nobody writes: once a cycle has begun after that, what is on one side is on the other. */
+static void sides_become_equal(void)
+{
+    uint64_t since_ms = loop_wall_ms(hosts);
+
+    for (uint64_t end_ns = now_ns() + PATIENCE_S * SEC_NS; !points_are_after(since_ms);) {
+        CHECK(now_ns() < end_ns);
+        if (!pass(100 * MS_NS)) {
+            return;
+        }
+        for (unsigned m = 0; m < n_members && !crashed; m++) {
+            member_goes_on(&members[m]);
+        }
+    }
+    for (unsigned m = 0; m < n_members; m++) {
+        uint64_t sides[2][BLOCKS];
+
+        if (!side_read(&members[m], false, sides[0]) || !side_read(&members[m], true, sides[1])) {
+            return;
+        }
+        CHECK(memcmp(sides[0], sides[1], sizeof(sides[0])) == 0);
+    }
+    totals.equals++;
+}
+
+static bool no_lun(void)
+{
+    for (unsigned m = 0; m < n_members; m++) {
+        if (members[m].lun != NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The targets are their hosts' for a while. */
+static void take(void)
+{
+    uint64_t asked_ns = now_ns();
+
+    land();
+    if (!stop) {
+        writers_end();
+    }
+    members_are_whole();
+    if (!crashed) {
+        targets_check(asked_ns);
+    }
+    recover();
+    if (!is_landed(state_now())) {
+        return;
+    }
+    if (state_now() == STATE_FAILEDOVER || chance(1, 2)) {
+        give_back();
+        return;
+    }
+    scribble();
+    recover();
+    flow_again(resync_from);
 }
 
 static void one_life(void)
 {
     layer_disk_cut_at(machine_disk(), chance(2, 3) ? 1 + below(PICK(50, 400, 2000)) : 0);
-    write_for_a_while(false);
+    write_for_a_while();
     if (crashed) {
         writers_end();
-        recover(false);
+        recover();
         return;
     }
-    land();
-    if (!stop) {
+    if (chance(1, 8)) {
         writers_end();
+        layer_disk_cut_at(machine_disk(), 0);
+        service_again(); /* in an orderly way */
+    } else if (no_lun() && chance(1, 4)) {
+        reverse();
+    } else {
+        take();
     }
-    for (unsigned m = 0; m < n_members; m++) {
-        becomes_writable(members[m].target);
-    }
-    if (!crashed) {
-        targets_check();
-    }
-    recover(false);
-    while (state_now() != STATE_SYNCHRONIZED) {
-        if (is_landed(state_now())) {
-            operate(OPERATION_RESYNC);
-        }
-        if (!crashed) {
-            machine_pass(100 * MS_NS);
-        }
-        recover(false);
+    flow_again(resync_from);
+    if (chance(1, 2)) {
+        sides_become_equal();
+        recover();
     }
 }
 
@@ -696,9 +1182,15 @@ static void run(uint64_t seed)
 
 static void passed(uint64_t count)
 {
-    printf("%llu writes, %llu crashes, %llu times taken\n", (unsigned long long)totals.writes,
-           (unsigned long long)totals.crashes, (unsigned long long)totals.lands);
-    CHECK(count < 20 || (totals.crashes > count / 2 && totals.lands > count / 2));
+    printf("%llu writes, %llu crashes, %llu links lost; %llu times taken (%llu torn), given back "
+           "%llu, reversed "
+           "%llu, found equal %llu\n",
+           (unsigned long long)totals.writes, (unsigned long long)totals.crashes,
+           (unsigned long long)totals.losses, (unsigned long long)totals.lands,
+           (unsigned long long)totals.torn, (unsigned long long)totals.backs,
+           (unsigned long long)totals.reversals, (unsigned long long)totals.equals);
+    CHECK(count < 20 || (totals.crashes > count / 2 && totals.lands > count / 2 &&
+                         totals.losses > count / 5 && totals.backs > count / 4));
 }
 
 int main(int argc, char **argv)
@@ -709,5 +1201,6 @@ int main(int argc, char **argv)
                  .name = "async", .seeds = SIM_SEEDS(120, 25, 5), .run = run, .passed = passed});
     file_copy("", saved_dir, "smirror.db");
     file_copy("", saved_dir, "smirror.db-wal");
+    free(tick_ms);
     return rmdir(saved_dir) == 0 ? 0 : 1;
 }
