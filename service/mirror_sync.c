@@ -20,12 +20,12 @@
 
 #include "base/check.h"
 #include "base/log.h"
-#include "replication/change_map.h"
 #include "service/exports.h"
 #include "service/hosted.h"
+#include "service/mirror_merge.h"
 #include "service/mirrors.h"
 
-enum { TELL_MS = 1000, RANGES_MAX = 65536 };
+enum { TELL_MS = 1000 };
 
 struct sync_mirror;
 struct sync_together;
@@ -421,140 +421,35 @@ static bool guard(struct sync_mirror *sm, const struct volume_row *volume, bool 
 
 /* ---- what hosts changed on the target, marked on the source's side ---- */
 
-struct range {
-    uint64_t offset;
-    uint64_t len;
-};
-
-struct merge {
-    struct sync_mirror *sm;
-    char path[512];
-    uint64_t size_bytes;
-    struct loop *loop;
-    struct loop *owner;
-    struct range *ranges;
-    size_t n;
-    size_t room;
-    size_t at;
-    struct error error;
-    struct loop_task task;
-};
-
-static void merge_marked(void *arg, const struct error *error);
-
-static void merge_end(struct merge *merge)
+static void merged(void *arg, const struct error *error)
 {
-    struct sync_mirror *sm = merge->sm;
-    struct error error = merge->error;
+    struct sync_mirror *sm = arg;
 
-    if (error.code == ERR_NONE) {
-        unlink(merge->path);
+    if (error == NULL) {
         sm->row.target_tracked = false;
         mirror_target_merged(sm->run);
     }
-    free(merge->ranges);
-    free(merge);
-    step_done(sm, error.code != ERR_NONE ? &error : NULL);
+    step_done(sm, error);
 }
 
-/* On control: one after the other. */
-static void merge_next(struct merge *merge)
+static void merge(struct sync_mirror *sm)
 {
-    if (merge->error.code != ERR_NONE || merge->at == merge->n) {
-        merge_end(merge);
-        return;
+    struct mirror_merge_spec spec = {
+        .mirror = sm->source->mirror,
+        .size_bytes = sm->volumes[1].size_bytes,
+        .owner = control_loop(sm->run->control),
+    };
+
+    strcpy(spec.name, sm->row.head.id);
+    array_volume_device(array_of(sm), sm->volumes[0].head.id, &spec.loop);
+    if (spec.loop == NULL) {
+        spec.loop = control_data_loop(sm->run->control, 0);
     }
-    struct range *range = &merge->ranges[merge->at++];
-
-    mirror_mark(merge->sm->source->mirror, range->offset, range->len, merge_marked, merge);
-}
-
-static void merge_marked(void *arg, const struct error *error)
-{
-    struct merge *merge = arg;
-
-    if (error != NULL) {
-        merge->error = *error;
+    if (mirror_map_path(sm->run->control, sm->row.target_id, &sm->row, "t", spec.path,
+                        sizeof(spec.path)) < 0) {
+        spec.path[0] = '\0';
     }
-    merge_next(merge);
-}
-
-static void merge_read(void *arg)
-{
-    struct merge *merge = arg;
-
-    if (merge->error.code != ERR_NONE) {
-        /* Then anything may have changed there. */
-        log_error("mirror[%s] what hosts changed on the target is not known (%s); everything is "
-                  "copied",
-                  merge->sm->row.head.id, merge->error.detail);
-        merge->error = (struct error){0};
-        merge->ranges = realloc(merge->ranges, sizeof(*merge->ranges));
-        CHECK(merge->ranges != NULL);
-        merge->ranges[0] = (struct range){0, 0};
-        merge->n = 1;
-    }
-    merge_next(merge);
-}
-
-/* On the data loop. */
-static void range_add(void *arg, uint64_t offset, uint64_t len)
-{
-    struct merge *merge = arg;
-    uint64_t gap = merge->n < RANGES_MAX / 2 ? 0 : CHANGE_REGION_BYTES;
-    struct range *last = merge->n > 0 ? &merge->ranges[merge->n - 1] : NULL;
-
-    if (last != NULL && offset <= last->offset + last->len + gap) {
-        last->len = offset + len - last->offset;
-        return;
-    }
-    if (merge->n == merge->room) {
-        merge->room = merge->room * 2 + 64;
-        merge->ranges = realloc(merge->ranges, merge->room * sizeof(*merge->ranges));
-        CHECK(merge->ranges != NULL);
-    }
-    merge->ranges[merge->n++] = (struct range){offset, len};
-}
-
-static void merge_walked(void *arg, const struct error *error)
-{
-    struct merge *merge = arg;
-
-    if (error != NULL) {
-        merge->error = *error;
-    }
-    merge->task = (struct loop_task){.fn = merge_read, .arg = merge};
-    loop_post(merge->owner, &merge->task);
-}
-
-static void merge_open(void *arg)
-{
-    struct merge *merge = arg;
-
-    change_map_walk(merge->loop, merge->path, merge->size_bytes, range_add, merge_walked, merge);
-}
-
-static void merge_begin(struct sync_mirror *sm)
-{
-    struct merge *merge = calloc(1, sizeof(*merge));
-    struct loop *loop = NULL;
-
-    CHECK(merge != NULL);
-    merge->sm = sm;
-    merge->owner = control_loop(sm->run->control);
-    merge->size_bytes = sm->volumes[1].size_bytes;
-    array_volume_device(array_of(sm), sm->volumes[0].head.id, &loop);
-    merge->loop = loop != NULL ? loop : control_data_loop(sm->run->control, 0);
-    int r = mirror_map_path(sm->run->control, sm->row.target_id, &sm->row, "t", merge->path,
-                            sizeof(merge->path));
-
-    if (r < 0 || access(merge->path, F_OK) < 0) {
-        error_set(&merge->error, ERR_INTERNAL, "there is no map of it");
-        merge_read(merge);
-        return;
-    }
-    merge->task = (struct loop_task){.fn = merge_open, .arg = merge};
-    loop_post(merge->loop, &merge->task);
+    mirror_merge(&spec, merged, sm);
 }
 
 /* ---- the steps ---- */
@@ -650,7 +545,7 @@ static bool step_run(struct sync_mirror *sm)
         if (!sm->row.target_tracked || target_is_free(sm)) {
             return false;
         }
-        merge_begin(sm);
+        merge(sm);
         return true;
     case STEP_CONNECT:
         if (replica_mirror_connected(&sm->row) && sm->row.copy_state != STATE_SUSPENDED &&
