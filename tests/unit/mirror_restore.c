@@ -7,6 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/log.h"
+
 /* Source and target went different ways; the target is to be restored. */
 static void start_restore(struct mirror_bench *bench, uint64_t seed, uint64_t size,
                           uint8_t **ret_was)
@@ -26,7 +28,14 @@ static void start_restore(struct mirror_bench *bench, uint64_t seed, uint64_t si
     assert_true(mirror_bench_until(bench, MIRROR_OPENING, SEC_NS));
 }
 
-#include "base/log.h"
+/* It copies, and does not come to its end by itself. */
+static void start_slow_restore(struct mirror_bench *bench, uint64_t seed, uint64_t size,
+                               uint8_t **ret_was)
+{
+    start_restore(bench, seed, size, ret_was);
+    mirror_set_limits(bench->mirror, 1, 1 * KIB);
+    assert_true(mirror_bench_until(bench, MIRROR_COPYING, SEC_NS));
+}
 
 static int read_and_compare(struct mirror_bench *bench, const uint8_t *model, uint64_t offset,
                             uint64_t len)
@@ -118,9 +127,7 @@ static void a_restore_whose_leg_goes_away(void **state)
     (void)state;
     struct mirror_bench bench;
     uint8_t *model;
-    start_restore(&bench, 70, 4 * MIB, &model);
-    mirror_set_limits(bench.mirror, 1, 1 * KIB);
-    assert_true(mirror_bench_until(&bench, MIRROR_COPYING, SEC_NS));
+    start_slow_restore(&bench, 70, 4 * MIB, &model);
     assert_int_equal(write_both_ways(&bench, model, 2 * MIB, 4096, 0), 0);
     /* Back in time: nobody has seen anything. */
     test_opener_link_down(&bench.target_opener, 5 * SEC_NS);
@@ -147,9 +154,7 @@ static void a_restore_whose_leg_is_back_before_a_write_ends(void **state)
         struct mirror_bench bench;
         uint8_t *model;
         static struct racer racer;
-        start_restore(&bench, 75, 8192, &model);
-        mirror_set_limits(bench.mirror, 1, 1 * KIB);
-        assert_true(mirror_bench_until(&bench, MIRROR_COPYING, SEC_NS));
+        start_slow_restore(&bench, 75, 8192, &model);
         /* The granules are just being read there; the limit lets that happen again after 8 s. */
         bench.source_opener.spec.delay_ns = 10 * SEC_NS;
         bench.target_opener.spec.delay_ns = 10 * SEC_NS;
@@ -176,9 +181,7 @@ static void a_restore_whose_leg_takes_promises_with_it(void **state)
     (void)state;
     struct mirror_bench bench;
     uint8_t *model;
-    start_restore(&bench, 73, 4 * MIB, &model);
-    mirror_set_limits(bench.mirror, 1, 1 * KIB);
-    assert_true(mirror_bench_until(&bench, MIRROR_COPYING, SEC_NS));
+    start_slow_restore(&bench, 73, 4 * MIB, &model);
     struct test_fault fault = {.ops = TEST_OP(BLOCK_WRITE),
                                .first = 1,
                                .count = 1,
@@ -209,9 +212,7 @@ static void a_restore_that_breaks(void **state)
     (void)state;
     struct mirror_bench bench;
     uint8_t *model;
-    start_restore(&bench, 71, 4 * MIB, &model);
-    mirror_set_limits(bench.mirror, 1, 1 * KIB);
-    assert_true(mirror_bench_until(&bench, MIRROR_COPYING, SEC_NS));
+    start_slow_restore(&bench, 71, 4 * MIB, &model);
     test_opener_fault(&bench.target_opener, (struct test_fault){.ops = TEST_OP(BLOCK_READ),
                                                                 .first = 1,
                                                                 .count = 1,

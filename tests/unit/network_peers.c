@@ -199,6 +199,17 @@ static char *portal_and_row(struct access_point_row *ret_row)
     return path;
 }
 
+/* Another portal of the same system. */
+static struct access_point_row sibling_of(const struct access_point_row *row, const char *address)
+{
+    struct access_point_row sibling = {0};
+
+    strcpy(sibling.address, address);
+    memcpy(sibling.system_id, row->system_id, sizeof(sibling.system_id));
+    row_insert(&fixture, &access_point_table, &sibling);
+    return sibling;
+}
+
 static void a_second_secret_replaces_the_first(void **state)
 {
     struct access_point_row row;
@@ -222,12 +233,10 @@ static void a_second_secret_replaces_the_first(void **state)
 static void another_portal_of_the_system_lends_its_secrets(void **state)
 {
     struct access_point_row row;
-    struct access_point_row sibling = {.address = "127.0.0.7:3260"};
     char *path = portal_and_row(&row);
+    struct access_point_row sibling = sibling_of(&row, "127.0.0.7:3260");
 
     (void)state;
-    memcpy(sibling.system_id, row.system_id, sizeof(sibling.system_id));
-    row_insert(&fixture, &access_point_table, &sibling);
     secret_added(path, NULL, "one", "first secret");
     assert_string_equal(proof_for(&sibling).chap.user, "one");
     char other[PATH_SIZE];
@@ -327,13 +336,11 @@ static void peer_systems(void **state)
     char *a = portal_added("127.0.0.1");
     char *b = portal_added("127.0.0.2");
     struct access_point_row row_a;
-    struct access_point_row row_a2 = {.address = "127.0.0.3:3260"};
     struct test_call *test;
 
     (void)state;
     access_point_of(&fixture, a, &row_a);
-    memcpy(row_a2.system_id, row_a.system_id, sizeof(row_a2.system_id));
-    row_insert(&fixture, &access_point_table, &row_a2);
+    struct access_point_row row_a2 = sibling_of(&row_a, "127.0.0.3:3260");
 
     test = peers(0);
     assert_int_equal(out_count(test, "Systems"), 2);
@@ -391,15 +398,12 @@ static void peer_systems(void **state)
 
 static void an_access_point_takes_its_secrets_and_at_last_its_system_along(void **state)
 {
-    char *path = portal_added("127.0.0.1");
     struct access_point_row row;
-    struct access_point_row sibling = {.address = "127.0.0.7:3260"};
+    char *path = portal_and_row(&row);
+    struct access_point_row sibling = sibling_of(&row, "127.0.0.7:3260");
     struct test_call *test;
 
     (void)state;
-    access_point_of(&fixture, path, &row);
-    memcpy(sibling.system_id, row.system_id, sizeof(sibling.system_id));
-    row_insert(&fixture, &access_point_table, &sibling);
     secret_added(path, NULL, "one", "first secret");
     secret_added(path, "CHAP-Mutual", "one", "second secret");
     secret_added(NULL, "CHAP", "nobody", "unused secret");
