@@ -276,7 +276,6 @@ struct group_part {
     bool left;
     bool choosing; /* the moment, for all */
     unsigned tries;
-    uint64_t choosing_ns; /* since */
 };
 
 struct group {
@@ -300,6 +299,7 @@ struct group {
     struct group_part parts[ARRAY_LOOPS_MAX];
     struct stack_gate gate;
     atomic_uint to_enter; /* parts */
+    _Atomic uint64_t entered_ns; /* the last: the deadline counts from here */
     atomic_uint to_cut;
     atomic_uint to_end;
     _Atomic uint64_t released_ns; /* the last change that waited, or the moment */

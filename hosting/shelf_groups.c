@@ -10,10 +10,10 @@
 
 enum {
     TRIES_MAX = 64,
-    CHOOSE_NS = 5000000, /* for a moment without changes, then without more ado */
+    CHOOSE_NS =
+        5000000, /* for a moment without changes, or half of the deadline; then without more ado */
     LOOKS_MAX = 2048,
     LOOK_NS = 50000, /* without letting others of the loop have their turn */
-    AGAIN_MS = 10,
 };
 
 static void part_told(void *arg);
@@ -190,18 +190,18 @@ static int volume_check(const struct group_part *part, struct group_volume *volu
     return 0;
 }
 
-/* Those that are not released within the time. */
+/* Some are not held in time. */
 static void part_late(void *arg)
 {
     struct group_part *part = arg;
     struct group *group = part->group;
     enum stack_gate_state state = stack_gate_state(&group->gate);
     uint64_t now_ns = loop_now_ns(part->shelf->loop);
-    uint64_t due_ns = atomic_load(&group->gate.held_ns) + group->deadline_ms * MS_NS;
+    uint64_t due_ns = atomic_load(&group->entered_ns) + group->deadline_ms * MS_NS;
     struct error error = {0};
 
     if (state == STACK_GATE_OPEN) {
-        loop_timer_start(&part->timer, AGAIN_MS * MS_NS);
+        loop_timer_start(&part->timer, group->deadline_ms * MS_NS / 4);
         return;
     }
     if (state == STACK_GATE_HELD && now_ns < due_ns) {
@@ -259,7 +259,7 @@ void shelf_group_begin(void *arg)
     loop_timer_start(&part->timer, group->deadline_ms * MS_NS);
     if (atomic_fetch_sub(&group->to_enter, 1) == 1) {
         part->choosing = true;
-        part->choosing_ns = loop_now_ns(loop);
+        atomic_store(&group->entered_ns, loop_now_ns(loop));
         part_choose(part);
     }
 }
@@ -295,10 +295,12 @@ static void part_choose(void *arg)
     struct group_part *part = arg;
     struct group *group = part->group;
     struct loop *loop = part->shelf->loop;
+    uint64_t half_ns = group->deadline_ms * MS_NS / 2;
+    uint64_t until_ns =
+        atomic_load(&group->entered_ns) + (half_ns < CHOOSE_NS ? half_ns : CHOOSE_NS);
 
     part->tries++;
-    if (!quiet_soon(part) && part->tries < TRIES_MAX &&
-        loop_now_ns(loop) - part->choosing_ns < CHOOSE_NS) {
+    if (!quiet_soon(part) && part->tries < TRIES_MAX && loop_now_ns(loop) < until_ns) {
         part->task = (struct loop_task){.fn = part_choose, .arg = part};
         loop_post(loop, &part->task);
         return;

@@ -2,7 +2,7 @@
 /* Volumes that are cut together: every cut shows a prefix of what was written one after the other, over all of them. */
 #include "tests/unit/hosting_fixture.h"
 
-enum { N_MEMBERS = 6, N_WRITERS = 4, N_ROUNDS = 12 };
+enum { N_MEMBERS = 6, N_WRITERS = 4, N_ROUNDS = 12, HELD_MS = 100 };
 
 static unsigned deadline_ms;
 
@@ -304,6 +304,84 @@ static void test_one_that_cannot_be_held_voids_the_round(void **state)
     mem_disk_free(below_disk);
 }
 
+/* ---- the pause ---- */
+
+static bool held_for_long(void *arg)
+{
+    const struct io *io = arg;
+    static uint64_t since_ns;
+    static const struct io *known;
+
+    if (known != io) {
+        known = io;
+        since_ns = loop_now_ns(control);
+    }
+    return io->done || loop_now_ns(control) - since_ns > HELD_MS * MS_NS;
+}
+
+static void arrived(void *arg)
+{
+    atomic_store((atomic_bool *)arg, true);
+}
+
+static bool has_arrived(void *arg)
+{
+    return atomic_load((atomic_bool *)arg);
+}
+
+/* A write to v1 waits, for one to v0 does not end: the pause that is told is not shorter than that one waits. */
+static void test_the_pause_is_what_writes_wait(void **state)
+{
+    (void)state;
+    static uint32_t page[PAGE / 4];
+    struct array_group_member members[2];
+    struct group_result cut = {0};
+    struct io writes[2] = {0};
+    struct io *held = NULL;
+    struct loop *loop;
+    uint64_t asked_ns;
+    uint64_t arrived_ns = 0;
+    uint64_t waited_ns;
+
+    deadline_ms = 60000;
+    stuck_open();
+    layers_make("f0", "t0");
+    layers_make("f1", "a1 t1");
+    volume_open("v1", "f1", "a1");
+    member_set(&members[0], "v0", "t0");
+    member_set(&members[1], "v1", "t1");
+    devs[0] = handle_of("v0");
+    devs[1] = handle_of("v1");
+    assert_non_null(array_volume_device(array, "v1", &loop));
+    io_start(&stuck, devs[0], BLOCK_WRITE, 512, stuck_bytes, 512, 0);
+    asked_ns = loop_now_ns(control);
+    group_ask(members, 2, &cut);
+    for (unsigned n = 0; held == NULL; n++) {
+        struct io *io = &writes[n % 2];
+        atomic_bool there = false;
+        struct loop_task task = {.fn = arrived, .arg = &there};
+
+        page_fill(page, 3, n);
+        io_start(io, devs[1], BLOCK_WRITE, 3 * PAGE, page, PAGE, 0);
+        loop_post(loop, &task);
+        io_wait(control, has_arrived, &there);
+        arrived_ns = loop_now_ns(control);
+        io_wait(control, held_for_long, io);
+        held = io->done ? NULL : io;
+    }
+    waited_ns = loop_now_ns(control) - arrived_ns;
+    assert_false(cut.decided.done);
+    atomic_store(&below_is_away, false);
+    await_ok(&cut.done);
+    io_wait(control, io_is_done, held);
+    io_wait(control, io_is_done, &stuck);
+    assert_in_range(cut.decided.pause_ns, waited_ns, loop_now_ns(control) - asked_ns);
+    io_close(devs[0]);
+    io_close(devs[1]);
+    volume_close("v0");
+    mem_disk_free(below_disk);
+}
+
 /* What cannot be pushed is found before anything is: all or none. */
 static void test_rounds_that_cannot_be(void **state)
 {
@@ -427,9 +505,13 @@ static int groups_setup(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_every_cut_is_a_prefix), TEST(test_one_that_cannot_be_held_voids_the_round),
-        TEST(test_rounds_that_cannot_be), TEST(test_the_queues),
-        TEST(test_one_volume_twice),      TEST(test_end_in_the_middle),
+        TEST(test_every_cut_is_a_prefix),
+        TEST(test_one_that_cannot_be_held_voids_the_round),
+        TEST(test_the_pause_is_what_writes_wait),
+        TEST(test_rounds_that_cannot_be),
+        TEST(test_the_queues),
+        TEST(test_one_volume_twice),
+        TEST(test_end_in_the_middle),
     };
 
     base_dir = "/dev/shm";
