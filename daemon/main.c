@@ -7,6 +7,7 @@
  * waits is answered), HTTP sends the last answers, data directory (unlocked).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,12 +43,24 @@ struct daemon {
     struct server *server;
 };
 
+enum { FILES_AT_ONCE = 65536 };
+
+/* The kernel's table of them grows by doubling. With several threads each growth waits for an RCU grace period, and all who open
+ * something wait with it: seconds, on a machine that is busy. Now there is one thread. */
 static void raise_open_files(void)
 {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return;
+    }
+    if (limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    rlim_t n = limit.rlim_cur < FILES_AT_ONCE ? limit.rlim_cur : FILES_AT_ONCE;
+    int last = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, (int)n - 1);
+    if (last >= 0) {
+        close(last);
     }
 }
 

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import select
 import socket
 import stat
@@ -61,6 +62,12 @@ def test_it_runs_as_an_ordinary_user(service):
     assert set(uids) == {str(service.user["user"])}
     capabilities = re.search(r"^CapEff:\s+(\w+)$", open(f"/proc/{service.process.pid}/status").read(), re.M).group(1)
     assert int(capabilities, 16) == 0
+
+
+def test_its_table_of_open_files_need_not_grow(service):
+    """Growing it makes all threads that open something wait, for seconds on a busy machine."""
+    room = int(re.search(r"^FDSize:\s+(\d+)$", open(f"/proc/{service.process.pid}/status").read(), re.M).group(1))
+    assert room >= min(resource.getrlimit(resource.RLIMIT_NOFILE)[1], 65536)
 
 
 def test_a_second_process_on_the_same_data_is_refused(service):
