@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Replicas of groups: CreateGroupReplica, CreateGroupReplicaFromElements, AddElementsToGroupSynchronized,
- * CreateGroupReplicaFromElementSynchronizations.
+ * Replicas of groups: CreateGroupReplica, CreateGroupReplicaFromElements, AddElementsToGroupSynchronized.
  *
  * Both say which volumes (sources), onto which (targets, or how many), and what it is called (parts). From there it is as with a list
  * (replica_pairs.c): pairs are made up and checked, then made, with one job for those that have to be copied; besides them a
  * group of the targets and the relationship of the groups.
  */
+#include "service/group_parts.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,29 +19,6 @@
 #include "service/paths.h"
 #include "service/replica_pairs.h"
 #include "service/volumes.h"
-
-struct parts {
-    struct replica_terms terms;
-    const char *name;     /* NULL: ours */
-    uint32_t consistency; /* 0: not said */
-    bool consistent;      /* decided: all pairs are, and will be, of one moment */
-    bool elements;        /* groups are made of the elements */
-    /* sources: a group, or one volume for all targets */
-    bool one_source;
-    struct group_row source_group; /* head.id "": none, or to be made */
-    const char *source_group_name;
-    struct volume_row *sources;
-    size_t n_sources;
-    const char *source_parameter;
-    /* targets */
-    struct group_row target_group; /* head.id "": to be made */
-    const char *target_group_name; /* for it; NULL: ours */
-    struct volume_row *targets;    /* those that there are */
-    size_t n_targets;
-    const char *target_parameter;
-    size_t n_wanted;                  /* TargetElementCount, 0: not said */
-    const struct value *target_names; /* NULL: the relationship's name and a number */
-};
 
 /* ---- what is asked for ---- */
 
@@ -55,7 +33,7 @@ static int check_role(struct call *call, const char *parameter, const struct gro
                            enum_text(&map_reserved_as, group->reserved_as));
 }
 
-static int common_parts(struct call *call, struct parts *parts)
+static int common_parts(struct call *call, struct group_parts *parts)
 {
     int r = pairs_terms(call, &parts->terms);
 
@@ -79,7 +57,7 @@ static int exactly_one(struct call *call, const char *first, const char *second)
     return 0;
 }
 
-static int source_parts(struct call *call, struct parts *parts)
+static int source_parts(struct call *call, struct group_parts *parts)
 {
     const char *element = args_text(call->args, "SourceElement");
     int r = exactly_one(call, "SourceGroup", "SourceElement");
@@ -110,7 +88,7 @@ static int source_parts(struct call *call, struct parts *parts)
     return r;
 }
 
-static int target_group_parts(struct call *call, const char *path, struct parts *parts)
+static int target_group_parts(struct call *call, const char *path, struct group_parts *parts)
 {
     int r = path_group(call, "TargetGroup", path, &parts->target_group);
 
@@ -126,7 +104,7 @@ static int target_group_parts(struct call *call, const char *path, struct parts 
                                  &parts->n_targets);
 }
 
-static int target_parts(struct call *call, struct parts *parts)
+static int target_parts(struct call *call, struct group_parts *parts)
 {
     const char *path = args_text(call->args, "TargetGroup");
     bool counted = args_present(call->args, "TargetElementCount");
@@ -156,7 +134,7 @@ static int target_parts(struct call *call, struct parts *parts)
 /* ---- pairs ---- */
 
 /* How many pairs: rule G8. */
-static int count_pairs(struct call *call, const struct parts *parts, size_t *ret_n)
+static int count_pairs(struct call *call, const struct group_parts *parts, size_t *ret_n)
 {
     size_t n_sources = parts->n_sources;
     size_t n_targets = parts->n_targets;
@@ -187,8 +165,8 @@ static int count_pairs(struct call *call, const struct parts *parts, size_t *ret
     return 0;
 }
 
-static const char *name_of_target(struct call *call, const struct parts *parts, const char *name,
-                                  size_t i)
+static const char *name_of_target(struct call *call, const struct group_parts *parts,
+                                  const char *name, size_t i)
 {
     if (parts->target_names != NULL) {
         const struct value *names = parts->target_names;
@@ -200,7 +178,7 @@ static const char *name_of_target(struct call *call, const struct parts *parts, 
     return arena_printf(&call->arena, "%s_%zu", name, i + 1);
 }
 
-static struct pair *pairs_of(struct call *call, const struct parts *parts,
+static struct pair *pairs_of(struct call *call, const struct group_parts *parts,
                              const struct group_sync_row *group_sync, size_t n)
 {
     struct pair *pairs = arena_alloc(&call->arena, n * sizeof(*pairs));
@@ -244,8 +222,8 @@ static bool pair_parts_with(const struct pair *pairs, size_t i)
 }
 
 /* Of one moment, where that is wanted, or nothing is said and it can be. *ret_cut: now, not with Activate. */
-static int decide_consistency(struct call *call, struct parts *parts, const struct pair *pairs,
-                              size_t n, bool *ret_cut)
+static int decide_consistency(struct call *call, struct group_parts *parts,
+                              const struct pair *pairs, size_t n, bool *ret_cut)
 {
     bool possible = true;
     bool asked = parts->consistency == CONSISTENCY_SEQUENTIAL;
@@ -274,7 +252,7 @@ static int decide_consistency(struct call *call, struct parts *parts, const stru
 
 /* ---- making it ---- */
 
-static int make_target_group(struct call *call, struct parts *parts, const char *name)
+static int make_target_group(struct call *call, struct group_parts *parts, const char *name)
 {
     int r = 0;
 
@@ -294,8 +272,8 @@ static int make_target_group(struct call *call, struct parts *parts, const char 
     return r < 0 ? call_fail_store(call, r) : 0;
 }
 
-static int insert_group_sync(struct call *call, const struct parts *parts,
-                             struct group_sync_row *group_sync)
+int group_parts_insert(struct call *call, const struct group_parts *parts,
+                       struct group_sync_row *group_sync)
 {
     group_sync->consistency = parts->consistent;
     group_sync->when_established_ms = control_now_ms(call->control);
@@ -336,9 +314,8 @@ static int fill_group(struct call *call, const char *parameter, const char *name
     return r;
 }
 
-/* CreateGroupReplicaFromElements: the groups are those of the elements. */
-static int groups_of_elements(struct call *call, struct parts *parts,
-                              const struct group_sync_row *group_sync)
+int group_parts_fill(struct call *call, struct group_parts *parts,
+                     const struct group_sync_row *group_sync)
 {
     int r = fill_group(call, parts->source_parameter, parts->source_group_name, parts->sources,
                        parts->n_sources, &parts->source_group);
@@ -369,7 +346,7 @@ static int note_moment(struct call *call, struct pair *pairs, size_t n)
     return 0;
 }
 
-static int check_parts(struct call *call, const struct parts *parts)
+static int check_parts(struct call *call, const struct group_parts *parts)
 {
     int r =
         pairs_check_supplier(call, &parts->terms, parts->n_targets > 0, parts->target_parameter);
@@ -383,7 +360,7 @@ static int check_parts(struct call *call, const struct parts *parts)
     return r;
 }
 
-static void name_relationship(const struct parts *parts, struct group_sync_row *group_sync)
+void group_parts_name(const struct group_parts *parts, struct group_sync_row *group_sync)
 {
     store_new_id(group_sync->head.id);
     if (parts->name != NULL) {
@@ -394,7 +371,7 @@ static void name_relationship(const struct parts *parts, struct group_sync_row *
     }
 }
 
-static void made_outs(struct call *call, const struct parts *parts,
+static void made_outs(struct call *call, const struct group_parts *parts,
                       const struct group_sync_row *group_sync)
 {
     outs_path(call->outs, "TargetGroup", "/groups/%s", parts->target_group.head.id);
@@ -407,16 +384,16 @@ static void made_outs(struct call *call, const struct parts *parts,
 }
 
 /* Rows, all in one transaction. */
-static int make_rows(struct call *call, struct parts *parts, const struct pool_row *pool,
+static int make_rows(struct call *call, struct group_parts *parts, const struct pool_row *pool,
                      struct group_sync_row *group_sync, struct pair *pairs, size_t n)
 {
-    int r = parts->elements ? groups_of_elements(call, parts, group_sync) : 0;
+    int r = parts->elements ? group_parts_fill(call, parts, group_sync) : 0;
 
     if (r == 0) {
         r = make_target_group(call, parts, group_sync->relationship_name);
     }
     if (r == 0) {
-        r = insert_group_sync(call, parts, group_sync);
+        r = group_parts_insert(call, parts, group_sync);
     }
     if (r == 0) {
         r = pairs_create(call, pool, pairs, n);
@@ -429,7 +406,7 @@ static int make_rows(struct call *call, struct parts *parts, const struct pool_r
 }
 
 /* Checked, made, and started. */
-static int group_make(struct call *call, struct parts *parts)
+static int group_make(struct call *call, struct group_parts *parts)
 {
     struct pool_row pool_row;
     const struct pool_row *pool = NULL;
@@ -448,7 +425,7 @@ static int group_make(struct call *call, struct parts *parts)
     if (r < 0) {
         return r;
     }
-    name_relationship(parts, &group_sync);
+    group_parts_name(parts, &group_sync);
     struct pair *pairs = pairs_of(call, parts, &group_sync, n);
 
     r = pairs_check_same_target_twice(call, pairs, n);
@@ -480,7 +457,7 @@ static int group_make(struct call *call, struct parts *parts)
 
 static int create_group_replica(struct call *call)
 {
-    struct parts *parts = arena_alloc(&call->arena, sizeof(*parts));
+    struct group_parts *parts = arena_alloc(&call->arena, sizeof(*parts));
 
     int r = common_parts(call, parts);
 
@@ -535,9 +512,8 @@ static int elements_of(struct call *call, const char *name, bool once,
     return 0;
 }
 
-/* A group that is named must be empty: the elements become its members. Without one it is made, when the elements are there. */
-static int group_of_elements(struct call *call, const char *parameter, const char *name_parameter,
-                             uint32_t role, struct group_row *group)
+int group_parts_group(struct call *call, const char *parameter, const char *name_parameter,
+                      uint32_t role, struct group_row *group)
 {
     const char *path = args_text(call->args, parameter);
     const char *name = args_text(call->args, name_parameter);
@@ -570,7 +546,7 @@ static int group_of_elements(struct call *call, const char *parameter, const cha
     return r;
 }
 
-static int target_names(struct call *call, struct parts *parts)
+static int target_names(struct call *call, struct group_parts *parts)
 {
     const struct value *names = values_get(call->args, "TargetElementNames");
 
@@ -597,7 +573,7 @@ static int target_names(struct call *call, struct parts *parts)
     return 0;
 }
 
-static int refuse_target_pools(struct call *call, const struct parts *parts)
+static int refuse_target_pools(struct call *call, const struct group_parts *parts)
 {
     if (!args_present(call->args, "TargetPools")) {
         return 0;
@@ -629,7 +605,7 @@ static int refuse_target_pools(struct call *call, const struct parts *parts)
 
 static int create_group_replica_from_elements(struct call *call)
 {
-    struct parts *parts = arena_alloc(&call->arena, sizeof(*parts));
+    struct group_parts *parts = arena_alloc(&call->arena, sizeof(*parts));
 
     parts->source_parameter = "SourceElements";
     parts->target_parameter = "TargetElements";
@@ -646,11 +622,11 @@ static int create_group_replica_from_elements(struct call *call)
                             "SourceElements must name at least one volume.");
     }
     if (r == 0) {
-        r = group_of_elements(call, "SourceGroup", "SourceGroupName", GROUP_SOURCE_ONLY,
+        r = group_parts_group(call, "SourceGroup", "SourceGroupName", GROUP_SOURCE_ONLY,
                               &parts->source_group);
     }
     if (r == 0) {
-        r = group_of_elements(call, "TargetGroup", "TargetGroupName", GROUP_TARGET_ONLY,
+        r = group_parts_group(call, "TargetGroup", "TargetGroupName", GROUP_TARGET_ONLY,
                               &parts->target_group);
     }
     if (r == 0 && args_present(call->args, "TargetElements")) {
@@ -678,7 +654,7 @@ int method_create_group_replica_from_elements(struct call *call)
 
 /* Rule of Pairing: by position. Sources and targets as many, or targets are made. */
 static int added_parts(struct call *call, const struct group_sync_row *group_sync,
-                       struct parts *parts)
+                       struct group_parts *parts)
 {
     const char *source = NULL;
     int r = elements_of(call, "SourceElements", group_sync->source_group_id[0] != '\0',
@@ -755,7 +731,7 @@ static int add_rows(struct call *call, const struct group_sync_row *group_sync, 
 
 static int add_elements(struct call *call)
 {
-    struct parts *parts = arena_alloc(&call->arena, sizeof(*parts));
+    struct group_parts *parts = arena_alloc(&call->arena, sizeof(*parts));
     struct group_sync_row group_sync;
     struct sync_row *before;
     size_t n_before;
@@ -805,190 +781,4 @@ static int add_elements(struct call *call)
 int method_add_elements_to_group_synchronized(struct call *call)
 {
     return hosted_run(call, add_elements);
-}
-
-/* ---- groups around pairs that are there ---- */
-
-struct found {
-    struct sync_row *pairs;
-    struct volume_row *sources;
-    struct volume_row *targets;
-    size_t n;
-};
-
-static int check_found(struct call *call, const struct found *found, size_t i,
-                       const char *parameter)
-{
-    const struct sync_row *pair = &found->pairs[i];
-
-    if (pair->group_sync_id[0] != '\0') {
-        return call_fail_blocked(
-            call, ERR_IN_USE,
-            arena_printf(&call->arena, "/groupsynchronizations/%s", pair->group_sync_id),
-            "/synchronizations/%s is a pair of another relationship; take it out of that first "
-            "(RemoveSyncPair).",
-            pair->head.id);
-    }
-    if (pair->sync_type != found->pairs[0].sync_type || pair->mode != found->pairs[0].mode) {
-        return call_fail_param(
-            call, ERR_BAD_VALUE, parameter,
-            "All pairs of a relationship have the same SyncType and Mode; that of "
-            "/synchronizations/%s differs from the first.",
-            pair->head.id);
-    }
-    for (size_t k = 0; k < i; k++) {
-        if (strcmp(found->pairs[k].source_id, pair->source_id) == 0) {
-            return call_fail_param(call, ERR_BAD_VALUE, parameter,
-                                   "/volumes/%s is the source of two of them; a group has it once.",
-                                   pair->source_id);
-        }
-    }
-    return 0;
-}
-
-static int find_pairs(struct call *call, struct found *found)
-{
-    const struct value *value = values_get(call->args, "ElementSynchronizations");
-    int r = 0;
-
-    if (value->n_items == 0 || value->n_items > PAIRS_MAX) {
-        return call_fail_param(call, ERR_BAD_VALUE, "ElementSynchronizations",
-                               "ElementSynchronizations names 1 to %d pairs.", PAIRS_MAX);
-    }
-    found->pairs = arena_alloc(&call->arena, value->n_items * sizeof(*found->pairs));
-    found->sources = arena_alloc(&call->arena, value->n_items * sizeof(*found->sources));
-    found->targets = arena_alloc(&call->arena, value->n_items * sizeof(*found->targets));
-    found->n = value->n_items;
-    for (size_t i = 0; i < found->n && r == 0; i++) {
-        const char *parameter = arena_printf(&call->arena, "ElementSynchronizations[%zu]", i);
-
-        if (!value->items[i].present) {
-            return call_fail_param(call, ERR_MISSING_PARAMETER, parameter, "%s is null.",
-                                   parameter);
-        }
-        r = path_synchronization(call, parameter, value->items[i].text, &found->pairs[i]);
-        if (r == 0) {
-            r = check_found(call, found, i, parameter);
-        }
-        if (r == 0) {
-            r = table_get(call->db, &volume_table, found->pairs[i].source_id, &found->sources[i]);
-            if (r == 0) {
-                r = table_get(call->db, &volume_table, found->pairs[i].target_id,
-                              &found->targets[i]);
-            }
-            r = r < 0 ? call_fail_store(call, r) : 0;
-        }
-        if (r == 0) {
-            r = replica_check_access_point(call, "SourceAccessPoint", &found->sources[i]);
-        }
-        if (r == 0) {
-            r = replica_check_access_point(call, "TargetAccessPoint", &found->targets[i]);
-        }
-    }
-    return r;
-}
-
-/* They are what they are: nothing is started that could be waited for. */
-static int check_found_state(struct call *call, const struct found *found)
-{
-    uint32_t wanted = (uint32_t)args_number(call->args, "WaitForCopyState", 0);
-
-    for (size_t i = 0; i < found->n && wanted != 0; i++) {
-        if (!replica_wait_reached(wanted, found->pairs[i].copy_state)) {
-            return call_fail_param(
-                call, ERR_NOT_SUPPORTED, "WaitForCopyState",
-                "/synchronizations/%s is %s; this method starts nothing that could "
-                "be waited for.",
-                found->pairs[i].head.id, enum_text(&map_copy_state, found->pairs[i].copy_state));
-        }
-    }
-    return 0;
-}
-
-static int found_consistency(struct call *call, const struct found *found, struct parts *parts)
-{
-    bool possible = group_consistency_possible(found->pairs, found->n) &&
-                    group_sources_hosted(call->db, found->pairs, found->n);
-
-    parts->consistency = (uint32_t)args_number(call->args, "Consistency", 0);
-    /* Nothing said: what GetDefaultConsistency tells, and mirrors have none. */
-    parts->consistent =
-        possible && (parts->consistency == CONSISTENCY_SEQUENTIAL ||
-                     (parts->consistency == 0 && found->pairs[0].sync_type != SYNC_MIRROR));
-    if (parts->consistency == CONSISTENCY_SEQUENTIAL && !possible) {
-        return call_fail_param(
-            call, ERR_NOT_SUPPORTED, "Consistency",
-            "Not all pairs can be of one moment: those that share the data of their sources can, "
-            "mirrors of hosted volumes, and of these synchronous ones when each has a source of "
-            "its own that is no other one's target.");
-    }
-    return 0;
-}
-
-static int group_found(struct call *call, struct parts *parts, struct found *found)
-{
-    struct group_sync_row group_sync = {.sync_type = found->pairs[0].sync_type,
-                                        .mode = found->pairs[0].mode};
-
-    name_relationship(parts, &group_sync);
-    parts->sources = found->sources;
-    parts->targets = found->targets;
-    parts->n_sources = found->n;
-    parts->n_targets = found->n;
-    int r = groups_of_elements(call, parts, &group_sync);
-
-    if (r == 0) {
-        r = insert_group_sync(call, parts, &group_sync);
-    }
-    for (size_t i = 0; i < found->n && r == 0; i++) {
-        memcpy(found->pairs[i].group_sync_id, group_sync.head.id, ID_SIZE);
-        found->pairs[i].moment = 0;
-        r = table_update(call->db, &sync_table, &found->pairs[i]);
-        r = r < 0 ? call_fail_store(call, r) : 0;
-    }
-    if (r < 0) {
-        return r;
-    }
-    outs_path(call->outs, "SourceGroup", "/groups/%s", parts->source_group.head.id);
-    outs_path(call->outs, "TargetGroup", "/groups/%s", parts->target_group.head.id);
-    outs_text(call->outs, "SourceGroupName", parts->source_group.element_name);
-    outs_text(call->outs, "TargetGroupName", parts->target_group.element_name);
-    outs_path(call->outs, "GroupSynchronization", "/groupsynchronizations/%s", group_sync.head.id);
-    return 0;
-}
-
-int method_create_group_replica_from_synchronizations(struct call *call)
-{
-    struct parts *parts = arena_alloc(&call->arena, sizeof(*parts));
-    struct found found = {.n = 0};
-    int r = find_pairs(call, &found);
-
-    parts->source_parameter = "ElementSynchronizations";
-    parts->target_parameter = "ElementSynchronizations";
-    parts->name = args_text(call->args, "RelationshipName");
-    parts->source_group_name = args_text(call->args, "SourceGroupName");
-    parts->target_group_name = args_text(call->args, "TargetGroupName");
-    if (r == 0) {
-        r = group_check_name(call, "RelationshipName", parts->name);
-    }
-    if (r == 0) {
-        r = group_of_elements(call, "SourceGroup", "SourceGroupName", GROUP_SOURCE_ONLY,
-                              &parts->source_group);
-    }
-    if (r == 0) {
-        r = group_of_elements(call, "TargetGroup", "TargetGroupName", GROUP_TARGET_ONLY,
-                              &parts->target_group);
-    }
-    if (r == 0 && parts->source_group.head.id[0] != '\0' &&
-        strcmp(parts->source_group.head.id, parts->target_group.head.id) == 0) {
-        r = call_fail_param(call, ERR_BAD_VALUE, "TargetGroup",
-                            "Source and target are the same group.");
-    }
-    if (r == 0) {
-        r = check_found_state(call, &found);
-    }
-    if (r == 0) {
-        r = found_consistency(call, &found, parts);
-    }
-    return r < 0 ? r : group_found(call, parts, &found);
 }
