@@ -4,7 +4,8 @@
  *       │             ▲
  *       └─────────────┘ any failure: down(), once
  *
- * Commands that are given in one round of the loop leave together at its end, or together with what was answered in it.
+ * Commands that are given in one round of the loop leave together at its end, or together with what was answered in it. When there are
+ * many, they leave in groups before: the target works on the first ones while the loop is busy with the others.
  *
  * The session counts as lost when nothing came for stall_timeout_ms although something is outstanding; an idle session is asked with a
  * NOP.
@@ -20,7 +21,11 @@
 #include "base/check.h"
 #include "block/iscsi_login.h"
 
-enum { DEFAULT_STALL_MS = 15000, COMMAND_TIMEOUT_MS = 60000 };
+enum {
+    DEFAULT_STALL_MS = 15000,
+    COMMAND_TIMEOUT_MS = 60000,
+    GROUP = 8,
+};
 
 enum link_state { LINK_LOGIN, LINK_UP, LINK_DEAD };
 
@@ -48,6 +53,7 @@ struct iscsi_link {
     struct loop_task round_end;
     bool round_end_pending;
     bool unsent;
+    unsigned n_fresh; /* commands that were given and not pushed */
 
     struct loop_timer tick;
     uint64_t heard_ns;   /* when the target last said something */
@@ -185,6 +191,7 @@ static void link_push(struct iscsi_link *link)
         int err;
 
         link->unsent = false;
+        link->n_fresh = 0;
         err = iscsi_wire_push(link->wire);
         if (err != 0) {
             link_lost(link, err);
@@ -261,6 +268,10 @@ int iscsi_link_send(struct iscsi_link *link, struct iscsi_cmd *cmd)
     }
     list_push_back(&link->outstanding, &cmd->link_entry);
     round_end_want(link);
+    if (++link->n_fresh >= GROUP) {
+        link->n_fresh = 0;
+        iscsi_wire_push(link->wire); /* the round's own push tells of a failure */
+    }
     return 0;
 }
 
