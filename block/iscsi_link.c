@@ -4,8 +4,9 @@
  *       │             ▲
  *       └─────────────┘ any failure: down(), once
  *
- * Commands that are given in one round of the loop leave together at its end, or together with what was answered in it. When there are
- * many, they leave in groups before: the target works on the first ones while the loop is busy with the others.
+ * Commands that are given in one round of the loop leave together at its end, or together with what was answered in it. The
+ * first one of an idle session leaves at once, and of many a group at a time: the target works on them while the loop is busy with what
+ * comes behind, or with the other half of a mirrored write.
  *
  * The session counts as lost when nothing came for stall_timeout_ms although something is outstanding; an idle session is asked with a
  * NOP.
@@ -255,6 +256,7 @@ static void link_round_end(void *arg)
 
 int iscsi_link_send(struct iscsi_link *link, struct iscsi_cmd *cmd)
 {
+    bool idle = link->n_outstanding == 0;
     int err;
 
     CHECK(link->wire != NULL && !link->closed);
@@ -263,12 +265,13 @@ int iscsi_link_send(struct iscsi_link *link, struct iscsi_cmd *cmd)
         return err;
     }
     cmd->sent_ns = loop_now_ns(link->loop);
-    if (link->n_outstanding++ == 0 && !iscsi_wire_pinging(link->wire)) {
+    if (idle && !iscsi_wire_pinging(link->wire)) {
         link->waiting_ns = cmd->sent_ns;
     }
+    link->n_outstanding++;
     list_push_back(&link->outstanding, &cmd->link_entry);
     round_end_want(link);
-    if (++link->n_fresh >= GROUP) {
+    if (idle || ++link->n_fresh >= GROUP) {
         link->n_fresh = 0;
         iscsi_wire_push(link->wire); /* the round's own push tells of a failure */
     }
