@@ -3,10 +3,9 @@
  * One iSCSI session: a login (iscsi_login.h), then commands (iscsi_wire.h) on the loop, and its end noticed.
  *
  * Thread:    one loop; all callbacks come there, none inside a call of this header.
- * Ownership: the spec and the commands are the caller's; a command is lent from iscsi_link_send()
- * to its fn. When the link goes down or is closed, commands without an answer are forgotten: their
- * fn is not called, their memory is the caller's again at once. Errors:    down() is called once,
- * with the reason, for a dial that failed and for a session that ended; the link is then closed
+ * Ownership: the spec and the commands are the caller's; a command is lent from iscsi_link_send() to its fn. When the link goes down or is
+ *            closed, commands without an answer are forgotten: their fn is not called, their memory is the caller's again at once.
+ * Errors:    down() is called once, with the reason, for a dial that failed and for a session that ended; the link is then closed
  *            already, except for iscsi_link_close(), which must be called in any case.
  */
 #ifndef BLOCK_ISCSI_LINK_H

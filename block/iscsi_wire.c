@@ -70,7 +70,6 @@ struct iscsi_wire {
     int fd;
     uint16_t lun;
     struct iscsi_terms terms;
-    uint32_t exp_cmd_sn;
     char why[160];
 
     struct iscsi_cmd *table[TABLE];
@@ -146,7 +145,6 @@ int iscsi_wire_send(struct iscsi_wire *wire, struct iscsi_cmd *cmd)
         return -ENOMEM;
     }
     CHECK(cmd->n_iov <= ISCSI_CMD_MAX_IOV && cmd->cdb_len <= sizeof(cmd->cdb));
-    cmd->tag = tag_take(wire);
     cmd->moved = 0;
     cmd->pending = 1;
     cmd->answered = false;
@@ -158,7 +156,6 @@ int iscsi_wire_send(struct iscsi_wire *wire, struct iscsi_cmd *cmd)
     for (unsigned i = 0; i < ISCSI_CMD_MAX_BURSTS; i++) {
         cmd->bursts[i].pending = false;
     }
-    *place_of(wire, cmd->tag) = cmd;
     wire->n_commands++;
     wire->n_queued++;
     list_push_back(&wire->commands, &cmd->entry);
@@ -274,6 +271,9 @@ static void command_stage(struct iscsi_wire *wire, struct iscsi_cmd *cmd)
     uint8_t flags = 1; /* simple */
     uint8_t *header;
 
+    /* From here on it can be answered. */
+    cmd->tag = tag_take(wire);
+    *place_of(wire, cmd->tag) = cmd;
     unasked = terms->initial_r2t ? immediate : unasked;
     flags |= cmd->direction == ISCSI_CMD_READ ? PDU_CMD_READ : write ? PDU_CMD_WRITE : 0;
     flags |= unasked > immediate ? 0 : PDU_FINAL;
@@ -528,7 +528,7 @@ static int response_take(struct iscsi_wire *wire, const uint8_t *header, const u
     }
     /* The data segment begins with the length of the sense data. */
     if (header[3] == 0x02 && len > 2) {
-        iscsi_sense_parse(data + 2, len - 2, &cmd->sense);
+        iscsi_sense_parse(data + 2, at_most(get_be16(data), len - 2), &cmd->sense);
     }
     status_take(wire, cmd, header);
     return 0;
@@ -548,6 +548,10 @@ static int r2t_take(struct iscsi_wire *wire, const uint8_t *header)
     }
     if (len == 0 || at > cmd->len || len > cmd->len - at || len > wire->terms.max_burst) {
         return broken(wire, "a request for %u bytes from %u on of %u", len, at, cmd->len);
+    }
+    /* In order, as agreed on: bytes that were left out would pass for written. */
+    if (at > cmd->moved) {
+        return broken(wire, "a request for data at %u, where %u were asked for", at, cmd->moved);
     }
     if (burst_add(wire, cmd, at, at + len, get_be32(header + PDU_F_TTT)) != 0) {
         return broken(wire, "more requests for data at a time than agreed on");
@@ -881,8 +885,7 @@ bool iscsi_wire_reset_answer(struct iscsi_wire *wire, int *ret_response)
 
 unsigned iscsi_wire_room(const struct iscsi_wire *wire)
 {
-    int32_t open = (int32_t)(wire->terms.max_cmd_sn - wire->terms.cmd_sn) + 1;
-    unsigned room = open > 0 ? (unsigned)open : 0;
+    unsigned room = window_is_open(wire) ? wire->terms.max_cmd_sn - wire->terms.cmd_sn + 1 : 0;
 
     room = room > wire->n_queued ? room - wire->n_queued : 0;
     return room < MAX_COMMANDS - wire->n_commands ? room : MAX_COMMANDS - wire->n_commands;
