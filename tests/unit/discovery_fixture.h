@@ -119,7 +119,16 @@ static inline struct test_call *entity(const char *url)
     return test;
 }
 
-static const char *url_of(const char *address, const char *iqn, unsigned lun)
+static inline void entity_added(const char *url, char ret_path[PATH_SIZE])
+{
+    struct test_call *test = entity(url);
+
+    assert_done(test);
+    snprintf(ret_path, PATH_SIZE, "%s", out_of(test, "ReplicationEntityPath"));
+    test_call_free(test);
+}
+
+static inline const char *url_of(const char *address, const char *iqn, unsigned lun)
 {
     static char urls[4][400];
     static unsigned next;

@@ -30,20 +30,15 @@ static void a_scan_makes_no_volume_another_lun(void **state)
     char address[SOCKADDR_TEXT_LEN];
     struct fake_target *fake = fake_started(address, sizeof(address));
     const char *url = url_of(address, fake_name, 0);
-    struct test_call *test = entity(url_of(portal_address(), name_a, 1));
+    struct test_call *test;
     struct volume_row before;
     struct volume_row row;
     char other[PATH_SIZE];
     char path[PATH_SIZE];
 
     (void)state;
-    assert_done(test);
-    snprintf(other, sizeof(other), "%s", out_of(test, "ReplicationEntityPath"));
-    test_call_free(test);
-    test = entity(url);
-    assert_done(test);
-    snprintf(path, sizeof(path), "%s", out_of(test, "ReplicationEntityPath"));
-    test_call_free(test);
+    entity_added(url_of(portal_address(), name_a, 1), other);
+    entity_added(url, path);
     volume_of(&fixture, path, &before);
 
     /* Nothing uses it, and another LUN is there now: also the second scan says so. */
@@ -92,15 +87,12 @@ static void an_unused_lun_that_is_named_again_is_taken_as_what_it_is_now(void **
     char address[SOCKADDR_TEXT_LEN];
     struct fake_target *fake = fake_started(address, sizeof(address));
     const char *url = url_of(address, fake_name, 0);
-    struct test_call *test = entity(url);
     struct volume_row row;
     char path[PATH_SIZE];
     char identity[NAME_SIZE];
 
     (void)state;
-    assert_done(test);
-    snprintf(path, sizeof(path), "%s", out_of(test, "ReplicationEntityPath"));
-    test_call_free(test);
+    entity_added(url, path);
     volume_of(&fixture, path, &row);
     assert_int_equal(row.size_bytes, FAKE_BYTES);
     memcpy(identity, row.identity, sizeof(identity));
@@ -120,20 +112,15 @@ static void a_used_lun_is_not_replaced(void **state)
     char address[SOCKADDR_TEXT_LEN];
     struct fake_target *fake = fake_started(address, sizeof(address));
     const char *url = url_of(address, fake_name, 0);
-    struct test_call *test = entity(url_of(portal_address(), name_a, 1));
+    struct test_call *test;
     struct volume_row before;
     struct volume_row row;
     char other[PATH_SIZE];
     char path[PATH_SIZE];
 
     (void)state;
-    assert_done(test);
-    snprintf(other, sizeof(other), "%s", out_of(test, "ReplicationEntityPath"));
-    test_call_free(test);
-    test = entity(url);
-    assert_done(test);
-    snprintf(path, sizeof(path), "%s", out_of(test, "ReplicationEntityPath"));
-    test_call_free(test);
+    entity_added(url_of(portal_address(), name_a, 1), other);
+    entity_added(url, path);
     volume_of(&fixture, path, &before);
     relationship(id_of(path), id_of(other));
 
@@ -209,14 +196,11 @@ static void one_lun_behind_two_portals_is_one_volume(void **state)
 {
     char address[SOCKADDR_TEXT_LEN];
     struct fake_target *fake = fake_started(address, sizeof(address));
-    struct test_call *test = entity(url_of(address, fake_name, 0));
     char path[PATH_SIZE];
     char other[SOCKADDR_TEXT_LEN];
 
     (void)state;
-    assert_done(test);
-    snprintf(path, sizeof(path), "%s", out_of(test, "ReplicationEntityPath"));
-    test_call_free(test);
+    entity_added(url_of(address, fake_name, 0), path);
     snprintf(other, sizeof(other), "127.2%s", strrchr(address, ':'));
     add_again(url_of(other, fake_name, 0), path);
     assert_int_equal(rows_of(&fixture, &volume_table), 1);

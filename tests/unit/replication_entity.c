@@ -49,14 +49,12 @@ static void an_entity_is_a_volume_at_once(void **state)
 static void a_known_lun_takes_the_name_that_is_given(void **state)
 {
     const char *url = url_of(portal_address(), name_a, 1);
-    struct test_call *test = entity(url);
+    struct test_call *test;
     struct volume_row row;
     char path[PATH_SIZE];
 
     (void)state;
-    assert_done(test);
-    snprintf(path, sizeof(path), "%s", out_of(test, "ReplicationEntityPath"));
-    test_call_free(test);
+    entity_added(url, path);
     test = entity(url);
     arg_text(test, "ReplicationEntity.ElementName", "orders, weekly");
     assert_done(test);
@@ -84,10 +82,7 @@ static void an_entity_that_is_not_to_stay_goes_with_its_use(void **state)
     test_call_free(test);
     volume_of(&fixture, transient, &row);
     assert_false(row.persistent);
-    test = entity(url_of(portal_address(), name_b, 1));
-    assert_done(test);
-    snprintf(kept, sizeof(kept), "%s", out_of(test, "ReplicationEntityPath"));
-    test_call_free(test);
+    entity_added(url_of(portal_address(), name_b, 1), kept);
     relationship(id_of(transient), id_of(kept));
     test = test_delete_new(&fixture, &volume_methods, id_of(kept));
     assert_done(test);
