@@ -169,18 +169,11 @@ int method_create_group_replica_from_synchronizations(struct call *call)
     parts->source_parameter = "ElementSynchronizations";
     parts->target_parameter = "ElementSynchronizations";
     parts->name = args_text(call->args, "RelationshipName");
-    parts->source_group_name = args_text(call->args, "SourceGroupName");
-    parts->target_group_name = args_text(call->args, "TargetGroupName");
     if (r == 0) {
         r = group_check_name(call, "RelationshipName", parts->name);
     }
     if (r == 0) {
-        r = group_parts_group(call, "SourceGroup", "SourceGroupName", GROUP_SOURCE_ONLY,
-                              &parts->source_group);
-    }
-    if (r == 0) {
-        r = group_parts_group(call, "TargetGroup", "TargetGroupName", GROUP_TARGET_ONLY,
-                              &parts->target_group);
+        r = group_parts_groups(call, parts);
     }
     if (r == 0 && parts->source_group.head.id[0] != '\0' &&
         strcmp(parts->source_group.head.id, parts->target_group.head.id) == 0) {

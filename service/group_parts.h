@@ -36,9 +36,9 @@ struct group_parts {
     const struct value *target_names; /* NULL: the relationship's name and a number */
 };
 
-/* A group that is named must be empty: the elements become its members. Without one it is made, when the elements are there. */
-int group_parts_group(struct call *call, const char *parameter, const char *name_parameter,
-                      uint32_t role, struct group_row *group);
+/* SourceGroup, TargetGroup and their names. One that is given must be empty: the elements become its members. Without it one is made, when
+ * the elements are there. */
+int group_parts_groups(struct call *call, struct group_parts *parts);
 /* An id, and the name that was asked for or ours. */
 void group_parts_name(const struct group_parts *parts, struct group_sync_row *group_sync);
 /* The elements become members of their groups, which are made where there are none. */

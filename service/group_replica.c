@@ -512,8 +512,8 @@ static int elements_of(struct call *call, const char *name, bool once,
     return 0;
 }
 
-int group_parts_group(struct call *call, const char *parameter, const char *name_parameter,
-                      uint32_t role, struct group_row *group)
+static int group_of_elements(struct call *call, const char *parameter, const char *name_parameter,
+                             uint32_t role, struct group_row *group)
 {
     const char *path = args_text(call->args, parameter);
     const char *name = args_text(call->args, name_parameter);
@@ -543,6 +543,20 @@ int group_parts_group(struct call *call, const char *parameter, const char *name
             "group as it is there is CreateGroupReplica.",
             path);
     }
+    return r;
+}
+
+int group_parts_groups(struct call *call, struct group_parts *parts)
+{
+    int r = group_of_elements(call, "SourceGroup", "SourceGroupName", GROUP_SOURCE_ONLY,
+                              &parts->source_group);
+
+    if (r == 0) {
+        r = group_of_elements(call, "TargetGroup", "TargetGroupName", GROUP_TARGET_ONLY,
+                              &parts->target_group);
+    }
+    parts->source_group_name = args_text(call->args, "SourceGroupName");
+    parts->target_group_name = args_text(call->args, "TargetGroupName");
     return r;
 }
 
@@ -609,8 +623,6 @@ static int create_group_replica_from_elements(struct call *call)
 
     parts->source_parameter = "SourceElements";
     parts->target_parameter = "TargetElements";
-    parts->target_group_name = args_text(call->args, "TargetGroupName");
-    parts->source_group_name = args_text(call->args, "SourceGroupName");
     parts->elements = true;
     int r = common_parts(call, parts);
 
@@ -622,12 +634,7 @@ static int create_group_replica_from_elements(struct call *call)
                             "SourceElements must name at least one volume.");
     }
     if (r == 0) {
-        r = group_parts_group(call, "SourceGroup", "SourceGroupName", GROUP_SOURCE_ONLY,
-                              &parts->source_group);
-    }
-    if (r == 0) {
-        r = group_parts_group(call, "TargetGroup", "TargetGroupName", GROUP_TARGET_ONLY,
-                              &parts->target_group);
+        r = group_parts_groups(call, parts);
     }
     if (r == 0 && args_present(call->args, "TargetElements")) {
         r = elements_of(call, "TargetElements", true, &parts->targets, &parts->n_targets);
