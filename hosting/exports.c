@@ -8,8 +8,8 @@
  *             target_new(), or target_lun_add() and target_set_access()
  *             once around the loops, so that whoever logs in from now on meets it
  *     remove  target_close(), then handles closed
- *     volume  as put without its units, or as remove when it had no others
- *     notify  handles refreshed, then target_lun_notify()
+ *     volume  as put without its units, or as remove when it had no others (exports_volume.c)
+ *     notify  handles refreshed, then target_lun_notify() (there, too)
  *
  * A step that starts several things counts them in op->pending and goes on when the last is back.
  *

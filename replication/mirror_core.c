@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * One function, step(), looks at what is wanted (goal, verbs), what is there (map, leg, marks), and does the next thing;
- * whatever happens only notes itself and asks for a step. The phases are those of mirror.h.
+ * whatever happens only notes itself and asks for a step, but for a lost leg (mirror_leg.c). The phases are those of mirror.h.
  *
  * connected: host writes go to both sides. It becomes true when the leg is open and up, and false with the first request
  * that fails there, at once, before anything else is decided: then what was written since the last flush of both is

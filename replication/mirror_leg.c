@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * The leg: opened, watched, closed, tried again with growing pauses; and what a request that failed on either side means. Whatever
- * happens is noted in the core, which decides what comes next in its step (mirror_core.c).
+ * The leg: opened, watched, closed, tried again with growing pauses; and what a request that failed on either side means. Losing it
+ * moves the mirror at once; when it is opened, used and closed is decided by the core's step (mirror_core.c).
  *
  *     away     the session is lost, or an open has failed in a way that heals: tried again by and by
  *     broken   it is not, or no longer, what it has to be: nothing is tried before somebody says so
