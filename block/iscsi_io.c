@@ -559,7 +559,8 @@ void iscsi_io_pump(struct iscsi_dev *dev)
     }
     limit = io_limit(dev);
     dev->base.info.max_inflight = limit;
-    while (dev->n_sent < limit && iscsi_link_room(dev->link) > 0) {
+    /* One waits at the link for a window that is closed: it goes as soon as that opens, and fails if it never does. */
+    while (dev->n_sent < limit && (iscsi_link_room(dev->link) > 0 || dev->n_sent == 0)) {
         struct list *entry = list_pop_front(&dev->retry);
 
         if (entry != NULL) {

@@ -8,11 +8,20 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
+static void terms_check(const struct iscsi_terms *terms)
+{
+    CHECK(terms->max_send_segment >= 512 && terms->max_send_segment <= 0xffffff);
+    CHECK(terms->max_burst >= 512 && terms->max_burst <= 0xffffff);
+    CHECK(terms->first_burst >= 512 && terms->first_burst <= terms->max_burst);
+}
+
 static void login(const uint8_t *data, size_t len)
 {
-    struct iscsi_login_guard guard = {.mutual = data[0] & 1, .require_header_digest = data[0] & 2};
+    struct iscsi_login_guard guard = {
+        .mutual = data[0] & 1, .require_header_digest = data[0] & 2, .discovery = data[0] & 4};
     const char *why;
 
+    iscsi_terms_preset(&guard.terms);
     data++;
     len--;
     while (len >= ISCSI_LOGIN_HEADER_BYTES) {
@@ -29,6 +38,9 @@ static void login(const uint8_t *data, size_t len)
         } else {
             data += need;
             len -= (size_t)need;
+            if (guard.complete && guard.status == 0) {
+                terms_check(&guard.terms);
+            }
         }
         free(copy);
         iscsi_login_status_text(guard.status);

@@ -358,6 +358,69 @@ static void a_small_command_window_is_kept_and_learned(void **state)
     watch_close(&watch);
 }
 
+static bool window_is_used_up(void *arg)
+{
+    return *(unsigned *)arg == 64;
+}
+
+static bool all_hundred(void *arg)
+{
+    return *(unsigned *)arg == 100;
+}
+
+/* It may open again with a PDU that answers no command. */
+static void a_closed_command_window_is_waited_for(void **state)
+{
+    struct iscsi_spec spec = spec_of(FAKE, 1);
+    struct watch watch;
+    static struct io ios[100];
+    static uint8_t data[100][512];
+    unsigned done = 0;
+
+    (void)state;
+    spec.stall_timeout_ms = 3000;
+    watch_open(&watch, &spec);
+    fake_target_window(fake, 0);
+    for (unsigned i = 0; i < 100; i++) {
+        io_prepare(&ios[i], BLOCK_READ, i * 512, 512, data[i]);
+        ios[i].counter = &done;
+        blockdev_submit(watch.dev, &ios[i].req);
+    }
+    wait_for(window_is_used_up, &done);
+    fake_target_window(fake, 8);
+    wait_for(all_hundred, &done);
+    for (unsigned i = 0; i < 100; i++) {
+        assert_int_equal(ios[i].req.status, 0);
+    }
+    assert_int_equal(watch.downs, 0);
+    watch_close(&watch);
+}
+
+/* One that never does is a target that does not answer. */
+static void a_command_window_that_stays_closed_ends_the_session(void **state)
+{
+    struct iscsi_spec spec = spec_of(FAKE, 1);
+    struct watch watch;
+    static struct io ios[100];
+    static uint8_t data[100][512];
+    unsigned done = 0;
+
+    (void)state;
+    spec.command_timeout_ms = 300;
+    watch_open(&watch, &spec);
+    fake_target_window(fake, 0);
+    for (unsigned i = 0; i < 100; i++) {
+        io_prepare(&ios[i], BLOCK_READ, i * 512, 512, data[i]);
+        ios[i].counter = &done;
+        blockdev_submit(watch.dev, &ios[i].req);
+    }
+    wait_for(saw_down, &watch);
+    assert_non_null(strstr(watch.detail, "has not answered a command (88)"));
+    fake_target_window(fake, 64);
+    wait_for(all_hundred, &done);
+    watch_close(&watch);
+}
+
 static void task_set_full_reduces_what_is_in_flight(void **state)
 {
     enum { COUNT = 64 };
@@ -573,6 +636,8 @@ int main(void)
         cmocka_unit_test(a_target_that_refuses_unmap_gets_zeros_written),
         TEST_FRESH(the_map_tells_data_from_holes),
         TEST_FAKE(a_small_command_window_is_kept_and_learned),
+        TEST_FAKE(a_closed_command_window_is_waited_for),
+        TEST_FAKE(a_command_window_that_stays_closed_ends_the_session),
         TEST_FAKE(task_set_full_reduces_what_is_in_flight),
         TEST_FAKE(unmap_keeps_to_the_limits),
         TEST_FAKE(refused_commands_find_another_way),

@@ -294,6 +294,77 @@ static void mutual_chap_has_an_order(void **state)
     assert_int_equal(login_step(&guard, 0x87, "MaxBurstLength=Irrelevant"), 0);
 }
 
+static struct iscsi_terms terms_of(const char *first, const char *last)
+{
+    struct iscsi_login_guard guard = {0};
+
+    iscsi_terms_preset(&guard.terms);
+    assert_int_equal(login_step(&guard, 0x04, first), 0);
+    assert_false(guard.complete);
+    assert_int_equal(login_step(&guard, 0x87, last), 0);
+    assert_true(guard.complete);
+    return guard.terms;
+}
+
+static void what_is_not_said_is_as_the_standard_has_it(void **state)
+{
+    struct iscsi_terms terms = terms_of("TargetAlias=x", "MaxConnections=1");
+
+    (void)state;
+    assert_int_equal(terms.max_send_segment, 8192);
+    assert_int_equal(terms.max_burst, 262144);
+    assert_int_equal(terms.first_burst, 65536);
+    assert_true(terms.immediate_data && terms.initial_r2t && !terms.header_digest);
+    terms = terms_of("InitialR2T=Maybe\nImmediateData=Irrelevant", "HeaderDigest=Reject");
+    assert_true(terms.immediate_data && terms.initial_r2t && !terms.header_digest);
+}
+
+static void terms_are_taken_from_every_response(void **state)
+{
+    struct iscsi_terms terms =
+        terms_of("InitialR2T=No\nImmediateData=No\nMaxRecvDataSegmentLength=512",
+                 "HeaderDigest=CRC32C\nMaxBurstLength=16777215\nFirstBurstLength=70000");
+
+    (void)state;
+    assert_int_equal(terms.max_send_segment, 512);
+    assert_int_equal(terms.max_burst, 16777215);
+    assert_int_equal(terms.first_burst, 70000);
+    assert_true(!terms.immediate_data && !terms.initial_r2t && terms.header_digest);
+    /* What comes last counts, and a first burst is no longer than a burst. */
+    terms = terms_of("HeaderDigest=CRC32C\nFirstBurstLength=4096\nInitialR2T=No",
+                     "MaxBurstLength=1024\nHeaderDigest=None\nInitialR2T=Yes");
+    assert_int_equal(terms.first_burst, 1024);
+    assert_true(terms.initial_r2t && !terms.header_digest);
+}
+
+static void numbers_are_those_of_the_last_response(void **state)
+{
+    struct iscsi_login_guard guard = {0};
+    uint8_t pdu[48] = {0x23, 0x87};
+    const char *why;
+
+    (void)state;
+    iscsi_terms_preset(&guard.terms);
+    memset(pdu + 24, 0xff, 4); /* StatSN: the next one is 0 */
+    pdu[31] = 7;
+    pdu[35] = 70;
+    assert_int_equal(iscsi_login_check(&guard, pdu, sizeof(pdu), &why), 0);
+    assert_true(guard.complete);
+    assert_int_equal(guard.terms.exp_stat_sn, 0);
+    assert_int_equal(guard.terms.cmd_sn, 7);
+    assert_int_equal(guard.terms.max_cmd_sn, 70);
+    pdu[36] = 2; /* a refusal says nothing of terms */
+    guard = (struct iscsi_login_guard){0};
+    assert_int_equal(iscsi_login_check(&guard, pdu, sizeof(pdu), &why), 0);
+    assert_false(guard.complete);
+    assert_int_equal(guard.status, 0x0200);
+    for (unsigned flags = 0; flags < 256; flags++) { /* transit to full feature, and nothing else */
+        guard = (struct iscsi_login_guard){0};
+        assert_int_equal(login_step(&guard, (uint8_t)flags, ""), 0);
+        assert_int_equal(guard.complete, (flags & 0x83) == 0x83);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +376,9 @@ int main(void)
         cmocka_unit_test(luns_of_one_level_are_listed),
         cmocka_unit_test(the_caching_page_is_found_behind_others),
         cmocka_unit_test(mutual_chap_has_an_order),
+        cmocka_unit_test(what_is_not_said_is_as_the_standard_has_it),
+        cmocka_unit_test(terms_are_taken_from_every_response),
+        cmocka_unit_test(numbers_are_those_of_the_last_response),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
