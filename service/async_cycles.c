@@ -86,12 +86,53 @@ static void changes_answered(void *arg, const struct error *error, uint64_t byte
     }
 }
 
+static void cut_answered(void *arg, const struct error *error, uint64_t bytes)
+{
+    struct async_mirror *am = arg;
+
+    if (error == NULL && am->copy != NULL && am->cycle.way == CYCLE_FORWARD) {
+        am->cycle_bytes = am->above_base > bytes ? am->above_base - bytes : 0;
+        am->cycle_counted = true;
+    }
+    changes_answered(am, error, bytes);
+}
+
+static void changes_ask(struct async_mirror *am, const char *since,
+                        void (*answered)(void *arg, const struct error *error, uint64_t bytes))
+{
+    array_volume_changes(array_of(am), am->volumes[ASYNC_SOURCE].head.id, since, answered, am);
+}
+
+/* What is above the cut, which the next answer says, is not of the cycle. */
+static void cycle_answered(void *arg, const struct error *error, uint64_t bytes)
+{
+    struct async_mirror *am = arg;
+
+    if (error != NULL || am->ending || am->copy == NULL || am->cycle.way != CYCLE_FORWARD) {
+        am->looking = false; /* it is asked again, or that cycle is over */
+        if (am->ending || am->copy == NULL) {
+            async_go_on(am);
+        }
+        return;
+    }
+    am->above_base = bytes;
+    changes_ask(am, am->cycle.cut_id, cut_answered);
+}
+
 void async_changes_look(struct async_mirror *am)
 {
-    const char *since = am->cycle.way == CYCLE_FORWARD ? am->cycle.cut_id : am->cycle.base_id;
+    struct cycle_row cycle;
 
-    array_volume_changes(array_of(am), am->volumes[ASYNC_SOURCE].head.id, since, changes_answered,
-                         am);
+    if (am->cycle.way != CYCLE_FORWARD) {
+        changes_ask(am, am->cycle.base_id, changes_answered);
+    } else if (am->cycle_counted) {
+        changes_ask(am, am->cycle.cut_id, changes_answered);
+    } else {
+        /* The base may have been merged with what was below it, under another name. */
+        int r = cycle_find(control_db(am->run->control), am->row.head.id, &cycle);
+
+        changes_ask(am, r == 0 ? cycle.base_id : am->cycle.base_id, cycle_answered);
+    }
 }
 
 /* ---- the beginning: what hosts have changed, files, the transaction ---- */
@@ -666,6 +707,7 @@ void async_copy_start(struct async_mirror *am)
     am->hindered_ns = 0;
     am->hindered_told = false;
     am->cycle_bytes = base_of(am) != NULL ? am->changed_bytes : spec.bytes_total;
+    am->cycle_counted = false;
     am->changed_bytes = 0; /* above the cut, but for what the next look finds */
     am->copy = copy_start(control_loop(control), loop, &spec, &copy_callbacks, am);
 }

@@ -526,6 +526,9 @@ static void flow_go_on(struct async_mirror *am)
         async_cycle_look(am);
     } else {
         async_copy_start(am);
+        if (am->copy != NULL) {
+            again_in(am, LOOK_BLOCKS_MS); /* what hosts change meanwhile */
+        }
     }
 }
 

@@ -71,6 +71,7 @@ struct async_mirror {
     struct error files_error;
     uint64_t told_ns;
     uint64_t cycle_bytes; /* what it is to move, about */
+    bool cycle_counted;   /* the layers of its cut were asked, not what had changed before that */
     bool clean;           /* no copy of ours can have left writes at the target */
 
     /* when */
@@ -80,6 +81,7 @@ struct async_mirror {
     uint64_t looked_ns;
     bool changes_known;
     uint64_t changed_bytes; /* above the cut, or the base */
+    uint64_t above_base;    /* until that above the cut is known, too */
     uint64_t tried_again_ns;
     uint64_t hindered_ns; /* since then no cycle has ended, for a step cannot be done; 0: not so */
     bool hindered_told;
