@@ -215,7 +215,7 @@ void array_volume_cut(struct array *array, const char *volume_id, const struct a
  * Several volumes, of any families, at one moment: no write is in one of the cuts that was issued after the end of a write which is not in
  * another one. A volume may be named more than once; its layers become tops one after the other.
  *
- * All are held, then all are pushed. decided: they are, and pause_ns after the first was held all writes went on; or error: one could not be held
+ * All are held at once, then all are pushed. decided: they are, and pause_ns after they were held the last write that waited went on; or error: one could not be held
  * within deadline_ms (timeout, which one), or had other trouble, and nothing was pushed, then done is not called. done: what is frozen is on
  * stable storage, or error. The families' operations go on after it.
  */
