@@ -110,6 +110,12 @@ static bool pdu_receive(struct fake_target *fake)
 
 /* --- login ---------------------------------------------------------------------------------------------------- */
 
+/* What is written between yes and no leaves in one packet. */
+static void together(struct fake_target *fake, int yes)
+{
+    setsockopt(fake->connection, IPPROTO_TCP, TCP_CORK, &yes, sizeof(yes));
+}
+
 static bool login_answer(struct fake_target *fake, const struct fake_login *login)
 {
     uint8_t header[HEADER] = {0x23, login->flags};
@@ -131,9 +137,11 @@ static bool login_answer(struct fake_target *fake, const struct fake_login *logi
             text[i] = text[i] == '\n' ? 0 : text[i];
         }
     }
-    if (!pdu_send(fake, header, text, len)) {
+    together(fake, true);
+    if (!pdu_send(fake, header, text, len) || !write_all(fake, login->behind, login->behind_len)) {
         return false;
     }
+    together(fake, false);
     fake->stat_sn++;
     return !login->close;
 }

@@ -25,6 +25,8 @@ struct fake_login {
     const char *text;   /* key=value pairs, separated by '\n' */
     const uint8_t *raw; /* instead of all: these bytes as they are */
     size_t raw_len;
+    const uint8_t *behind; /* in one packet with it */
+    size_t behind_len;
     bool close; /* after it */
 };
 

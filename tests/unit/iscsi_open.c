@@ -334,6 +334,25 @@ static void a_login_that_makes_no_sense_ends_with_an_error(void **state)
     assert_int_equal(probe_answer(&spec).error.code, ERR_TIMEOUT);
 }
 
+/* The session is handed over in the middle of the stream: the login takes its response, and not a byte more. */
+static void what_follows_the_login_at_once_is_heard(void **state)
+{
+    static const uint8_t goodbye[48] = {
+        [0] = 0x32, [1] = 0x80, [16] = 0xff, [17] = 0xff, [18] = 0xff, [19] = 0xff, [36] = 1};
+    static const struct fake_login responses[] = {
+        {.flags = 0x81, .text = "AuthMethod=None"},
+        {.flags = 0x87, .text = "InitialR2T=No", .behind = goodbye, .behind_len = sizeof(goodbye)},
+    };
+    struct iscsi_spec spec = spec_of(FAKE, 1);
+    struct answer answer;
+
+    (void)state;
+    fake_target_login(fake, responses, ARRAY_LEN(responses));
+    answer = probe_answer(&spec);
+    assert_int_equal(answer.error.code, ERR_REMOTE_UNREACHABLE);
+    assert_non_null(strstr(answer.error.detail, "asked for the end of the session"));
+}
+
 /* ---- redirects ---- */
 
 static int filter_calls;
@@ -442,6 +461,7 @@ int main(void)
         TEST_FRESH(mutual_chap_refuses_a_target_that_does_not_prove_itself),
         TEST_FAKE(mutual_chap_is_not_fooled_by_the_stage_of_the_login),
         TEST_FAKE(a_login_that_makes_no_sense_ends_with_an_error),
+        TEST_FAKE(what_follows_the_login_at_once_is_heard),
         TEST_FAKE(a_redirect_goes_through_the_filter),
         TEST_FAKE(redirects_to_names_and_in_circles_end),
     };
