@@ -72,6 +72,22 @@ static void passing_troubles_are_retried(void **state)
     free(data);
 }
 
+/* What was in the memory before would pass for what is on the LUN. */
+static void good_without_the_data_is_a_failure(void **state)
+{
+    struct iscsi_spec spec = spec_of(FAKE, 1);
+    struct watch watch;
+    uint8_t data[4096];
+
+    (void)state;
+    watch_open(&watch, &spec);
+    fake_target_fault(fake, &(struct fake_fault){.opcode = 0x88, .count = 1, .status = 0});
+    assert_int_equal(io_run(watch.dev, BLOCK_READ, 0, sizeof(data), data, 0), -EIO);
+    assert_int_equal(io_run(watch.dev, BLOCK_READ, 0, sizeof(data), data, 0), 0);
+    assert_int_equal(watch.downs, 0);
+    watch_close(&watch);
+}
+
 static void a_unit_attention_that_does_not_end_is_not_asked_for_all_the_time(void **state)
 {
     static const struct fake_fault capacity_changed = {
@@ -264,6 +280,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST_FAKE(a_reset_in_the_middle_of_a_session_is_a_lost_link),
         TEST_FAKE(passing_troubles_are_retried),
+        TEST_FAKE(good_without_the_data_is_a_failure),
         TEST_FAKE(a_unit_attention_that_does_not_end_is_not_asked_for_all_the_time),
         TEST_FAKE(a_lun_that_lets_in_and_refuses_everything_is_dialled_less_and_less_often),
         TEST_FAKE(lasting_troubles_have_their_status),
