@@ -31,8 +31,7 @@ static bool hosted(const struct async_mirror *am, unsigned side)
     return am->volumes[side].kind == VOLUME_HOSTED;
 }
 
-/* The target has nothing yet that would be worth keeping, or comparing. */
-static bool is_first(const struct async_mirror *am)
+bool async_is_first(const struct async_mirror *am)
 {
     return !am->row.source_incomplete && !am->valid_base && !am->valid_point &&
            am->cycle.cycles == 0 && am->row.when_synced_ms == 0;
@@ -231,7 +230,7 @@ bool async_file_wanted(const struct async_mirror *am, const struct async_event *
     if (event->back) {
         return side == ASYNC_TARGET || (am->valid_base && am->valid_point);
     }
-    return side == ASYNC_SOURCE || !is_first(am);
+    return side == ASYNC_SOURCE || !async_is_first(am);
 }
 
 static void begin_files(struct begin *begin)
@@ -670,7 +669,7 @@ void async_copy_start(struct async_mirror *am)
     struct copy_spec spec = {
         .bytes_total = am->volumes[ASYNC_SOURCE].size_bytes, /* a target may be larger */
         .checkpoint_bytes = am->cycle.checkpoint_bytes,
-        .compare = base_of(am) == NULL && !is_first(am),
+        .compare = base_of(am) == NULL && !async_is_first(am),
         .verify = false,
         .priority = am->row.copy_priority,
         .bandwidth_limit = am->row.bandwidth_limit,

@@ -671,31 +671,12 @@ static void async_end(struct mirror_run *run, bool forget, loop_fn done, void *a
     async_go_on(am);
 }
 
-/* How much hosts have changed on the target is not known at any moment: it may be anything. */
-static bool async_progress(const struct mirror_run *run, struct mirror_progress *ret_progress,
-                           uint64_t *ret_target_bytes)
-{
-    const struct async_mirror *am = run->state;
-
-    if (am == NULL || am->copy == NULL) {
-        return false;
-    }
-    *ret_target_bytes = UINT64_MAX;
-    *ret_progress = (struct mirror_progress){
-        .phase = am->away    ? MIRROR_AWAY
-                 : am->equal ? MIRROR_EQUAL
-                             : MIRROR_COPYING,
-        .marked_bytes = am->progress.bytes_total - am->progress.bytes_done,
-        .total_bytes = am->progress.bytes_total,
-    };
-    return true;
-}
-
 const struct mirror_driver mirror_async_driver = {
     .name = "async",
     .apply = async_apply,
     .split = async_split,
     .filter = async_filter,
     .end = async_end,
-    .progress = async_progress,
+    .look = async_look,
+    .would_move = async_would_move,
 };

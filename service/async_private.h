@@ -23,6 +23,15 @@ struct async_files {
     bool made[ASYNC_SIDES];
 };
 
+/* What differed when it was looked at. */
+struct async_changes {
+    bool base;                   /* of the source something is known by the layers above it, */
+    bool point;                  /* and of the target */
+    bool first;                  /* the target has nothing of it yet */
+    bool known[ASYNC_SIDES];     /* the volume could tell */
+    uint64_t bytes[ASYNC_SIDES]; /* above base and point */
+};
+
 struct async_mirror {
     struct mirror_run *run;
     struct sync_row row; /* what is applied */
@@ -86,7 +95,8 @@ struct async_mirror {
     uint64_t hindered_ns; /* since then no cycle has ended, for a step cannot be done; 0: not so */
     bool hindered_told;
 
-    int guarded[ASYNC_SIDES]; /* what hosts see: -1 not known */
+    int guarded[ASYNC_SIDES];     /* what hosts see: -1 not known */
+    struct async_changes changes; /* of the last look of a dry run */
 
     /* with others (async_rounds.c) */
     char group_id
@@ -150,8 +160,15 @@ void async_fresh(const struct volume_row *volume, struct hosted_fresh *ret_fresh
 bool async_is_open(const struct async_mirror *am, unsigned side, struct error *error);
 struct async_event async_event_of(struct async_mirror *am);
 void async_publish(struct async_mirror *am);
+/* The target has nothing yet that would be worth keeping, or comparing. */
+bool async_is_first(const struct async_mirror *am);
 /* Both sides are there again: it goes on, or (CopyRecoveryMode 3) waits for Resume. */
 void async_is_back(struct async_mirror *am);
+
+/* ---- async_look.c: of the driver ---- */
+
+void async_look(struct mirror_run *run, loop_fn done, void *arg);
+bool async_would_move(const struct mirror_run *run, bool back, struct mirror_would *ret_would);
 
 /* ---- async_rounds.c: members of a consistent relationship of groups ---- */
 

@@ -590,6 +590,18 @@ static int run_step(struct call *call)
 
 enum { SIDE_BOTH = 4 }; /* of map_read_only */
 
+/* The one that says least of what differs is that of all. */
+static unsigned reason_rank(const char *reason)
+{
+    static const char *const reasons[] = {"Map", "Compare", "Full"};
+    unsigned rank = 0;
+
+    for (unsigned i = 0; i < ARRAY_LEN(reasons) && reason != NULL; i++) {
+        rank = strcmp(reason, reasons[i]) == 0 ? i + 1 : rank;
+    }
+    return rank;
+}
+
 static void sum_add(struct values *sum, const struct values *one)
 {
     uint64_t side = args_number(one, "Overwritten", 0);
@@ -603,7 +615,7 @@ static void sum_add(struct values *sum, const struct values *one)
     if (side != 0) {
         outs_number(sum, "Overwritten", side == sides ? side : SIDE_BOTH);
     }
-    if (reason != NULL && (args_text(sum, "Reason") == NULL || strcmp(reason, "Full") == 0)) {
+    if (reason_rank(reason) > reason_rank(args_text(sum, "Reason"))) {
         outs_text(sum, "Reason", reason);
     }
 }

@@ -454,13 +454,18 @@ int mirror_operate(struct call *call, struct mirror_operation *op, method_fn aga
 struct looking {
     struct call *call;
     method_fn again;
+    bool asking; /* the call is not pending yet */
+    bool over;
 };
 
 static void looked(void *arg)
 {
     struct looking *looking = arg;
 
-    call_resume(looking->call, looking->again);
+    looking->over = true;
+    if (!looking->asking) {
+        call_resume(looking->call, looking->again);
+    }
 }
 
 static uint32_t state_after(const struct mirror_operation *op)
@@ -535,8 +540,7 @@ static int tell_flow(struct call *call, const struct mirror_operation *op, struc
 {
     const struct sync_row *sync = &op->sync;
     struct mirror_run *run = mirror_run_find(call->control, sync->head.id);
-    struct mirror_progress progress = {0};
-    uint64_t target_bytes = 0;
+    struct mirror_would would = {.bytes = UINT64_MAX, .discarded = UINT64_MAX, .reason = "Full"};
     struct sides sides;
     int r = sides_of(call, sync, &sides);
 
@@ -544,20 +548,32 @@ static int tell_flow(struct call *call, const struct mirror_operation *op, struc
         return r;
     }
     uint64_t size = sides.source.size_bytes;
-    bool untracked =
-        replica_mirror_target_free(sync->copy_state) && sides.target.kind == VOLUME_REMOTE;
-    bool known = run != NULL && run->driver->progress(run, &progress, &target_bytes);
-    bool all = untracked || !known || sync->map_state == MAP_ALL;
-    uint64_t differs = all ? size : progress.marked_bytes + target_bytes;
-    uint64_t discarded = back ? progress.marked_bytes : target_bytes;
 
+    if (run != NULL) {
+        run->driver->would_move(run, back, &would);
+    }
+    if (replica_engine_of(sync) == ENGINE_MIRROR && sides.target.kind == VOLUME_REMOTE &&
+        replica_mirror_target_free(sync->copy_state)) {
+        would.bytes = UINT64_MAX; /* nobody has tracked its hosts */
+        would.reason = "Full";
+        would.discarded = back ? would.discarded : UINT64_MAX;
+    }
     outs_number(told, "Overwritten", back ? 2 : 3);
-    outs_number(told, "BytesToCopy", differs < size ? differs : size);
-    outs_text(told, "Reason", all ? "Full" : "Map");
-    if (known && (back || !untracked)) {
-        outs_number(told, "BytesDiscarded", discarded < size ? discarded : size);
+    outs_number(told, "BytesToCopy", would.bytes < size ? would.bytes : size);
+    outs_text(told, "Reason", would.reason);
+    if (would.discarded != UINT64_MAX) {
+        outs_number(told, "BytesDiscarded", would.discarded < size ? would.discarded : size);
     }
     return 0;
+}
+
+/* A last cycle goes before it. */
+static bool flows_before(const struct mirror_operation *op)
+{
+    return replica_engine_of(&op->sync) == ENGINE_ASYNC &&
+           (op->operation == OPERATION_SPLIT ||
+            (op->sync.copy_state == STATE_SYNCHRONIZED &&
+             (op->operation == OPERATION_FAILOVER || op->operation == OPERATION_REVERSE_ROLES)));
 }
 
 int mirror_dry_run(struct call *call, struct mirror_operation *op, method_fn again)
@@ -572,16 +588,19 @@ int mirror_dry_run(struct call *call, struct mirror_operation *op, method_fn aga
     if (!op->looked && run != NULL && run->driver->look != NULL) {
         struct looking *looking = arena_alloc(&call->arena, sizeof(*looking));
 
-        *looking = (struct looking){call, again};
+        *looking = (struct looking){call, again, true, false};
         op->looked = true;
         run->driver->look(run, looked, looking);
-        return CALL_PENDING;
+        looking->asking = false;
+        if (!looking->over) {
+            return CALL_PENDING;
+        }
     }
     struct values *told = values_new(&call->arena, class_DryRun.params, class_DryRun.n_params);
 
     outs_path(told, "Synchronization", "/synchronizations/%s", op->sync.head.id);
     outs_number(told, "CopyState", state_after(op));
-    if (flows_after(op, &back)) {
+    if (flows_after(op, &back) || flows_before(op)) {
         r = tell_flow(call, op, told, back);
     } else {
         outs_number(told, "BytesToCopy", 0);

@@ -907,17 +907,24 @@ static void sync_look(struct mirror_run *run, loop_fn done, void *arg)
     mirror_look(sm->source->mirror, look_at_target, look);
 }
 
-static bool sync_progress(const struct mirror_run *run, struct mirror_progress *ret_progress,
-                          uint64_t *ret_target_bytes)
+static bool sync_would_move(const struct mirror_run *run, bool back,
+                            struct mirror_would *ret_would)
 {
     const struct sync_mirror *sm = run->state;
 
     if (sm == NULL || sm->source == NULL || !sm->source->known) {
         return false;
     }
-    *ret_progress = sm->source->progress;
-    *ret_target_bytes =
+    uint64_t source_bytes = sm->source->progress.marked_bytes;
+    uint64_t target_bytes =
         sm->tracker != NULL && sm->tracker->known ? sm->tracker->progress.marked_bytes : 0;
+    bool all = run->want.map_state == MAP_ALL;
+
+    *ret_would = (struct mirror_would){
+        .bytes = all ? UINT64_MAX : source_bytes + target_bytes,
+        .discarded = back ? source_bytes : target_bytes,
+        .reason = all ? "Full" : "Map",
+    };
     return true;
 }
 
@@ -929,5 +936,5 @@ const struct mirror_driver mirror_sync_driver = {
     .filter = sync_filter,
     .end = sync_end,
     .look = sync_look,
-    .progress = sync_progress,
+    .would_move = sync_would_move,
 };

@@ -28,6 +28,13 @@
 struct mirrors;
 struct mirror_run;
 
+/* What an operation would move, at most; UINT64_MAX: nobody knows. */
+struct mirror_would {
+    uint64_t bytes;
+    uint64_t discarded; /* of the side that is overwritten */
+    const char *reason; /* of struct DryRun */
+};
+
 /* What moves data: one for each engine. */
 struct mirror_driver {
     const char *name;
@@ -47,11 +54,10 @@ struct mirror_driver {
                    struct array_filter *ret_filter);
     /* Nothing of it is left when done is called; forget: its files neither. */
     void (*end)(struct mirror_run *run, bool forget, loop_fn done, void *arg);
-    /* Looks how much differs now; then progress() knows. done may come inside the call. */
+    /* Looks how much differs now; then would_move() knows. done may come inside the call. */
     void (*look)(struct mirror_run *run, loop_fn done, void *arg);
-    /* What was known of it then, and how much hosts have changed on the target since it is theirs; false: nothing. */
-    bool (*progress)(const struct mirror_run *run, struct mirror_progress *ret_progress,
-                     uint64_t *ret_target_bytes);
+    /* To the target, or back. false: it does not run. */
+    bool (*would_move)(const struct mirror_run *run, bool back, struct mirror_would *ret_would);
 };
 extern const struct mirror_driver mirror_sync_driver;
 extern const struct mirror_driver mirror_async_driver;

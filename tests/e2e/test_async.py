@@ -429,3 +429,64 @@ def test_suspended_in_a_cycle_it_goes_on_and_blocks_may_begin_one(array):
     until(lambda: array.client.get(sync)["LagBytes"] > 0, 10, "lag")
     assert array.client.get(sync)["Cycles"] == before + 1
     end(array, sync)
+
+
+PART = MIB // 4
+
+
+def dry(array, sync, operation):
+    answer = array.client.method("ModifyReplicaSynchronization", {"Operation": operation, "Synchronization": sync}, query={"dryRun": "true"}, expect=200)
+    told = answer["DryRun"]
+    return told["Overwritten"], told["Reason"], told["BytesToCopy"], told["BytesDiscarded"]
+
+
+def about(told, *expected):
+    """Layers occupy a little more than what was written."""
+    return all(want == got if not isinstance(want, int) or not isinstance(got, int) or want < PAGE else want <= got <= want * 1.1 + 4 * PAGE
+               for got, want in zip(told, expected))
+
+
+def test_a_dry_run_tells_what_the_layers_know(array):
+    source = array.make(SIZE)
+    array.fill(source, 1, 0, SIZE)
+    sync, target = mirror(array, source, interval="PT1H")
+    assert about(dry(array, sync, "Split"), 3, "Map", 0, 0)
+    array.fill(source, 2, 0, 4 * PART)
+    told = dry(array, sync, "Split")
+    assert about(told, 3, "Map", 4 * PART, 0)
+    assert dry(array, sync, "Failover") == dry(array, sync, "Reverse Roles") == told
+    before = array.client.get(sync)["CycleBytes"]
+    do(array, sync, "Split")
+    assert array.client.get(sync)["CycleBytes"] - before <= told[2]
+    array.fill(source, 3, 0, PART)
+    array.fill(target, 4, MIB, 2 * PART)
+    assert about(dry(array, sync, "Resync Replica"), 3, "Map", PART, 2 * PART)
+    back = dry(array, sync, "Restore from Replica")
+    assert about(back, 2, "Map", 2 * PART, PART)
+    before = array.client.get(sync)["CycleBytes"]
+    do(array, sync, "Restore from Replica")
+    assert array.client.get(sync)["CycleBytes"] - before <= back[2]
+    do(array, sync, "Suspend")
+    array.fill(source, 5, 0, PART)
+    assert about(dry(array, sync, "Resume"), 3, "Map", PART, 0)
+    end(array, sync, target, source)
+
+
+def test_a_dry_run_says_where_all_is_compared_or_copied(world):
+    array = Hosted(world.smirror)
+    lun = world.lun(SIZE)
+    target = world.client.volume_of(lun.url)
+    source = array.make(SIZE)
+    body = {"SyncType": 6, "Mode": 3, "SourceElement": source, "TargetElement": target, "WaitForCopyState": 2}
+    waiting = array.client.method(CREATE, body, expect=200)["Synchronization"]
+    assert dry(array, waiting, "Activate") == (3, "Full", SIZE, 0)
+    do(array, waiting, "Activate")
+    do(array, waiting, "Suspend")
+    array.fill(source, 2, 0, PART)
+    assert about(dry(array, waiting, "Resume"), 3, "Map", PART, 0)
+    do(array, waiting, "Resume")
+    do(array, waiting, "Split")
+    assert dry(array, waiting, "Resync Replica") == (3, "Compare", SIZE, None)
+    assert dry(array, waiting, "Restore from Replica") == (2, "Compare", SIZE, None)
+    end(array, waiting, source)
+    world.client.delete(target)

@@ -284,6 +284,17 @@ def dry(array, synchronization, operation, **more):
     return answer["DryRun"]
 
 
+@pytest.mark.parametrize("mode", [2, 3])
+def test_a_dry_run_of_what_has_not_begun(array, pair, mode):
+    source, target = pair
+    body = {"SyncType": 6, "Mode": mode, "SourceElement": source, "TargetElement": target, "WaitForCopyState": 2}
+    synchronization = array.client.method("CreateElementReplica", body, expect=200)["Synchronization"]
+    told = dry(array, synchronization, "Activate")
+    assert (told["CopyState"], told["Overwritten"], told["Reason"]) == (4, 3, "Full") and told["BytesToCopy"] == array.client.get(source)["Size"]
+    array.modify(synchronization, "Abort")
+    array.modify(synchronization, "Detach")
+
+
 def test_a_dry_run_tells_and_changes_nothing(array, pair):
     source, target = pair
     array.fill(source, 1, length=4 * MIB)
