@@ -585,6 +585,21 @@ static void collected_data_are_what_came(void **state)
     end_close(&end);
 }
 
+static void more_than_anybody_collects_is_not_collected(void **state)
+{
+    struct iscsi_terms terms = terms_of(false);
+
+    (void)state;
+    end_open(&end, &terms);
+    orders_set();
+    collecting.len = MAX_COLLECTED + 1;
+    assert_int_equal(iscsi_wire_send(end.wire, &collecting), 0);
+    all_moved();
+    tell_data(collecting.tag, 0, 512, 0);
+    assert_int_equal(heard(), -ENOMEM);
+    end_close(&end);
+}
+
 static void a_second_answer_meets_nobody(void **state)
 {
     (void)state;
@@ -746,6 +761,33 @@ static void pings_are_given_back(void **state)
     end_close(&end);
 }
 
+static void nothing_is_sent_after_a_logout(void **state)
+{
+    struct iscsi_cmd late = {.direction = ISCSI_CMD_NONE};
+    const uint8_t *bhs;
+    const uint8_t *data;
+
+    (void)state;
+    up();
+    assert_int_equal(iscsi_wire_send(end.wire, &late), 0);
+    iscsi_wire_logout(end.wire);
+    assert_int_equal(iscsi_wire_push(end.wire), 0);
+    end_receive(&end, END_BYTES);
+    bhs = end_next(&end, &data);
+    assert_non_null(bhs);
+    assert_int_equal(bhs[PDU_F_OPCODE], PDU_LOGOUT_REQUEST | PDU_IMMEDIATE);
+    assert_int_equal(bhs[PDU_F_FLAGS], PDU_FINAL); /* of the session */
+    assert_null(end_next(&end, &data));
+    tell_r2t(writing.tag, 0, 512);
+    tell_ping(5);
+    tell_opcode(PDU_LOGOUT_RESPONSE, 0);
+    assert_int_equal(heard(), 0);
+    assert_int_equal(iscsi_wire_push(end.wire), 0);
+    assert_true(iscsi_wire_is_pushed(end.wire));
+    assert_int_equal(pdus_take(), 0);
+    end_close(&end);
+}
+
 /* --- windows, tags, and a target that does not read -------------------------------------------------------------- */
 
 static void the_window_is_believed_as_far_as_it_can_be(void **state)
@@ -871,12 +913,14 @@ int main(void)
         cmocka_unit_test(sense_data_are_as_long_as_they_say),
         cmocka_unit_test(bytes_that_did_not_come_are_missing_whatever_is_said),
         cmocka_unit_test(collected_data_are_what_came),
+        cmocka_unit_test(more_than_anybody_collects_is_not_collected),
         cmocka_unit_test(a_second_answer_meets_nobody),
         cmocka_unit_test(what_was_not_sent_is_not_answered),
         cmocka_unit_test(an_early_answer_waits_for_the_data),
         cmocka_unit_test(rejects_meet_what_they_name),
         cmocka_unit_test(a_reset_is_answered_once),
         cmocka_unit_test(pings_are_given_back),
+        cmocka_unit_test(nothing_is_sent_after_a_logout),
         cmocka_unit_test(the_window_is_believed_as_far_as_it_can_be),
         cmocka_unit_test(no_more_commands_than_there_are_places),
         cmocka_unit_test(tags_begin_again_and_pass_by_who_is_still_there),
