@@ -185,26 +185,6 @@ static bool link_dispatch(struct iscsi_link *link)
     return true;
 }
 
-/* Gives the kernel what is there to be sent. Commands that were answered before all their data had gone end here too. */
-static void link_push(struct iscsi_link *link)
-{
-    do {
-        int err;
-
-        link->unsent = false;
-        link->n_fresh = 0;
-        err = iscsi_wire_push(link->wire);
-        if (err != 0) {
-            link_lost(link, err);
-            return;
-        }
-        if (!link_dispatch(link)) {
-            return;
-        }
-    } while (link->unsent);
-    poll_update(link);
-}
-
 static void link_pull(struct iscsi_link *link)
 {
     int err = iscsi_wire_pull(link->wire);
@@ -215,6 +195,29 @@ static void link_pull(struct iscsi_link *link)
     if (link_dispatch(link) && err != 0) {
         link_lost(link, err);
     }
+}
+
+/* Gives the kernel what is there to be sent. Commands that were answered before all their data had gone end here too. */
+static void link_push(struct iscsi_link *link)
+{
+    do {
+        int err;
+
+        link->unsent = false;
+        link->n_fresh = 0;
+        err = iscsi_wire_push(link->wire);
+        if (err != 0) {
+            link_pull(link); /* may tell more of the end */
+            if (!link->closed && link->state == LINK_UP) {
+                link_lost(link, err);
+            }
+            return;
+        }
+        if (!link_dispatch(link)) {
+            return;
+        }
+    } while (link->unsent);
+    poll_update(link);
 }
 
 static void link_ready(void *arg, int events)

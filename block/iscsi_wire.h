@@ -7,7 +7,8 @@
  *            iscsi_wire_answered() gives it back; iscsi_wire_free() forgets the others. A command comes back only when none of its
  *            data waits to be sent, whenever the answer came.
  * Errors:    push and pull: -errno of the connection, -ECONNRESET for its end, -ESHUTDOWN for a target that asks for the session's end,
- *            -EPROTO for one that breaks the rules; iscsi_wire_why() says which. The wire is of no use afterwards.
+ *            -EPROTO for one that breaks the rules; iscsi_wire_why() says which. The wire is of no use afterwards; when push
+ *            has failed, pull still takes what came before.
  */
 #ifndef BLOCK_ISCSI_WIRE_H
 #define BLOCK_ISCSI_WIRE_H
