@@ -907,8 +907,7 @@ static void sync_look(struct mirror_run *run, loop_fn done, void *arg)
     mirror_look(sm->source->mirror, look_at_target, look);
 }
 
-static bool sync_would_move(const struct mirror_run *run, bool back,
-                            struct mirror_would *ret_would)
+static bool sync_would_move(const struct mirror_run *run, bool back, struct mirror_would *ret_would)
 {
     const struct sync_mirror *sm = run->state;
 
