@@ -67,7 +67,7 @@ const struct option_row option_rows[OPTION_ROWS] = {
      "from: each becomes an endpoint."},
     {"data-loops", TYPE_COUNT, "N", "0", "0: one per core, at most 4", AT(data_loops), 0, 64,
      "Threads that move data."},
-    {"data-linger", TYPE_COUNT, "MICROSECONDS", "300", "0: never", AT(data_linger_us), 0, 10000,
+    {"data-linger", TYPE_COUNT, "MICROSECONDS", "300", "300; 0: never", AT(data_linger_us), 0, 10000,
      "While requests usually come within so long, a data loop looks for the next one instead of sleeping; waking takes longer. "
      "It yields to whoever wants the processor."},
     {"pool-directories", TYPE_TEXT, "PATHS", "", "the data directory only", AT(pool_directories), 0,
