@@ -4,7 +4,7 @@
 
 #include "base/check.h"
 /* The first tags and the last ones are billions of commands apart: one test writes the number itself. */
-#include "block/iscsi_wire.c"
+#include "block/iscsi_wire_private.h"
 
 enum { READ_BYTES = 8192, WRITE_BYTES = 100000, NOBODY = 0x123456 };
 
