@@ -368,24 +368,30 @@ static bool all_hundred(void *arg)
     return *(unsigned *)arg == 100;
 }
 
+static void hundred_reads(struct blockdev *dev, struct io ios[100], unsigned *counter)
+{
+    static uint8_t data[100][512];
+
+    for (unsigned i = 0; i < 100; i++) {
+        io_prepare(&ios[i], BLOCK_READ, i * 512, 512, data[i]);
+        ios[i].counter = counter;
+        blockdev_submit(dev, &ios[i].req);
+    }
+}
+
 /* It may open again with a PDU that answers no command. */
 static void a_closed_command_window_is_waited_for(void **state)
 {
     struct iscsi_spec spec = spec_of(FAKE, 1);
     struct watch watch;
     static struct io ios[100];
-    static uint8_t data[100][512];
     unsigned done = 0;
 
     (void)state;
     spec.stall_timeout_ms = 3000;
     watch_open(&watch, &spec);
     fake_target_window(fake, 0);
-    for (unsigned i = 0; i < 100; i++) {
-        io_prepare(&ios[i], BLOCK_READ, i * 512, 512, data[i]);
-        ios[i].counter = &done;
-        blockdev_submit(watch.dev, &ios[i].req);
-    }
+    hundred_reads(watch.dev, ios, &done);
     wait_for(window_is_used_up, &done);
     fake_target_window(fake, 8);
     wait_for(all_hundred, &done);
@@ -402,18 +408,13 @@ static void a_command_window_that_stays_closed_ends_the_session(void **state)
     struct iscsi_spec spec = spec_of(FAKE, 1);
     struct watch watch;
     static struct io ios[100];
-    static uint8_t data[100][512];
     unsigned done = 0;
 
     (void)state;
     spec.command_timeout_ms = 300;
     watch_open(&watch, &spec);
     fake_target_window(fake, 0);
-    for (unsigned i = 0; i < 100; i++) {
-        io_prepare(&ios[i], BLOCK_READ, i * 512, 512, data[i]);
-        ios[i].counter = &done;
-        blockdev_submit(watch.dev, &ios[i].req);
-    }
+    hundred_reads(watch.dev, ios, &done);
     wait_for(saw_down, &watch);
     assert_non_null(strstr(watch.detail, "has not answered a command (88)"));
     fake_target_window(fake, 64);
